@@ -1,1 +1,8 @@
-//! (see ARCHITECTURE.md)
+//! What every layer stands on: ids, spans, diagnostics, symbolic sizes, printing.
+//! Knows nothing of the language, of groups or of tensors.
+
+pub mod arena;
+pub mod diagnostic;
+pub mod dtype;
+pub mod size;
+pub mod span;
