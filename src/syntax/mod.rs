@@ -1,1 +1,4 @@
-//! (see ARCHITECTURE.md)
+//! Text → ast, and ast → canonical text. Knows nothing of groups or types:
+//! a program that parses may still mean nothing.
+
+pub mod ast;
