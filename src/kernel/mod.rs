@@ -1,1 +1,6 @@
-//! (see ARCHITECTURE.md)
+//! The kernel IR: loops, buffers, accesses, pure expressions. What the backends and the interpreter consume.
+//! No group theory, no tensors with named axes: those ended in `lower`.
+//!
+//! Reading order: `ir` (one page), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR).
+
+pub mod ir;

@@ -1,1 +1,13 @@
-//! (see ARCHITECTURE.md)
+//! The tensor IR: programs over tensors whose axes have names.
+//!
+//! A value has a set of named, sized axes and a dtype, nothing else; its order in memory is a decision
+//! of the kernel stage. So there is no transpose, no reshape and no broadcast to optimise away.
+//! No group theory, no syntax: what equivariance means was settled before.
+//!
+//! Reading order: `op` (the nodes), `graph` (a program and its builder), `infer` (the only shape rule),
+//! `verify`, `print`, `eval` (what a program means, in f64).
+
+pub mod op;
+pub mod graph;
+pub mod infer;
+pub mod node;

@@ -1,0 +1,226 @@
+//! The kernel IR on one page.
+//!
+//! A [`Program`] is a list of kernels over buffers. Expressions are pure, statements have effects. Every run-time size
+//! is a [`SizeVar`](crate::base::size::SizeVar); every extent an affine [`Size`] of one or a loaded number.
+//!
+//! ```text
+//! kernel relu (call) {
+//!   for parallel i in 0..n {
+//!     for vector c in 0..16 { y[i, c] = max(x[i, c], 0) }
+//!   }
+//! }
+//! ```
+//!
+//! Loop kinds promise, they do not prescribe: each kind means what `Serial` means, so the interpreter runs them all alike.
+//! `Parallel` promises that iterations touch different memory, `Vector` that they may run in lockstep lanes
+//! (the whole body, inner loops included, as in SPMD programs), `Unrolled` has a constant extent and is expanded.
+
+use std::sync::Arc;
+
+use crate::base::arena::{Arena, Id};
+use crate::base::dtype::Dtype;
+use crate::base::size::{Size, SizeTable};
+
+/// All kernels of a model and the memory between them.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The model's name, as in the symbols.
+    pub name: String,
+    pub sizes: SizeTable,
+    pub buffers: Arena<Buffer>,
+    /// In the order of execution; a stage's kernels run in this order.
+    pub kernels: Vec<Kernel>,
+}
+
+/// When a kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Once an instance of the domain: reads tables, writes `Bound` buffers.
+    Bind,
+    /// Once an update of the weights: reads weights, writes `Prepared` buffers.
+    Prepare,
+    /// Once a call.
+    Call,
+}
+
+/// A row-major array. The element type is `dtype`; `Float` buffers take the program's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<Size>,
+    pub memory: Memory,
+}
+
+/// Where an array lives and who owns it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Memory {
+    /// The model's argument number `k`, in the order of the manifest; read only. Data or an index table.
+    Input(usize),
+    /// The model's weight number `k`; read only.
+    Weight(usize),
+    /// The model's result number `k`.
+    Output(usize),
+    /// Known at compile time, row-major, in the library's read-only data.
+    Constant(Arc<[f64]>),
+    /// Made by `bind`, kept by the caller.
+    Bound,
+    /// Made by `prepare`, kept by the caller.
+    Prepared,
+    /// Scratch of one call, planned so that lifetimes share memory.
+    Workspace,
+    /// Scratch of one loop iteration, of fixed size, announced by [`Stmt::Alloc`]; small ones become registers.
+    Local,
+}
+
+/// One kernel: a body run once, with its expressions.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub name: String,
+    pub stage: Stage,
+    pub exprs: Arena<Expr>,
+    pub n_vars: u32,
+    pub body: Vec<Stmt>,
+}
+
+/// A loop index or a bound value, unique in its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub u32);
+
+/// An element of a buffer: an index for each axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    pub buffer: Id<Buffer>,
+    pub index: Vec<Id<Expr>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stmt {
+    /// `for var in begin..end`, step 1.
+    For { var: Var, begin: Id<Expr>, end: Id<Expr>, kind: LoopKind, body: Vec<Stmt> },
+    /// `to = value`
+    Store { to: Access, value: Id<Expr> },
+    /// `to = f(to, value)`
+    Accumulate { to: Access, f: Combine, value: Id<Expr> },
+    /// `var = value`: computed once, read by [`Expr::Var`].
+    Let { var: Var, value: Id<Expr> },
+    /// The local array exists, with undefined contents, from here to the end of the enclosing body.
+    Alloc { buffer: Id<Buffer> },
+    /// `if cond { then }`
+    If { cond: Id<Expr>, then: Vec<Stmt> },
+    /// The dense kernel.
+    Contract(Box<Contraction>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoopKind {
+    Serial,
+    Parallel,
+    Vector,
+    Unrolled,
+}
+
+/// How an accumulation combines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Combine {
+    Add,
+    Max,
+    Min,
+}
+
+/// The one dense kernel: for all `m`, `n`
+///
+/// ```text
+/// acc = Σ_tap Σ_k a(m, tap, k) · packed[n / panel, tap, k, n mod panel];   epilogue(m, n, acc)
+/// ```
+///
+/// `a` is a load whose address moves by `a_stride` elements as `k` does, the same for every `k`; where `guard(m, tap)` is false it is a
+/// row of zeros. So a window, a gather, a stride or a boundary is an address for each `(m, tap)` and never a copy.
+/// `packed` is a buffer of shape `[ceil(n/panel), taps, k, panel]` whose tail columns are zero.
+/// The epilogue is run once for each `(m, n)`, vectorised along `n`; it may read and write anything indexed by `m` and `n`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contraction {
+    /// `m` runs over `0..m_extent`, in parallel.
+    pub m: Var,
+    pub m_extent: Id<Expr>,
+    /// Values of `m` alone, computed once a row, before everything else (`b = m / (h·w)`, ...).
+    pub row: Vec<(Var, Id<Expr>)>,
+    pub n: Var,
+    pub n_extent: usize,
+    pub tap: Var,
+    pub taps: usize,
+    pub k: Var,
+    pub k_extent: usize,
+    /// Reads `m`, `row`, `tap`; `k` has been set to 0 by whoever wants the row's address.
+    pub a: Access,
+    pub a_stride: i64,
+    /// Reads `m`, `row`, `tap`. No guard: always inside.
+    pub guard: Option<Id<Expr>>,
+    pub packed: Id<Buffer>,
+    /// Columns a panel: 16, 32, 48 or 64 numbers of f32, half as many of f64.
+    pub panel: usize,
+    /// The finished sum, read by the epilogue.
+    pub acc: Var,
+    pub epilogue: Vec<Stmt>,
+}
+
+/// A pure expression. Indices are i64, conditions are `bool`, the rest is the program's float type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// A float.
+    Float(f64),
+    /// An index.
+    Int(i64),
+    /// A size: an index.
+    Size(Size),
+    /// A loop index or a `Let`.
+    Var(Var),
+    /// An element: a float, or an index when the buffer holds integers.
+    Load(Access),
+    Unary { f: Unary, x: Id<Expr> },
+    Binary { f: Binary, x: Id<Expr>, y: Id<Expr> },
+    /// `a · b + c`, rounded once.
+    Fma { a: Id<Expr>, b: Id<Expr>, c: Id<Expr> },
+    /// `if cond { x } else { y }`; both are evaluated, but loads of the side not taken are not made.
+    Select { cond: Id<Expr>, x: Id<Expr>, y: Id<Expr> },
+    Compare { f: Comparison, x: Id<Expr>, y: Id<Expr> },
+    /// Both conditions.
+    And { x: Id<Expr>, y: Id<Expr> },
+    /// An index as a float.
+    ToFloat { x: Id<Expr> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    Neg,
+    Abs,
+    Sqrt,
+    Exp,
+    Log,
+    Tanh,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    Erf,
+    Sin,
+    Cos,
+}
+
+/// On floats, or on indices (`Add` to `Mod`); `Div` and `Mod` of indices round towards minus infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    /// NaN goes through.
+    Max,
+    Min,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    Lt,
+    Le,
+    Eq,
+}
