@@ -1,0 +1,109 @@
+//! What a domain is asked. `derive` reads the answers and never a domain's name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::size::Size;
+use crate::symmetry::Group;
+
+/// A set of points with a group acting on it.
+pub trait Domain: fmt::Debug + Send + Sync {
+    /// As in the source: `grid(n, n) zero`.
+    fn describe(&self) -> String;
+
+    /// The axes of the points, in the order of memory: `[n, n]` of a grid, `[n]` of a set, `[n, n]` of pairs.
+    fn axes(&self) -> Vec<Size>;
+
+    /// How several samples share a tensor.
+    fn batching(&self) -> Batching;
+
+    /// The group that fixes a point: fibres are its representations.
+    fn stabiliser(&self) -> Arc<dyn Group>;
+
+    /// The whole group as text: `shift . D4`, `S_n`, `E(3)`.
+    fn symmetry(&self) -> String;
+
+    /// The number of edges, where the domain has an adjacency.
+    fn edges(&self) -> Option<Size>;
+
+    /// The orbits of the group on the pairs of points inside `over`.
+    fn orbits(&self, over: &Neighbourhood) -> Result<Orbits, DomainError>;
+
+    /// The domain of blocks of `factor` points along each axis.
+    fn coarsen(&self, factor: usize, how: Block) -> Result<Coarse, DomainError>;
+}
+
+/// How several samples share a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// A leading batch axis; every sample has the same sizes.
+    Leading,
+    /// A disjoint union, with the sample of each point in a table called `index`.
+    Union,
+}
+
+/// The pairs of points a linear map may join.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Neighbourhood {
+    Point,
+    Window(Vec<usize>),
+    Disk(f64),
+    All,
+    Edges,
+    Radius(f64),
+}
+
+/// The orbits of the group on pairs, by the geometry that a lowering needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Orbits {
+    /// Pairs of a point with itself: one orbit, fixed by the whole stabiliser.
+    Point,
+    /// Pairs (x, x + d) on a lattice, for the displacements `d` of a window closed under the stabiliser.
+    Lattice { displacements: Vec<Vec<i64>>, window: Vec<usize>, boundary: Boundary },
+    /// Index tuples under permutations: the set partitions of `outputs + inputs` indices.
+    Permutations { inputs: usize, outputs: usize },
+    /// A point with itself, and a point with its neighbours.
+    Star,
+    /// A point with itself, and pairs at each distance below `cutoff` in R^`dim`; the stabiliser of a pair fixes the axis.
+    Distances { dim: usize, cutoff: f64 },
+}
+
+/// What lies beyond the edge of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    Torus,
+    Zero,
+    Reflect,
+}
+
+/// How points are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Blocks of points.
+    Cells,
+    /// Every `factor`-th point.
+    Stride,
+}
+
+/// A coarsened domain and what must divide for it to be exact.
+#[derive(Clone, Debug)]
+pub struct Coarse {
+    pub domain: Arc<dyn Domain>,
+    /// `(size, modulus)`: `size mod modulus = 0`, checked when the size is known.
+    pub exact_if: Vec<(Size, usize)>,
+}
+
+/// Why a domain has no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DomainError {
+    /// The window is not a union of orbits: this displacement leaves it.
+    NotInvariant { displacement: Vec<i64>, image: Vec<i64> },
+    /// The domain has no such neighbourhood.
+    NoSuchNeighbourhood(String),
+    /// The sizes known at compile time do not divide.
+    NotDivisible { size: Size, factor: usize },
+    /// The domain cannot be coarsened.
+    NoCoarsening(String),
+    /// The derivation for this domain is not built yet.
+    NotDerived(String),
+}
