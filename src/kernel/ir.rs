@@ -22,17 +22,47 @@ use crate::base::dtype::Dtype;
 use crate::base::size::{Size, SizeTable};
 
 /// All kernels of a model and the memory between them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Program {
     /// The model's name, as in the symbols.
     pub name: String,
+    /// The one float type of the program, `F32` or `F64`: every float buffer has it, every float operation rounds to it.
+    pub dtype: Dtype,
     pub sizes: SizeTable,
+    /// Every argument has a buffer, `Memory::Input(k)` that of `inputs[k]`, whether a kernel reads it or not.
+    pub inputs: Vec<Argument>,
+    /// `Memory::Weight(k)` is the buffer of `weights[k]`.
+    pub weights: Vec<Argument>,
+    /// `Memory::Output(k)` is the buffer of `outputs[k]`.
+    pub outputs: Vec<Argument>,
     pub buffers: Arena<Buffer>,
     /// In the order of execution; a stage's kernels run in this order.
     pub kernels: Vec<Kernel>,
 }
 
-/// When a kernel runs.
+/// What the caller hands over under a name; its shape and element type are those of its buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Argument {
+    /// As in the files: `x`, `z.linear.weight`, `Graph.senders`.
+    pub name: String,
+    pub buffer: Id<Buffer>,
+    pub kind: ArgumentKind,
+}
+
+/// What kernels may rely on in an argument; whoever calls them has checked it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ArgumentKind {
+    /// Numbers of the program's float type.
+    Real,
+    /// Indices `0 <= i < range`, given at bind; where `sorted`, not decreasing in row-major order. The buffer is I32.
+    Table { range: Size, sorted: bool },
+    /// Indices `0 <= i < range`, given at the call. The buffer is I32.
+    Index { range: Size },
+}
+
+/// When a kernel runs. A kernel of `Bind` reads tables, constants and `Bound` buffers, and writes `Bound` buffers; one of `Prepare` reads
+/// weights, constants and `Prepared` buffers, writes `Prepared` buffers and uses no run-time size; one of `Call` reads
+/// everything and writes `Workspace` and `Output` buffers (and may read what it wrote there).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// Once an instance of the domain: reads tables, writes `Bound` buffers.
@@ -43,7 +73,7 @@ pub enum Stage {
     Call,
 }
 
-/// A row-major array. The element type is `dtype`; `Float` buffers take the program's.
+/// A row-major array: `dtype` is the program's float type or `I32`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer {
     pub name: String,
@@ -61,7 +91,7 @@ pub enum Memory {
     Weight(usize),
     /// The model's result number `k`.
     Output(usize),
-    /// Known at compile time, row-major, in the library's read-only data.
+    /// Known at compile time, row-major, in the library's read-only data; converted to the buffer's `dtype`.
     Constant(Arc<[f64]>),
     /// Made by `bind`, kept by the caller.
     Bound,
@@ -83,6 +113,23 @@ pub struct Kernel {
     pub body: Vec<Stmt>,
 }
 
+impl Program {
+    /// A program without arguments and kernels.
+    pub fn new(name: impl Into<String>, dtype: Dtype, sizes: SizeTable) -> Program {
+        assert!(dtype.is_float(), "the dtype of a program is a float type");
+        Program {
+            name: name.into(),
+            dtype,
+            sizes,
+            inputs: vec![],
+            weights: vec![],
+            outputs: vec![],
+            buffers: Arena::new(),
+            kernels: vec![],
+        }
+    }
+}
+
 /// A loop index or a bound value, unique in its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Var(pub u32);
@@ -100,7 +147,7 @@ pub enum Stmt {
     For { var: Var, begin: Id<Expr>, end: Id<Expr>, kind: LoopKind, body: Vec<Stmt> },
     /// `to = value`
     Store { to: Access, value: Id<Expr> },
-    /// `to = f(to, value)`
+    /// `to = f(to, value)`, floats or indices.
     Accumulate { to: Access, f: Combine, value: Id<Expr> },
     /// `var = value`: computed once, read by [`Expr::Var`].
     Let { var: Var, value: Id<Expr> },
@@ -165,13 +212,17 @@ pub struct Contraction {
 }
 
 /// A pure expression. Indices are i64, conditions are `bool`, the rest is the program's float type.
+///
+/// An expression is evaluated by each statement that uses it, at the time of that statement: an `Id` shared by two
+/// statements may read a buffer before and after a store. Shared within a statement, it is one value.
+/// Operands are stored in the arena before their users.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// A float.
     Float(f64),
     /// An index.
     Int(i64),
-    /// A size: an index.
+    /// A size: an index, `max(scale·n + offset, 0) / divisor`.
     Size(Size),
     /// A loop index or a `Let`.
     Var(Var),
@@ -203,6 +254,17 @@ pub enum Unary {
     Erf,
     Sin,
     Cos,
+    /// The nearest integer as a float, ties to even.
+    Round,
+    /// The greatest integer not above, as a float.
+    Floor,
+    /// `2^x`, exact, for an integer-valued `x` between the least and the greatest exponent of normal numbers
+    /// (`-126..=127` in f32, `-1022..=1023` in f64); any value elsewhere, NaN included.
+    Exp2Int,
+    /// `e` with `x = m · 2^e`, `1 <= m < 2`, as a float, from the bits of a positive normal `x`; any value elsewhere.
+    Exponent,
+    /// That `m`.
+    Mantissa,
 }
 
 /// On floats, or on indices (`Add` to `Mod`); `Div` and `Mod` of indices round towards minus infinity.
