@@ -4,18 +4,18 @@ pub mod base;
 
 pub mod syntax;
 
+pub mod domain;
 pub mod math;
 pub mod symmetry;
-pub mod domain;
 
-pub mod sema;
 pub mod derive;
+pub mod sema;
 
-pub mod tensor;
 pub mod rewrite;
+pub mod tensor;
 
-pub mod kernel;
 pub mod codegen;
+pub mod kernel;
 pub mod package;
 
 pub mod driver;

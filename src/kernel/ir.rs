@@ -228,17 +228,41 @@ pub enum Expr {
     Var(Var),
     /// An element: a float, or an index when the buffer holds integers.
     Load(Access),
-    Unary { f: Unary, x: Id<Expr> },
-    Binary { f: Binary, x: Id<Expr>, y: Id<Expr> },
+    Unary {
+        f: Unary,
+        x: Id<Expr>,
+    },
+    Binary {
+        f: Binary,
+        x: Id<Expr>,
+        y: Id<Expr>,
+    },
     /// `a · b + c`, rounded once.
-    Fma { a: Id<Expr>, b: Id<Expr>, c: Id<Expr> },
+    Fma {
+        a: Id<Expr>,
+        b: Id<Expr>,
+        c: Id<Expr>,
+    },
     /// `if cond { x } else { y }`; both are evaluated, but loads of the side not taken are not made.
-    Select { cond: Id<Expr>, x: Id<Expr>, y: Id<Expr> },
-    Compare { f: Comparison, x: Id<Expr>, y: Id<Expr> },
+    Select {
+        cond: Id<Expr>,
+        x: Id<Expr>,
+        y: Id<Expr>,
+    },
+    Compare {
+        f: Comparison,
+        x: Id<Expr>,
+        y: Id<Expr>,
+    },
     /// Both conditions.
-    And { x: Id<Expr>, y: Id<Expr> },
+    And {
+        x: Id<Expr>,
+        y: Id<Expr>,
+    },
     /// An index as a float.
-    ToFloat { x: Id<Expr> },
+    ToFloat {
+        x: Id<Expr>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

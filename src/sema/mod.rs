@@ -2,5 +2,3 @@
 //! What comes out is equivariant by its types; how each map is computed is not decided here.
 //!
 //! Reading order: `hir` (what comes out).
-
-

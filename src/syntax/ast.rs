@@ -98,7 +98,13 @@ pub struct DomainExpr {
 pub enum DomainKind {
     /// A constructor `grid`, `seq`, `set`, `graph`, `points`, `mesh`, `sphere`, `ico`, `order`
     /// with its sizes and the words that follow (`torus`, `zero`, `reflect`, `periodic`).
-    Constructor { name: Ident, sizes: Vec<SizeExpr>, words: Vec<Ident>, /** `in R3` */ ambient: Option<Ident> },
+    Constructor {
+        name: Ident,
+        sizes: Vec<SizeExpr>,
+        words: Vec<Ident>,
+        /** `in R3` */
+        ambient: Option<Ident>,
+    },
     /// A domain declared elsewhere.
     Name(Ident),
     /// `A * B`
@@ -161,9 +167,15 @@ pub enum FibreKind {
     /// `quotient(C2)`
     Quotient(GroupExpr),
     /// `irreps(0..2)`, `irreps(L)`: both ends included
-    Irreps { from: Expr, to: Expr },
+    Irreps {
+        from: Expr,
+        to: Expr,
+    },
     /// `16x1o`: e3nn's strings; `parity` is `e`, `o` or `y`
-    Irrep { l: u32, parity: char },
+    Irrep {
+        l: u32,
+        parity: char,
+    },
     Vector,
     /// affine
     Position,
@@ -194,57 +206,109 @@ pub enum ExprKind {
     /// `{ ... }`
     Block(Block),
     /// `if d == 0: a else b`, decided at compile time
-    If { cond: Box<Expr>, then: Box<Expr>, otherwise: Box<Expr> },
+    If {
+        cond: Box<Expr>,
+        then: Box<Expr>,
+        otherwise: Box<Expr>,
+    },
     /// `-x`
     Neg(Box<Expr>),
     /// `|v|`
     Length(Box<Expr>),
-    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr> },
+    Binary {
+        op: BinaryOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `x |> f`
-    Pipe { value: Box<Expr>, stage: Box<Expr> },
+    Pipe {
+        value: Box<Expr>,
+        stage: Box<Expr>,
+    },
     /// `f(x, y)`: a layer, an operator, or a built-in function applied. An operator mention
     /// (`linear c (x)`, `bilinear F (a, b)`, `mlp[c](x)`) applied to arguments is also a call.
-    Call { callee: Box<Expr>, args: Vec<Expr> },
+    Call {
+        callee: Box<Expr>,
+        args: Vec<Expr>,
+    },
     /// `x[i]`, `e[i,j]`, `res[c]`, `mlp[64, 64]`: resolution decides which
-    Bracket { base: Box<Expr>, args: Vec<Expr> },
+    Bracket {
+        base: Box<Expr>,
+        args: Vec<Expr>,
+    },
     /// `Graph.edges`, `out.energy`
-    Dot { base: Box<Expr>, field: Ident },
+    Dot {
+        base: Box<Expr>,
+        field: Ident,
+    },
     /// `linear F over N nobias`, `depthwise F over r at x by mlp[..]`
     Linear(Box<Linear>),
     /// `bilinear F`, to be applied to two arguments
-    Bilinear { fibre: FibreExpr, depthwise: bool },
+    Bilinear {
+        fibre: FibreExpr,
+        depthwise: bool,
+    },
     /// `symmetric 3 F`
-    Symmetric { degree: Box<Expr>, fibre: FibreExpr },
+    Symmetric {
+        degree: Box<Expr>,
+        fibre: FibreExpr,
+    },
     /// `harmonics 0..L`
-    Harmonics { from: Box<Expr>, to: Box<Expr> },
+    Harmonics {
+        from: Box<Expr>,
+        to: Box<Expr>,
+    },
     /// `bessel 8 within 5.0`
-    Bessel { count: Box<Expr>, cutoff: Box<Expr> },
+    Bessel {
+        count: Box<Expr>,
+        cutoff: Box<Expr>,
+    },
     /// `sum j~i: e`, `attend j~i by s: v`
     Comprehension(Box<Comprehension>),
     /// `coarsen 2`, `coarsen max 2`, `coarsen stride 2`
-    Coarsen { how: CoarsenHow, factor: Box<Expr> },
+    Coarsen {
+        how: CoarsenHow,
+        factor: Box<Expr>,
+    },
     /// `refine 2`
-    Refine { factor: Box<Expr> },
+    Refine {
+        factor: Box<Expr>,
+    },
     /// `lift`
     Lift,
     /// `restrict C4`
     Restrict(GroupExpr),
     /// `pool max`, `pool mean over Pixels`
-    Pool { how: PoolHow, over: Option<Ident> },
+    Pool {
+        how: PoolHow,
+        over: Option<Ident>,
+    },
     /// `norm`, `gate`: words that stand for a layer of their own are plain names;
     /// `norm_act(f)` and `sampled(f, 7)` are calls of plain names.
     /// `scan h = h0 over x: e`
-    Scan { state: Ident, init: Box<Expr>, over: Box<Expr>, body: Box<Expr> },
+    Scan {
+        state: Ident,
+        init: Box<Expr>,
+        over: Box<Expr>,
+        body: Box<Expr>,
+    },
     /// `recur F`
     Recur(FibreExpr),
     /// `learn w: 16 = normal`
-    Learn { name: Ident, fibre: FibreExpr, init: Option<Box<Expr>> },
+    Learn {
+        name: Ident,
+        fibre: FibreExpr,
+        init: Option<Box<Expr>>,
+    },
     /// `tangent mlp[64, 16]`, to be applied
     Tangent(Box<Expr>),
     /// `break e`: the symmetry is broken on purpose from here on
     Break(Box<Expr>),
     /// `m @name`: the weights of this mention are called `name`
-    Named { value: Box<Expr>, name: Ident },
+    Named {
+        value: Box<Expr>,
+        name: Ident,
+    },
 }
 
 /// A member of a tuple, with its name where it has one.

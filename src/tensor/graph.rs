@@ -217,8 +217,7 @@ impl Graph {
     /// A tensor known at compile time; equal ones are stored once.
     pub fn constant(&mut self, constant: Constant) -> Val {
         let same = |c: &Constant| {
-            c.dims == constant.dims
-                && c.data.iter().map(|x| x.to_bits()).eq(constant.data.iter().map(|x| x.to_bits()))
+            c.dims == constant.dims && c.data.iter().map(|x| x.to_bits()).eq(constant.data.iter().map(|x| x.to_bits()))
         };
         let id = self.constants.iter().find(|(_, c)| same(c)).map(|(id, _)| id);
         let id = id.unwrap_or_else(|| self.constants.push(constant));

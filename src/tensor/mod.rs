@@ -7,7 +7,7 @@
 //! Reading order: `op` (the nodes), `graph` (a program and its builder), `infer` (the only shape rule),
 //! `verify`, `print`, `eval` (what a program means, in f64).
 
-pub mod op;
 pub mod graph;
 pub mod infer;
 pub mod node;
+pub mod op;

@@ -1,0 +1,3 @@
+//! The one test binary: a module a layer, and those that cut across.
+
+mod tidy;
