@@ -24,10 +24,16 @@ def karate():
     ties = sorted((i, j, club[i][j]["weight"]) for i in club for j in club[i])  # receiver, sender, weight
     x = np.zeros((n, 2), np.float32)
     x[0, 0] = x[n - 1, 1] = 1  # the instructor and the officer
+    labels = np.array([int(club.nodes[i]["club"] == "Officer") for i in club], np.int32)
+    rng, seen = np.random.default_rng(0), np.zeros(n, np.int32)
+    for side, leader in ((0, 0), (1, n - 1)):  # labelled in training: each leader and three others of the side
+        seen[leader] = 1
+        seen[rng.choice(np.setdiff1d(np.nonzero(labels == side)[0], leader), 3, replace=False)] = 1
     return {
         "x": x,
         "e": np.array([[w] for _, _, w in ties], np.float32),
-        "labels": np.array([int(club.nodes[i]["club"] == "Officer") for i in club], np.int32),
+        "labels": labels,
+        "seen": seen,
         "Graph.senders": np.array([j for _, j, _ in ties], np.int32),
         "Graph.receivers": np.array([i for i, _, _ in ties], np.int32),
         "Graph.index": np.zeros(n, np.int32),
