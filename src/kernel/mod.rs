@@ -4,3 +4,8 @@
 //! Reading order: `ir` (one page), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR).
 
 pub mod ir;
+pub mod build;
+pub mod verify;
+pub mod print;
+pub mod interpret;
+mod interpret_scalar;
