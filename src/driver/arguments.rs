@@ -1,0 +1,170 @@
+//! What a user types: commands and options, with their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A compiler for Geometric Deep Learning: a domain, a symmetry and signals in; fused native equivariant kernels out.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Parse, resolve, type and derive; nothing is written
+    Check(Source),
+    /// The blueprint: a row a layer with orbits, dim Hom, weights, the lowering, FLOPs, bytes
+    Derive(Source),
+    /// Compile to lib<stem>.so, <stem>.h and <stem>.json
+    Build(Build),
+    /// Compile, load and run on real data
+    Run(Run),
+    /// The certificate: equivariance, counts of weights, compiled against reference; exit 1 if any check fails
+    Verify(Source),
+    /// Time, GFLOP/s and GB/s, beside the measured ceiling of this machine
+    Bench(Bench),
+    /// Print a stage of the compilation
+    Emit(Emit),
+    /// The rewriting as a derivation, a line a law, with the cost before and after
+    Explain(Explain),
+    /// Format a program in place, or only check that it is formatted
+    Fmt(Fmt),
+    /// A starter project: a folder with a model
+    New(New),
+}
+
+/// A program and how to read it.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    /// The .gdl file
+    pub file: PathBuf,
+    /// Set a compile-time parameter of the models: --set c=32
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Only this model
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The number type of all real tensors
+    #[arg(long, value_enum, default_value_t = Float::F32)]
+    pub dtype: Float,
+    /// Print what a program wants instead of what a person wants
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Float {
+    F32,
+    F64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    Cranelift,
+    Llvm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Cpu,
+    Cuda,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    #[command(flatten)]
+    pub source: Source,
+    /// The folder to write to; made if missing
+    #[arg(short, long, default_value = "out")]
+    pub output: PathBuf,
+    #[arg(long, value_enum, default_value_t = BackendName::Cranelift)]
+    pub backend: BackendName,
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    pub target: Target,
+    /// How many derivatives to emit
+    #[arg(long, default_value_t = 0)]
+    pub grad: usize,
+    /// Bindings to write beside the library
+    #[arg(long, value_delimiter = ',')]
+    pub bind: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub source: Source,
+    /// Tensors named by the model's arguments and by what its domains bring
+    #[arg(long)]
+    pub input: PathBuf,
+    /// The weights
+    #[arg(long, conflicts_with = "init", required_unless_present = "init")]
+    pub weights: Option<PathBuf>,
+    /// Fresh weights from the derived initialisers, from this seed
+    #[arg(long)]
+    pub init: Option<u64>,
+    /// Where to write the outputs
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub source: Source,
+    /// Sizes of this run: n=64,batch=8; the sizes' hints where not given
+    #[arg(long, value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub size: Vec<String>,
+    /// How many calls are timed
+    #[arg(long, default_value_t = 20)]
+    pub calls: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Emit {
+    #[arg(value_enum)]
+    pub stage: Stage,
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// What can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    Ast,
+    Blueprint,
+    Tensor,
+    Rewritten,
+    Kernel,
+    Clif,
+    Llvm,
+    Asm,
+    Ptx,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub source: Source,
+    /// Check the proof again, and evaluate both ends
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Fmt {
+    /// The files to format
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Write nothing; exit 1 if a file would change
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct New {
+    /// The name of the folder and of the model
+    pub name: PathBuf,
+}
