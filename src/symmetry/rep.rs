@@ -153,7 +153,14 @@ impl Rep {
     /// The restriction to a subgroup.
     pub fn restrict(&self, along: &Inclusion) -> Rep {
         assert!(self.group.same_as(along.of.as_ref()), "symmetry: restriction of a representation of {} from {}", self.group.name(), along.of.name());
-        Rep::new(&along.sub, Kind::Restricted { rep: self.clone(), along: along.clone() })
+        match self.kind() {
+            // Restriction commutes with sums, and the parts have closed forms.
+            Kind::Sum(parts) => Rep::sum(&along.sub, parts.iter().map(|(m, r)| (*m, r.restrict(along))).collect()),
+            Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Tensor(..) | Kind::Dual(_)
+            | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
+                Rep::new(&along.sub, Kind::Restricted { rep: self.clone(), along: along.clone() })
+            }
+        }
     }
 
     /// The induced representation of the larger finite group:
@@ -303,14 +310,6 @@ impl Rep {
                 for _ in 0..if flat { 1 } else { copies } {
                     for (m, r) in parts {
                         r.collect_blocks(if flat { m * copies } else { *m }, offset, out);
-                    }
-                }
-            }
-            Kind::Restricted { rep, along } if matches!(rep.kind(), Kind::Sum(_)) => {
-                for _ in 0..copies {
-                    for b in rep.blocks() {
-                        out.push(Block { multiplicity: b.multiplicity, rep: b.rep.restrict(along), offset: *offset });
-                        *offset += b.multiplicity * b.rep.dim();
                     }
                 }
             }
