@@ -24,9 +24,9 @@ def shapes(features, edge_features):
     c = CHANNELS
     maps = {"h.linear": (c, features)}
     for k in range(1, TURNS + 1):
-        maps[f"h.{k}.mpnn.y.mlp1"] = (c, 2 * c + edge_features)
-        maps[f"h.{k}.mpnn.y.mlp2"] = (c, 2 * c)
-    maps["linear"] = (2, c)
+        maps[f"h.{k}.mpnn.y.mlp.1"] = (c, 2 * c)
+        maps[f"h.{k}.mpnn.y.mlp2.1"] = (c, 2 * c + edge_features)
+    maps["linear1"] = (2, c)
     return maps
 
 
@@ -34,14 +34,14 @@ def forward(p, data):
     """Logits [n, 2]: the model of mpnn.gdl, line for line."""
     linear = lambda name, *x: F.linear(torch.cat(x, -1), p[f"{name}.weight"], p[f"{name}.bias"])
     senders, receivers = data["Graph.senders"].long(), data["Graph.receivers"].long()
-    e = data["e"].to(p["linear.weight"].dtype)
+    e = data["e"].to(p["linear1.weight"].dtype)
     h = linear("h.linear", data["x"].to(e.dtype))
     for k in range(1, TURNS + 1):
         x = torch.relu(h)
-        message = linear(f"h.{k}.mpnn.y.mlp1", x[receivers], x[senders], e)
+        message = linear(f"h.{k}.mpnn.y.mlp2.1", x[receivers], x[senders], e)
         most = torch.zeros_like(h).scatter_reduce(0, receivers[:, None].expand_as(message), message, "amax", include_self=False)
-        h = h + linear(f"h.{k}.mpnn.y.mlp2", x, most)
-    return linear("linear", h)
+        h = h + linear(f"h.{k}.mpnn.y.mlp.1", x, most)
+    return linear("linear1", h)
 
 
 def main():
