@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::size::Size;
-use crate::symmetry::Group;
+use crate::symmetry::GroupRef;
+
+use super::acting::GroupSpec;
 
 /// A set of points with a group acting on it.
 pub trait Domain: fmt::Debug + Send + Sync {
@@ -18,13 +20,28 @@ pub trait Domain: fmt::Debug + Send + Sync {
     fn batching(&self) -> Batching;
 
     /// The group that fixes a point: fibres are its representations.
-    fn stabiliser(&self) -> Arc<dyn Group>;
+    fn stabiliser(&self) -> GroupRef;
 
     /// The whole group as text: `shift . D4`, `S_n`, `E(3)`.
     fn symmetry(&self) -> String;
 
     /// The number of edges, where the domain has an adjacency.
-    fn edges(&self) -> Option<Size>;
+    fn edges(&self) -> Option<Size> {
+        None
+    }
+
+    /// d, where the points are points of R^d: signals of type `position` exist, and edges have lengths.
+    fn ambient(&self) -> Option<usize> {
+        None
+    }
+
+    /// What lies beyond the edge, of a grid.
+    fn boundary(&self) -> Option<Boundary> {
+        None
+    }
+
+    /// The words after `over` that this domain understands, for messages.
+    fn neighbourhoods(&self) -> &'static str;
 
     /// The orbits of the group on the pairs of points inside `over`.
     fn orbits(&self, over: &Neighbourhood) -> Result<Orbits, DomainError>;
@@ -40,6 +57,22 @@ pub enum Batching {
     Leading,
     /// A disjoint union, with the sample of each point in a table called `index`.
     Union,
+}
+
+/// A domain as the user wrote it: what a constructor is given.
+#[derive(Clone, Debug)]
+pub struct DomainSpec {
+    /// `grid`
+    pub constructor: String,
+    pub sizes: Vec<Size>,
+    /// `zero`, `torus`, `reflect`, `periodic`
+    pub words: Vec<String>,
+    /// d of `in Rd`
+    pub ambient: Option<usize>,
+    /// `under G`; none for the default group of the constructor.
+    pub group: Option<GroupSpec>,
+    /// The source text, such as `grid(n, n) zero`: sizes by their names.
+    pub text: String,
 }
 
 /// The pairs of points a linear map may join.
@@ -106,4 +139,8 @@ pub enum DomainError {
     NoCoarsening(String),
     /// The derivation for this domain is not built yet.
     NotDerived(String),
+    /// The constructor was not given what it needs; the text says what it takes.
+    BadConstruction(String),
+    /// The group does not act on these points.
+    WrongGroup { group: String, why: String },
 }

@@ -2,3 +2,6 @@
 //! What comes out is equivariant by its types; how each map is computed is not decided here.
 //!
 //! Reading order: `hir` (what comes out).
+
+pub mod hir;
+pub mod rational;
