@@ -125,3 +125,22 @@ fn combine(terms: &[Term], lower: &[Polynomial]) -> Polynomial {
     sum.retain(|_, c| c.abs() > 1e-13 * largest);
     sum
 }
+
+/// The harmonics of the plane of a degree, component normalisation (squares
+/// sum to the number of components on the circle): 1, or `sqrt(2) (Re, Im)` of
+/// `(x + i y)^degree`. The third exponent is zero.
+pub fn planar_polynomials(degree: u32) -> Vec<Polynomial> {
+    assert!(degree <= 60, "symmetry: planar polynomials of degree {degree}");
+    if degree == 0 {
+        return vec![Polynomial::from([([0, 0, 0], 1.0)])];
+    }
+    let mut parts = vec![Polynomial::new(), Polynomial::new()];
+    let mut binomial = std::f64::consts::SQRT_2;
+    for k in 0..=degree {
+        // i^k is 1, i, -1, -i in turn.
+        let sign = if k % 4 < 2 { 1.0 } else { -1.0 };
+        parts[(k % 2) as usize].insert([(degree - k) as u8, k as u8, 0], sign * binomial);
+        binomial *= f64::from(degree - k) / f64::from(k + 1);
+    }
+    parts
+}

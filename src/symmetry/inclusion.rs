@@ -20,7 +20,14 @@ pub struct Inclusion {
     embedding: Embedding,
 }
 
-#[derive(Clone, Debug)]
+/// The same subgroup, embedded in the same way.
+impl PartialEq for Inclusion {
+    fn eq(&self, other: &Inclusion) -> bool {
+        self.of.same_as(other.of.as_ref()) && self.sub.same_as(other.sub.as_ref()) && self.embedding == other.embedding
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 enum Embedding {
     /// The position in the larger group of each element of the smaller.
     Table(Vec<usize>),
@@ -62,6 +69,15 @@ impl Inclusion {
         }
         let table = (0..small.order()).map(|i| large.find(small.matrix(i)).ok_or_else(no)).collect::<Result<_, _>>()?;
         Ok(Inclusion { sub: sub.clone(), of: of.clone(), embedding: Embedding::Table(table) })
+    }
+
+    /// The subgroup of this name, found by its matrices on the same space:
+    /// `C2` in D4, `O` in O_h.
+    ///
+    /// # Errors
+    /// As [`super::groups::by_name`], and `NotASubgroup`.
+    pub fn named(name: &str, of: &GroupRef) -> Result<Inclusion, SymmetryError> {
+        Inclusion::same_space(&super::groups::by_name(name, &[], Some(of.space_dim()))?, of)
     }
 
     /// A group of matrices on the span of the orthonormal columns of `plane`,

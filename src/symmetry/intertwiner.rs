@@ -10,6 +10,7 @@ use crate::math::{Matrix, null_space, orthonormalise, reduced_row_echelon};
 use super::group::{Element, Endomorphism, Group};
 use super::irrep::{Irrep, Parity};
 use super::rep::{Kind, Rep};
+use super::tensor3::Tensor3;
 
 /// The residual that a basis may have on the generators.
 const TOLERANCE: f64 = 1e-9;
@@ -26,6 +27,7 @@ pub fn equivariant_basis(rho_in: &Rep, rho_out: &Rep) -> Vec<Matrix> {
         for input in &inputs {
             let part = by_orbits(&input.rep, &out.rep)
                 .or_else(|| by_schur(&input.rep, &out.rep))
+                .or_else(|| by_coupling(&input.rep, &out.rep))
                 .unwrap_or_else(|| by_null_space(&input.rep, &out.rep));
             let residual = part.iter().map(|k| residual(k, &input.rep, &out.rep)).fold(0.0, f64::max);
             assert!(residual < TOLERANCE, "symmetry: a map from {} to {} is not equivariant: residual {residual:e}", input.rep, out.rep);
@@ -73,7 +75,7 @@ fn hom_dim_of_parts(rho_in: &Rep, rho_out: &Rep) -> usize {
             .sum();
         return (sum / finite.order() as f64).round() as usize;
     }
-    by_schur(rho_in, rho_out).unwrap_or_else(|| by_null_space(rho_in, rho_out)).len()
+    by_schur(rho_in, rho_out).or_else(|| by_coupling(rho_in, rho_out)).unwrap_or_else(|| by_null_space(rho_in, rho_out)).len()
 }
 
 /// The largest violation of `rho_out K = K rho_in` on the generators.
@@ -291,6 +293,18 @@ pub fn by_schur(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<Matrix>> {
         }
     }
     Some(maps)
+}
+
+/// Tier (a) by Clebsch-Gordan: from a product of two irreps to an irrep.
+pub fn by_coupling(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<Matrix>> {
+    match rho_in.kind() {
+        Kind::Tensor(a, b) => {
+            let (a, b, c) = (a.as_irrep()?, b.as_irrep()?, rho_out.as_irrep()?);
+            Some(rho_in.group().clebsch_gordan(a, b, c).iter().map(Tensor3::to_map).collect())
+        }
+        Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Sum(_) | Kind::Dual(_)
+        | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => None,
+    }
 }
 
 fn endomorphisms(group: &dyn Group, irrep: Irrep) -> Option<Vec<Matrix>> {

@@ -87,6 +87,9 @@ impl Irrep {
 /// Degrees above this are refused: coefficients are exact up to here.
 pub const MAX_DEGREE: u32 = 40;
 
+/// Frequencies of planar rotations above this are refused.
+pub const MAX_FREQUENCY: u32 = 1024;
+
 /// Multiplicities above this are refused.
 pub const MAX_MULTIPLICITY: usize = 1 << 20;
 

@@ -16,9 +16,11 @@
 //! - [`inclusion`]: subgroups and how they sit in the group.
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
+//! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths.
 //! - [`partition`]: S_n on `[n]^k`: set partitions and Bell numbers.
 //! - [`tensor3`], [`clebsch_gordan`], [`wigner`], [`harmonics`]: SO(3), O(3).
 
+pub mod axis;
 pub mod clebsch_gordan;
 pub mod finite;
 pub mod finite_irreps;
@@ -35,6 +37,7 @@ pub mod tensor3;
 pub mod wigner;
 pub mod window;
 
+pub use axis::{AngularPath, angular_paths, axis_stabiliser};
 pub use clebsch_gordan::{Convention, wigner_3j};
 pub use finite::FiniteGroup;
 pub use group::{Element, Endomorphism, Group, GroupRef, SymmetryError};

@@ -22,7 +22,7 @@ pub struct Rep {
 }
 
 /// How a representation is made.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Kind {
     Irrep(Irrep),
     /// The defining action on R^d.
@@ -38,6 +38,34 @@ pub(super) enum Kind {
     /// `cosets[c]` starts with the chosen representative.
     Induced { rep: Rep, along: Inclusion, cosets: Vec<Vec<usize>> },
     Explicit { name: String, matrices: Vec<Matrix> },
+}
+
+/// The same matrices by construction: equal groups and equal parts in the same
+/// order, however the sums are nested. (Equivalence is a matter of `hom_dim`.)
+impl PartialEq for Rep {
+    fn eq(&self, other: &Rep) -> bool {
+        if !self.group.same_as(other.group.as_ref()) {
+            return false;
+        }
+        let sums = matches!(self.kind(), Kind::Sum(_)) || matches!(other.kind(), Kind::Sum(_));
+        if !sums {
+            let irreps = (self.as_irrep(), other.as_irrep());
+            return self.kind == other.kind || (irreps.0.is_some() && irreps.0 == irreps.1);
+        }
+        merged(self) == merged(other)
+    }
+}
+
+/// The blocks with equal neighbours merged.
+fn merged(rep: &Rep) -> Vec<(usize, Rep)> {
+    let mut out: Vec<(usize, Rep)> = Vec::new();
+    for block in rep.blocks() {
+        match out.last_mut() {
+            Some((count, last)) if *last == block.rep => *count += block.multiplicity,
+            _ => out.push((block.multiplicity, block.rep)),
+        }
+    }
+    out
 }
 
 /// A summand of a representation: so many copies of an indecomposed part.
@@ -177,6 +205,20 @@ impl Rep {
 
     pub(super) fn explicit(group: &GroupRef, name: &str, matrices: Vec<Matrix>) -> Rep {
         Rep::new(group, Kind::Explicit { name: name.to_string(), matrices })
+    }
+
+    /// The label, if this is an irrep (also the defining action, where it is one).
+    pub fn as_irrep(&self) -> Option<Irrep> {
+        match self.kind() {
+            Kind::Irrep(ir) => Some(*ir),
+            Kind::Vector => self.group.vector_irrep(),
+            Kind::Sum(parts) => match &parts[..] {
+                [(1, only)] => only.as_irrep(),
+                _ => None,
+            },
+            Kind::Regular | Kind::Quotient { .. } | Kind::Tensor(..) | Kind::Dual(_) | Kind::Restricted { .. }
+            | Kind::Induced { .. } | Kind::Explicit { .. } => None,
+        }
     }
 
     /// The group.

@@ -4,9 +4,10 @@
 
 use gdlc::math::{Matrix, Rng, span_rank};
 use gdlc::symmetry::groups::{self, REGISTRY};
-use gdlc::symmetry::intertwiner::{by_null_space, by_orbits, by_schur, residual};
+use gdlc::symmetry::harmonics::{Polynomial, planar_polynomials, polynomials};
+use gdlc::symmetry::intertwiner::{by_coupling, by_null_space, by_orbits, by_schur, residual};
 use gdlc::symmetry::{
-    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, equivariant_basis, group, hom_dim,
+    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, angular_paths, axis_stabiliser, equivariant_basis, group, hom_dim,
     partition,
 };
 
@@ -330,6 +331,79 @@ fn restricted_to_the_axis_the_counts_are_those_of_escn() {
         assert_eq!(hom_dim(&all(&so3, &so2), &all(&so3, &so2)), so, "SO(3) up to {lmax}");
         assert_eq!(hom_dim(&all(&o3, &o2), &all(&o3, &o2)), o, "O(3) up to {lmax}");
     }
+}
+
+/// The values of polynomials at a point of the plane or of space.
+fn evaluate(all: &[Polynomial], r: &[f64]) -> Vec<f64> {
+    let monomial = |e: &[u8; 3]| r.iter().zip(e).map(|(x, n)| x.powi(i32::from(*n))).product::<f64>();
+    all.iter().map(|p| p.iter().map(|(e, c)| c * monomial(e)).sum()).collect()
+}
+
+#[test]
+fn angular_paths_are_equivariant_and_as_many_as_the_axis_says() {
+    let mut rng = Rng::new(31);
+    let mut counted = 0;
+    for (name, d) in [("SO(2)", 2), ("O(2)", 2), ("SO(3)", 3), ("O(3)", 3)] {
+        let group = named(name, d);
+        let along = axis_stabiliser(&group).expect("transitive on directions");
+        let harmonics = |f: u32| if d == 2 { planar_polynomials(f) } else { polynomials(f as usize) };
+        let r: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+        let g = group.sample(&mut rng);
+        let moved = group.action(&g).apply(&r);
+        for a in group.irreps(3) {
+            for b in group.irreps(3) {
+                let (va, vb) = (Rep::irrep(&group, a).expect("listed"), Rep::irrep(&group, b).expect("listed"));
+                let paths = angular_paths(&va, &vb).expect("irreps");
+                assert_eq!(paths.len(), hom_dim(&va.restrict(&along), &vb.restrict(&along)), "{va} -> {vb}");
+                counted += paths.len();
+                for path in &paths {
+                    let kernel = |at: &[f64]| {
+                        let y = evaluate(&harmonics(path.degree), at);
+                        let mut k = Matrix::zeros(vb.dim(), va.dim());
+                        path.coupling.entries.iter().for_each(|([i, f, o], c)| k[(*o, *i)] += c * y[*f]);
+                        k
+                    };
+                    close(&kernel(&moved).mul(&va.rho(&g)), &vb.rho(&g).mul(&kernel(&r)), &format!("{va} -> {vb} by degree {}", path.degree));
+                }
+            }
+        }
+    }
+    // By hand: SO(2) 7^2; O(2) 4^2 + 4^2 of either sign; SO(3) the sum of 2 min + 1;
+    // O(3) 4^2 + 4^2 at m = 0 and 6^2 + 4^2 + 2^2 above.
+    assert_eq!(counted, 49 + 32 + 44 + 88);
+    assert!(axis_stabiliser(&named("O_h", 3)).is_none());
+}
+
+#[test]
+fn maps_from_products_of_irreps_are_clebsch_gordan() {
+    for group in swept() {
+        let irreps: Vec<Rep> = group.irreps(2).into_iter().map(|ir| Rep::irrep(&group, ir).expect("listed")).collect();
+        for a in &irreps {
+            for b in &irreps {
+                let product = a.tensor(b);
+                for c in &irreps {
+                    let closed = by_coupling(&product, c).expect("irreps");
+                    assert_same_span(&closed, &by_null_space(&product, c), &format!("{product} -> {c}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn equality_of_representations_sees_through_sums() {
+    let (d4, o3) = (named("D4", 2), named("O(3)", 3));
+    let s = Rep::scalar(&d4);
+    assert_eq!(s.times(3), Rep::sum(&d4, vec![(1, s.clone()), (2, s.clone())]));
+    assert_ne!(s.times(3), s.times(2));
+    assert_eq!(Rep::vector(&o3), Rep::irrep(&o3, Irrep::parse("1o").expect("parses")).expect("listed"));
+    assert_ne!(Rep::vector(&o3), Rep::irrep(&o3, Irrep::parse("1e").expect("parses")).expect("listed"));
+    assert_ne!(Rep::scalar(&o3), s);
+    let quotient = |name| Rep::quotient(&Inclusion::named(name, &d4).expect("a subgroup")).expect("finite");
+    assert_eq!(quotient("C2"), quotient("C2"));
+    assert_ne!(quotient("C2"), quotient("D1"));
+    assert_eq!([quotient("C2").dim(), quotient("C4").dim(), quotient("D1").dim()], [4, 2, 4]);
+    assert!(Inclusion::named("C3", &d4).is_err());
 }
 
 fn golden(name: &str) -> serde_json::Value {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::math::{Matrix, Rng};
 use crate::symmetry::group::{Element, Endomorphism, Group, GroupRef};
-use crate::symmetry::irrep::{Irrep, Parity};
+use crate::symmetry::irrep::{Irrep, MAX_FREQUENCY, Parity};
 use crate::symmetry::tensor3::Tensor3;
 
 use super::Family;
@@ -80,7 +80,7 @@ impl Group for O2 {
     }
 
     fn canonical(&self, irrep: Irrep) -> Option<Irrep> {
-        Some(if irrep.degree == 0 { irrep } else { Irrep::new(irrep.degree, Parity::Even) })
+        (irrep.degree <= MAX_FREQUENCY).then(|| if irrep.degree == 0 { irrep } else { Irrep::new(irrep.degree, Parity::Even) })
     }
 
     fn irrep_dim(&self, irrep: Irrep) -> usize {
