@@ -453,13 +453,6 @@ fn is_monomial(m: &Matrix, allowed: impl Fn(f64) -> bool) -> bool {
     })
 }
 
-/// The same construction over the same group, so the same matrices.
-impl PartialEq for Rep {
-    fn eq(&self, other: &Rep) -> bool {
-        Arc::ptr_eq(&self.kind, &other.kind) || (self.group.same_as(other.group.as_ref()) && self.dim() == other.dim() && self.name() == other.name())
-    }
-}
-
 impl fmt::Display for Rep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", self.name(), self.group.name())
