@@ -5,9 +5,16 @@
 //! No group theory, no syntax: what equivariance means was settled before.
 //!
 //! Reading order: `op` (the nodes), `graph` (a program and its builder), `infer` (the only shape rule),
-//! `verify`, `print`, `eval` (what a program means, in f64).
+//! `node` (the canonical form),
+//! `verify`, `print`, `eval` (what a program means, in f64), `cost` (what a node costs), `pass`.
 
+pub mod cost;
+pub mod eval;
 pub mod graph;
 pub mod infer;
 pub mod node;
 pub mod op;
+pub mod pass;
+pub mod print;
+pub mod translate;
+pub mod verify;

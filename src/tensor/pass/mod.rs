@@ -1,0 +1,4 @@
+//! Passes from graph to graph that need no search. Values keep their meaning, not their numbers.
+
+pub mod dce;
+pub mod fold;
