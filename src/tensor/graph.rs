@@ -171,13 +171,7 @@ pub struct Graph {
 impl Graph {
     /// A graph with the same tables and axis names, without values and outputs.
     pub fn tables(&self) -> Graph {
-        Graph {
-            outputs: Vec::new(),
-            nodes: Vec::new(),
-            types: Vec::new(),
-            known: BTreeMap::new(),
-            ..self.clone()
-        }
+        Graph { outputs: Vec::new(), nodes: Vec::new(), types: Vec::new(), known: BTreeMap::new(), ..self.clone() }
     }
 
     /// A fresh axis name.

@@ -50,9 +50,8 @@ struct Names<'a> {
     axes: Vec<Vec<String>>,
 }
 
-const LETTERS: [&str; 22] = [
-    "i", "j", "k", "l", "m", "o", "p", "q", "r", "s", "t", "u", "v", "w", "a", "b", "c", "d", "e", "f", "g", "h",
-];
+const LETTERS: [&str; 22] =
+    ["i", "j", "k", "l", "m", "o", "p", "q", "r", "s", "t", "u", "v", "w", "a", "b", "c", "d", "e", "f", "g", "h"];
 
 impl Names<'_> {
     /// How a value is called: leaves by their names, other values by number.
@@ -83,8 +82,7 @@ impl Names<'_> {
             .zip(&node.reads)
             .map(|(arg, reads)| self.operand(*arg, &reads.iter().map(name).collect::<Vec<_>>()))
             .collect();
-        let bound: Vec<String> =
-            (0..slots.len() as Slot).filter(|s| !node.out.contains(s)).map(|s| name(&s)).collect();
+        let bound: Vec<String> = (0..slots.len() as Slot).filter(|s| !node.out.contains(s)).map(|s| name(&s)).collect();
         format!("{} = {}", self.operand(id, &out), right_side(&node.op, &operands, &bound))
     }
 

@@ -53,7 +53,13 @@ impl Translation {
     pub fn add(&mut self, id: ValueId, node: &Node) {
         let value = match node.op {
             Op::View => self.read(node.args[0], &node.reads[0].iter().map(|s| Axis(*s)).collect::<Vec<_>>()),
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::Contract | Op::Sum | Op::Map(_)
+            Op::Input(_)
+            | Op::Weight(_)
+            | Op::Constant(_)
+            | Op::Relation(_)
+            | Op::Contract
+            | Op::Sum
+            | Op::Map(_)
             | Op::Reduce(_) => {
                 let (new, axes) = self.renewed(node);
                 Val { id: self.graph.add(new), axes }

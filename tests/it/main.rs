@@ -3,4 +3,5 @@
 mod laws;
 mod laws_kernels;
 mod laws_rotation;
+mod tensor;
 mod tidy;

@@ -97,8 +97,7 @@ fn best_merge(factors: &[Factor], out: &[Slot], sizes: &[usize]) -> Option<Merge
     let pairs = (0..n).flat_map(|i| (i..n).map(move |j| if i == j { vec![i] } else { vec![i, j] }));
     for members in pairs.filter(|m| m.len() < n) {
         let chosen: Vec<Factor> = members.iter().map(|&i| factors[i].clone()).collect();
-        let mut rest: Vec<Factor> =
-            (0..n).filter(|i| !members.contains(i)).map(|i| factors[i].clone()).collect();
+        let mut rest: Vec<Factor> = (0..n).filter(|i| !members.contains(i)).map(|i| factors[i].clone()).collect();
         let mut keep: Vec<Slot> = Vec::new();
         for slot in chosen.iter().flat_map(|f| &f.slots) {
             if !keep.contains(slot) && (out.contains(slot) || rest.iter().any(|f| f.has(*slot))) {

@@ -124,9 +124,8 @@ impl Value {
 /// The outputs of a program by name, in the order of their memory. Fails where an argument is missing or ill-formed.
 pub fn eval(graph: &Graph, args: &Arguments) -> Result<BTreeMap<String, Array>, String> {
     let values = eval_all(graph, args)?;
-    let output = |o: &crate::tensor::graph::Output| {
-        (o.name.clone(), values[usize::from(o.id)].numbers().permuted(&o.order))
-    };
+    let output =
+        |o: &crate::tensor::graph::Output| (o.name.clone(), values[usize::from(o.id)].numbers().permuted(&o.order));
     Ok(graph.outputs.iter().map(output).collect())
 }
 

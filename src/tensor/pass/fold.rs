@@ -65,6 +65,13 @@ fn constant_name(graph: &Graph, id: ValueId) -> Option<String> {
     let name = |c: Id<Constant>| graph.constants[c].name.clone();
     match graph.node(id).op {
         Op::Constant(c) => Some(name(c)),
-        Op::Input(_) | Op::Weight(_) | Op::Relation(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => None,
+        Op::Input(_)
+        | Op::Weight(_)
+        | Op::Relation(_)
+        | Op::Contract
+        | Op::Sum
+        | Op::Map(_)
+        | Op::Reduce(_)
+        | Op::View => None,
     }
 }
