@@ -291,7 +291,8 @@ pub enum Unary {
     Mantissa,
 }
 
-/// On floats, or on indices (`Add` to `Mod`); `Div` and `Mod` of indices round towards minus infinity.
+/// On floats, or on indices (`Add` to `Mod`); `Div` and `Mod` of indices round towards minus
+/// infinity, and their divisor is at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {
     Add,

@@ -9,3 +9,5 @@ pub mod verify;
 pub mod print;
 pub mod interpret;
 mod interpret_scalar;
+pub mod walk;
+pub mod lower;

@@ -1,0 +1,257 @@
+//! From the tensor IR to the kernel IR: a graph in, a program out.
+//!
+//! What is stored and when is decided in `homes`; one stored value becomes one kernel, with everything it reads that is not
+//! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
+//! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`).
+
+mod cx;
+mod element;
+mod homes;
+mod plan;
+mod relation;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use crate::base::arena::Id;
+use crate::base::dtype::Dtype;
+use crate::base::size::Size;
+use crate::kernel::interpret::{Machine, Order};
+use crate::kernel::ir::{Argument, ArgumentKind, Buffer, LoopKind, Memory, Program, Stage};
+use crate::kernel::lower::cx::Cx;
+use crate::kernel::lower::homes::{Facts, When};
+use crate::kernel::lower::rows::Rows;
+use crate::kernel::walk::writes;
+use crate::tensor::graph::{Constant, Function, Graph, InputKind, Relation};
+use crate::tensor::op::{Op, ValueId};
+
+/// Lowers a graph. `dtype` is the float type of its buffers, arguments included.
+/// Arguments are buffers in the order of `graph.inputs`, `graph.weights`, `graph.outputs`.
+pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
+    let mut low = Lowering::new(graph, name, dtype);
+    let facts = homes::facts(graph);
+    for id in &facts.live {
+        if !facts.inlined[id] {
+            low.value(*id, &facts);
+        }
+    }
+    low.copies();
+    fold(&mut low.program, &low.folded);
+    low.program
+}
+
+/// Where a stored value is: axis `k` of the buffer is axis `order[k]` of the value's type.
+#[derive(Clone, Debug)]
+struct Home {
+    buffer: Id<Buffer>,
+    order: Vec<usize>,
+}
+
+struct Lowering<'g> {
+    graph: &'g Graph,
+    program: Program,
+    homes: BTreeMap<ValueId, Home>,
+    constants: BTreeMap<Id<Constant>, Id<Buffer>>,
+    tables: BTreeMap<Id<Relation>, Id<Buffer>>,
+    rows: BTreeMap<Id<Relation>, Rows>,
+    /// Buffers that can be computed now.
+    folded: Vec<Id<Buffer>>,
+    /// The outputs that a kernel has written already.
+    written: Vec<bool>,
+}
+
+impl<'g> Lowering<'g> {
+    fn new(graph: &'g Graph, name: &str, dtype: Dtype) -> Lowering<'g> {
+        let program = Program::new(name, dtype, graph.sizes.clone());
+        let mut low = Lowering {
+            graph,
+            program,
+            homes: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            folded: vec![],
+            written: vec![false; graph.outputs.len()],
+        };
+        low.arguments(dtype);
+        low
+    }
+
+    fn arguments(&mut self, float: Dtype) {
+        let graph = self.graph;
+        for (k, (_, input)) in graph.inputs.iter().enumerate() {
+            let (kind, dtype) = match input.kind {
+                InputKind::Real => (ArgumentKind::Real, float),
+                InputKind::Table { range, sorted } => (ArgumentKind::Table { range, sorted }, Dtype::I32),
+                InputKind::Index { range } => (ArgumentKind::Index { range }, Dtype::I32),
+            };
+            let buffer = self.buffer(&input.name, dtype, input.dims.clone(), Memory::Input(k));
+            self.program.inputs.push(Argument { name: input.name.clone(), buffer, kind });
+        }
+        for (k, (_, weight)) in graph.weights.iter().enumerate() {
+            let dims = weight.dims.iter().map(|n| Size::fixed(*n)).collect();
+            let buffer = self.buffer(&weight.name, float, dims, Memory::Weight(k));
+            self.program.weights.push(Argument { name: weight.name.clone(), buffer, kind: ArgumentKind::Real });
+        }
+        for (k, output) in graph.outputs.iter().enumerate() {
+            let dims = &graph.ty(output.id).dims;
+            let dims = output.order.iter().map(|axis| dims[*axis]).collect();
+            let buffer = self.buffer(&output.name, float, dims, Memory::Output(k));
+            self.program.outputs.push(Argument { name: output.name.clone(), buffer, kind: ArgumentKind::Real });
+        }
+    }
+
+    fn buffer(&mut self, name: &str, dtype: Dtype, shape: Vec<Size>, memory: Memory) -> Id<Buffer> {
+        self.program.buffers.push(Buffer { name: name.to_string(), dtype, shape, memory })
+    }
+
+    fn constant(&mut self, id: Id<Constant>) -> Id<Buffer> {
+        if let Some(buffer) = self.constants.get(&id) {
+            return *buffer;
+        }
+        let constant = &self.graph.constants[id];
+        let shape = constant.dims.iter().map(|n| Size::fixed(*n)).collect();
+        let memory = Memory::Constant(constant.data.clone());
+        let buffer = self.buffer(&constant.name, self.program.dtype, shape, memory);
+        self.constants.insert(id, buffer);
+        buffer
+    }
+
+    /// A compile-time table as integers, -1 where it is not defined.
+    fn constant_table(&mut self, id: Id<Relation>) -> Id<Buffer> {
+        if let Some(buffer) = self.tables.get(&id) {
+            return *buffer;
+        }
+        let relation = &self.graph.relations[id];
+        let Function::Constant(table) = &relation.map else { panic!("lower: not a constant table") };
+        let data = table.iter().map(|i| i.map_or(-1.0, f64::from)).collect();
+        let buffer = self.buffer("table", Dtype::I32, relation.from.clone(), Memory::Constant(data));
+        self.tables.insert(id, buffer);
+        buffer
+    }
+
+    /// Makes the kernel that stores a value.
+    fn value(&mut self, id: ValueId, facts: &Facts) {
+        let when = facts.when[&id];
+        let output = self.graph.outputs.iter().position(|o| o.id == id);
+        let (buffer, order) = match (output, when) {
+            (Some(k), When::Call) => {
+                self.written[k] = true;
+                (self.program.outputs[k].buffer, self.graph.outputs[k].order.clone())
+            }
+            (Some(_) | None, _) => self.place(id, when),
+        };
+        if when == When::Compile {
+            self.folded.push(buffer);
+        }
+        self.store(id, buffer, &order, when.stage());
+        self.homes.insert(id, Home { buffer, order });
+    }
+
+    /// A buffer for a value: run-time axes outside, fixed ones inside.
+    fn place(&mut self, id: ValueId, when: When) -> (Id<Buffer>, Vec<usize>) {
+        let dims = &self.graph.ty(id).dims;
+        let mut order: Vec<usize> = (0..dims.len()).collect();
+        order.sort_by_key(|axis| dims[*axis].as_fixed().is_some());
+        let shape = order.iter().map(|axis| dims[*axis]).collect();
+        let memory = match when {
+            When::Compile | When::Prepare => Memory::Prepared,
+            When::Bind => Memory::Bound,
+            When::Call => Memory::Workspace,
+        };
+        let buffer = self.buffer(&format!("t{id}"), self.program.dtype, shape, memory);
+        (buffer, order)
+    }
+
+    /// The kernel `buffer[order] = value`.
+    fn store(&mut self, id: ValueId, buffer: Id<Buffer>, order: &[usize], stage: Stage) {
+        let dims = self.graph.ty(id).dims.clone();
+        let name = format!("{} {}", self.op_name(id), self.program.buffers[buffer].name);
+        let mut cx = Cx::new(self);
+        let mut index = vec![cx.b.int(0); dims.len()];
+        cx.element_loops(order, &dims, 0, &mut index, &mut |cx, index| {
+            let value = cx.element(id, index);
+            let place = order.iter().map(|axis| index[*axis]).collect();
+            cx.store(buffer, place, value);
+        });
+        cx.finish(name, stage);
+    }
+
+    fn op_name(&self, id: ValueId) -> &'static str {
+        match self.graph.node(id).op {
+            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) => "copy",
+            Op::Contract => "contract",
+            Op::Sum => "sum",
+            Op::Map(_) => "map",
+            Op::Reduce(_) => "reduce",
+            Op::View => "view",
+        }
+    }
+
+    /// Fills the outputs that are leaves, known before the call, or the same value as another output.
+    fn copies(&mut self) {
+        for k in 0..self.graph.outputs.len() {
+            if !self.written[k] {
+                let (id, order) = (self.graph.outputs[k].id, self.graph.outputs[k].order.clone());
+                self.store(id, self.program.outputs[k].buffer, &order, Stage::Call);
+            }
+        }
+    }
+}
+
+impl Cx<'_, '_> {
+    /// Loops over the axes `order` of an array of `dims`, the first in parallel, the last on lanes.
+    fn element_loops(
+        &mut self,
+        order: &[usize],
+        dims: &[Size],
+        depth: usize,
+        index: &mut Vec<Id<crate::kernel::ir::Expr>>,
+        body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
+    ) {
+        let Some(axis) = order.get(depth) else { return body(self, index) };
+        let kind = match depth {
+            _ if depth + 1 == order.len() && depth > 0 => LoopKind::Vector,
+            0 => LoopKind::Parallel,
+            _ => LoopKind::Serial,
+        };
+        let extent = self.b.size(dims[*axis]);
+        self.each(extent, kind, |cx, i| {
+            index[*axis] = i;
+            cx.element_loops(order, dims, depth + 1, index, body);
+        });
+    }
+}
+
+/// Runs the kernels whose results are constants, and keeps the results.
+fn fold(program: &mut Program, folded: &[Id<Buffer>]) {
+    if folded.is_empty() {
+        return;
+    }
+    let kernels = std::mem::take(&mut program.kernels);
+    let (now, later): (Vec<_>, Vec<_>) =
+        kernels.into_iter().partition(|k| writes(program, k).iter().all(|b| folded.contains(b)));
+    let exact = Program { dtype: Dtype::F64, buffers: widened(program), ..program.clone() };
+    let sizes = vec![0; program.sizes.len()];
+    let mut machine = Machine::new(&exact, &sizes, Order::Forward);
+    for kernel in &now {
+        machine.run_kernel(kernel).unwrap_or_else(|fault| panic!("lower: folding {}: {}", fault.kernel, fault.why));
+    }
+    let data: Vec<Vec<f64>> =
+        folded.iter().map(|b| machine.contents(*b).expect("lower: a folded value is complete")).collect();
+    for (buffer, data) in folded.iter().zip(data) {
+        program.buffers[*buffer].memory = Memory::Constant(data.into());
+    }
+    program.kernels = later;
+}
+
+/// The buffers of a program with floats as F64.
+fn widened(program: &Program) -> crate::base::arena::Arena<Buffer> {
+    let mut res = program.buffers.clone();
+    for id in program.buffers.ids() {
+        if res[id].dtype.is_float() {
+            res[id].dtype = Dtype::F64;
+        }
+    }
+    res
+}
