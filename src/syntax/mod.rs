@@ -2,3 +2,10 @@
 //! a program that parses may still mean nothing.
 
 pub mod ast;
+
+mod error;
+mod layout;
+mod parse;
+
+pub use layout::{DEPTH, ITEM_WORDS, LONGEST};
+pub use parse::parse;

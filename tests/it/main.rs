@@ -4,4 +4,5 @@ mod laws;
 mod laws_kernels;
 mod laws_rotation;
 mod tensor;
+mod syntax;
 mod tidy;
