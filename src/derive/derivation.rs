@@ -1,0 +1,220 @@
+//! The walk over a model: each value becomes a signal, each mistake a diagnostic.
+//!
+//! In: a checked model. Out: its tensor program and blueprint. Every operation of the checked program is either derived or refused by name.
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::size::Size;
+use crate::derive::blueprint::{Blueprint, Row};
+use crate::derive::place::{Place, Places, ones};
+use crate::derive::signal::{self, Kind, Part, Signal};
+use crate::sema::hir::{Base, Model, Op, Program, Type, Value};
+use crate::tensor::graph::{Axis, Function, Graph, Init, Input, InputKind, Relation, Val, Weight};
+
+/// A derived model.
+#[derive(Debug)]
+pub struct Derived {
+    pub graph: Graph,
+    pub blueprint: Blueprint,
+}
+
+/// Derives the layers of a model. Fails with all that could not be derived, each named.
+pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnostic>> {
+    let mut graph = Graph { sizes: program.sizes.clone(), ..Graph::default() };
+    let places = Places::new(program, model, &mut graph).map_err(|d| vec![d])?;
+    let mut derivation = Derivation { program, model, graph, places, arguments: Vec::new(), signals: Vec::new(), rows: Vec::new() };
+    derivation.declare_arguments();
+    let mut errors = Vec::new();
+    for (_, value) in model.values.iter() {
+        let signal = derivation.value(value).unwrap_or_else(|error| {
+            let placed = if error.labels.is_empty() { error.at(value.span, "here") } else { error };
+            errors.push(placed);
+            derivation.placeholder(&value.ty)
+        });
+        derivation.signals.push(signal);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    derivation.outputs();
+    let blueprint = Blueprint { model: model.name.clone(), rows: derivation.rows };
+    Ok(Derived { graph: derivation.graph, blueprint })
+}
+
+/// The state of the walk.
+#[derive(Debug)]
+pub(super) struct Derivation<'a> {
+    pub(super) program: &'a Program,
+    pub(super) model: &'a Model,
+    pub(super) graph: Graph,
+    pub(super) places: Places<'a>,
+    arguments: Vec<Signal>,
+    /// The values so far, in the order of the model's arena.
+    pub(super) signals: Vec<Signal>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// The error that names what is not built.
+pub(super) fn not_derived(what: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::error("E0900", format!("not derived yet: {what}"))
+}
+
+impl Derivation<'_> {
+    /// The axes of a base.
+    pub(super) fn place(&mut self, base: Base) -> Place {
+        self.places.of(&mut self.graph, base)
+    }
+
+    /// The kinds and copies of the blocks of a type.
+    pub(super) fn blocks(&self, ty: &Type) -> Vec<(Kind, usize)> {
+        let dim = match ty.base {
+            Base::Points(id) | Base::Edges(id) => self.places.domain(id).stabiliser().space_dim(),
+            Base::Constant | Base::Sample => 0,
+        };
+        signal::blocks(&ty.fibre, dim)
+    }
+
+    /// Declares the inputs, in the order of the arguments.
+    fn declare_arguments(&mut self) {
+        for argument in &self.model.args {
+            let ty = &argument.ty;
+            let place = self.place(ty.base);
+            let (name, fibre) = (argument.name.clone(), self.graph.axis());
+            let whole = match signal::is_index(ty) {
+                Some(classes) => {
+                    let kind = InputKind::Index { range: Size::fixed(classes) };
+                    let id = self.graph.inputs.push(Input { name, dims: place.sizes.clone(), kind });
+                    self.graph.relation(Relation { from: place.sizes, to: Size::fixed(classes), map: Function::Table(id) })
+                }
+                None => {
+                    let total = Size::fixed(signal::fibre_dim(&self.blocks(ty)));
+                    let dims = place.sizes.into_iter().chain([total]).collect();
+                    self.graph.input(Input { name, dims, kind: InputKind::Real })
+                }
+            };
+            let axes = place.axes.into_iter().chain([fibre]);
+            let whole = whole.rename(&whole.axes.iter().copied().zip(axes).collect::<Vec<_>>());
+            let blocks = self.blocks(ty);
+            let parts = signal::split(&mut self.graph, &whole, fibre, &blocks);
+            self.arguments.push(Signal { base: ty.base, parts });
+        }
+    }
+
+    fn outputs(&mut self) {
+        for (name, id) in &self.model.results {
+            let signal = self.signals[id.index()].clone();
+            let place = self.place(signal.base);
+            let fibre = self.graph.axis();
+            let parts: Vec<Part> = signal.parts.iter().map(|p| self.complete(p, &place)).collect();
+            let whole = signal::join(&mut self.graph, &parts, &place.axes, fibre);
+            let order: Vec<Axis> = place.axes.iter().copied().chain([fibre]).collect();
+            self.graph.output(name.clone(), &whole, &order);
+        }
+    }
+
+    /// The part with all axes of its place, its copy axis and its component axis, as numbers.
+    pub(super) fn complete(&mut self, part: &Part, place: &Place) -> Part {
+        let own = [(part.copy, part.copies)].into_iter().chain(part.component.map(|a| (a, part.kind.dim())));
+        let own = own.map(|(a, n)| (a, Size::fixed(n)));
+        let wanted: Vec<(Axis, Size)> = place.axes.iter().copied().zip(place.sizes.iter().copied()).chain(own).collect();
+        let missing: Vec<Val> = wanted
+            .iter()
+            .filter(|(a, _)| !part.val.has(*a))
+            .map(|(a, n)| ones(&mut self.graph, *a, *n))
+            .collect();
+        if missing.is_empty() && !self.graph.ty(part.val.id).relation {
+            return part.clone();
+        }
+        let axes: Vec<Axis> = wanted.iter().map(|(a, _)| *a).collect();
+        let operands: Vec<&Val> = [&part.val].into_iter().chain(&missing).collect();
+        part.with(self.graph.contract(&operands, &axes))
+    }
+
+    /// The part as numbers: a one-hot relation is written out.
+    pub(super) fn numbers(&mut self, part: &Part) -> Part {
+        if !self.graph.ty(part.val.id).relation {
+            return part.clone();
+        }
+        part.with(self.graph.contract(&[&part.val], &part.val.axes))
+    }
+
+    /// The operand `k` of a value, as numbers.
+    pub(super) fn operand(&mut self, value: &Value, k: usize) -> Signal {
+        let signal = self.raw_operand(value, k);
+        let parts = signal.parts.iter().map(|p| self.numbers(p)).collect();
+        Signal { base: signal.base, parts }
+    }
+
+    /// The operand `k` of a value; class indices stay relations.
+    pub(super) fn raw_operand(&self, value: &Value, k: usize) -> Signal {
+        self.signals[value.args[k].index()].clone()
+    }
+
+    /// The same tensors seen as the blocks of `ty`. Fails when their shapes differ.
+    pub(super) fn retyped(&self, parts: Vec<Part>, ty: &Type) -> Result<Signal, Diagnostic> {
+        let blocks = self.blocks(ty);
+        let fits = blocks.len() == parts.len()
+            && blocks.iter().zip(&parts).all(|((kind, copies), p)| kind.dim() == p.kind.dim() && *copies == p.copies);
+        if !fits {
+            let shape = |(kind, copies): (&Kind, usize)| format!("{copies} {kind}");
+            let have: Vec<String> = parts.iter().map(|p| shape((&p.kind, p.copies))).collect();
+            let want: Vec<String> = blocks.iter().map(|(k, c)| shape((k, *c))).collect();
+            return Err(not_derived(format!("the blocks {} read as {}", have.join(" + "), want.join(" + "))));
+        }
+        let parts = blocks.into_iter().zip(parts).map(|((kind, _), p)| Part { kind, ..p }).collect();
+        Ok(Signal { base: ty.base, parts })
+    }
+
+    /// Declares a weight.
+    pub(super) fn weight(&mut self, name: String, dims: &[usize], init: Init) -> Val {
+        self.graph.weight(Weight { name, dims: dims.to_vec(), init })
+    }
+
+    /// Zeros of a type, to go on after an error.
+    fn placeholder(&mut self, ty: &Type) -> Signal {
+        let blocks = self.blocks(ty);
+        let parts = blocks.into_iter().map(|(kind, copies)| {
+            let (copy, component) = (self.graph.axis(), (kind.dim() > 1).then(|| self.graph.axis()));
+            let zero = self.graph.scalar(0.0);
+            let part = Part { kind, copies, val: zero, copy, component };
+            self.complete(&part, &Place::default())
+        });
+        Signal { base: ty.base, parts: parts.collect() }
+    }
+
+    fn value(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
+        match &value.op {
+            Op::Argument(k) => Ok(self.arguments[*k].clone()),
+            Op::Number(x) => self.number(value, *x),
+            Op::Learn { name, init } => self.learn(value, name, *init),
+            Op::Linear(linear) => self.linear(value, linear),
+            Op::Bilinear { name, depthwise } => self.bilinear(value, name, *depthwise),
+            Op::Harmonics { from, to } => self.harmonics(value, *from, *to),
+            Op::Bessel { count, cutoff } => self.bessel(value, *count, *cutoff),
+            Op::Map(f) => self.pointwise(value, *f),
+            Op::Gate { name } => self.gate(value, name),
+            Op::NormAct { name, f } => self.norm_act(value, name, *f),
+            Op::Norm { name } => self.norm(value, name),
+            Op::Add => self.add(value, 1.0),
+            Op::Sub => self.add(value, -1.0),
+            Op::Mul => self.multiply(value),
+            Op::Div => self.divide(value),
+            Op::Neg => self.negate(value),
+            Op::Power(k) => self.power(value, *k),
+            Op::Dot => self.dot(value),
+            Op::Length => self.length(value),
+            Op::Concat => self.concat(value),
+            Op::Pull(end) => self.pull(value, *end),
+            Op::Spread(which) => self.spread(value, *which),
+            Op::Broadcast => self.broadcast(value),
+            Op::Push(how) => self.push(value, *how),
+            Op::Softmax => self.softmax(value),
+            Op::Attend => self.attend(value),
+            Op::Degree => self.degree(value),
+            Op::Coarsen { how, factor } => self.coarsen(value, *how, *factor),
+            Op::Refine { factor } => self.refine(value, *factor),
+            Op::Lift => self.lift(value),
+            Op::Restrict => self.restrict(value),
+            Op::Pool { how, invariant } => self.pool(value, *how, *invariant),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The places that signals live on, as named axes, and the tables that join them.
+//!
+//! In: the domains of a program. Out: the axes of each base (one name an axis, the same in every value of the model),
+//! and the relations between bases: sender and receiver of an edge, sample of a point.
+//! Regular domains have a leading axis `batch`; sets, graphs and points are disjoint unions whose table `index` says the sample.
+
+use std::collections::BTreeMap;
+
+use crate::base::arena::Id;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::size::{Size, SizeTable};
+use crate::domain::{Batching, Domain};
+use crate::sema::hir::{Base, DomainDecl, Model, Program};
+use crate::tensor::graph::{Affine, Axis, Constant, Function, Graph, Input, InputKind, Outside, Relation, Val};
+use crate::tensor::op::Func;
+
+/// Expected numbers of samples, for the cost model only.
+const BATCH_HINT: usize = 16;
+
+/// The axes of a base with their sizes, in the order of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    pub axes: Vec<Axis>,
+    pub sizes: Vec<Size>,
+}
+
+/// A table that a domain brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    Senders,
+    Receivers,
+    /// The sample of a point.
+    Index,
+}
+
+/// The places of one model.
+#[derive(Debug)]
+pub struct Places<'a> {
+    program: &'a Program,
+    pub batching: Batching,
+    known: BTreeMap<Base, Place>,
+    tables: BTreeMap<(Id<DomainDecl>, Table), Val>,
+    sample: Place,
+}
+
+impl<'a> Places<'a> {
+    /// The places of `model`; fails when its domains are batched in different ways.
+    pub fn new(program: &'a Program, model: &Model, graph: &mut Graph) -> Result<Places<'a>, Diagnostic> {
+        let batching = batching(program, model)?;
+        let (name, hint) = match batching {
+            Batching::Leading => ("batch", BATCH_HINT),
+            Batching::Union => ("samples", BATCH_HINT),
+        };
+        let size = Size::var(fresh_size(&mut graph.sizes, name, hint));
+        let sample = Place { axes: vec![graph.axis()], sizes: vec![size] };
+        Ok(Places { program, batching, known: BTreeMap::new(), tables: BTreeMap::new(), sample })
+    }
+
+    /// The domain of a declaration.
+    pub fn domain(&self, id: Id<DomainDecl>) -> &'a dyn Domain {
+        self.program.domains[id].domain.as_ref()
+    }
+
+    /// The axes of a base.
+    pub fn of(&mut self, graph: &mut Graph, base: Base) -> Place {
+        if let Some(place) = self.known.get(&base) {
+            return place.clone();
+        }
+        let sizes = match base {
+            Base::Constant => vec![],
+            Base::Sample => return self.sample.clone(),
+            Base::Points(id) => self.domain(id).axes(),
+            Base::Edges(id) => vec![self.domain(id).edges().expect("sema lets edges be of domains that have them")],
+        };
+        let mut place = match (base, self.batching) {
+            (Base::Points(_) | Base::Edges(_), Batching::Leading) => self.sample.clone(),
+            (Base::Constant | Base::Sample | Base::Points(_) | Base::Edges(_), _) => Place::default(),
+        };
+        place.axes.extend(sizes.iter().map(|_| graph.axis()));
+        place.sizes.extend(sizes);
+        self.known.insert(base, place.clone());
+        place
+    }
+
+    /// The axes of the points of a domain without the batch.
+    pub fn points(&mut self, graph: &mut Graph, id: Id<DomainDecl>) -> Place {
+        let place = self.of(graph, Base::Points(id));
+        let skip = match self.batching {
+            Batching::Leading => 1,
+            Batching::Union => 0,
+        };
+        Place { axes: place.axes[skip..].to_vec(), sizes: place.sizes[skip..].to_vec() }
+    }
+
+    /// The relation of a table under the axes of its bases: edges to points, or points to samples.
+    pub fn table(&mut self, graph: &mut Graph, id: Id<DomainDecl>, table: Table) -> Val {
+        let points = self.of(graph, Base::Points(id));
+        let (from, to) = match table {
+            Table::Senders | Table::Receivers => (self.of(graph, Base::Edges(id)), points),
+            Table::Index => (points, self.sample.clone()),
+        };
+        if let Some(val) = self.tables.get(&(id, table)) {
+            return val.clone();
+        }
+        let (word, sorted) = match table {
+            Table::Senders => ("senders", false),
+            Table::Receivers => ("receivers", true),
+            Table::Index => ("index", true),
+        };
+        let (range, dims) = (to.sizes[to.sizes.len() - 1], from.sizes.clone());
+        let input = graph.inputs.push(Input {
+            name: format!("{}.{word}", self.program.domains[id].name),
+            dims: dims.clone(),
+            kind: InputKind::Table { range, sorted },
+        });
+        let raw = graph.relation(Relation { from: dims, to: range, map: Function::Table(input) });
+        let names = from.axes.iter().copied().chain([to.axes[to.axes.len() - 1]]);
+        let val = raw.rename(&raw.axes.iter().copied().zip(names).collect::<Vec<_>>());
+        self.tables.insert((id, table), val.clone());
+        val
+    }
+
+    /// The number of points of each sample: a number where it is known, else a tensor over samples (unions) or without axes.
+    pub fn count(&mut self, graph: &mut Graph, id: Id<DomainDecl>, axes: usize) -> Val {
+        match self.batching {
+            Batching::Union => {
+                let index = self.table(graph, id, Table::Index);
+                graph.contract(&[&index], &self.sample.axes)
+            }
+            Batching::Leading => {
+                let place = self.points(graph, id);
+                let factors: Vec<Val> = place.sizes[..axes].iter().map(|n| number_of(graph, *n)).collect();
+                match &factors[..] {
+                    [only] => only.clone(),
+                    _ => graph.contract(&factors.iter().collect::<Vec<_>>(), &[]),
+                }
+            }
+        }
+    }
+}
+
+/// A size as a number: a constant, or the trace of the identity.
+fn number_of(graph: &mut Graph, size: Size) -> Val {
+    match size.as_fixed() {
+        Some(n) => graph.scalar(n as f64),
+        None => {
+            let one = identity(graph, size);
+            graph.contract(&[&one], &[])
+        }
+    }
+}
+
+/// `1 / x`, 0 at 0.
+pub fn reciprocal(graph: &mut Graph, x: &Val) -> Val {
+    graph.map(Func::SafeRecip, &[x])
+}
+
+/// The identity relation on an axis of this size, between two fresh axes.
+pub fn identity(graph: &mut Graph, size: Size) -> Val {
+    let map = Function::Affine {
+        scale: vec![1],
+        offset: Affine { constant: 0, size: None },
+        divisor: 1,
+        outside: Outside::Never,
+    };
+    graph.relation(Relation { from: vec![size], to: size, map })
+}
+
+/// Ones along `axis`.
+pub fn ones(graph: &mut Graph, axis: Axis, size: Size) -> Val {
+    match size.as_fixed() {
+        Some(n) => {
+            let val = graph.constant(Constant { name: "1".into(), dims: vec![n], data: vec![1.0; n].into() });
+            val.rename(&[(val.axes[0], axis)])
+        }
+        None => {
+            let one = identity(graph, size);
+            let one = one.rename(&[(one.axes[0], axis)]);
+            graph.contract(&[&one], &[axis])
+        }
+    }
+}
+
+/// A size of the compiler's own, under a name that the user has not taken.
+fn fresh_size(sizes: &mut SizeTable, name: &str, hint: usize) -> crate::base::size::SizeVar {
+    let taken = |sizes: &SizeTable, name: &str| sizes.iter().any(|(_, info)| info.name == name);
+    let mut free = name.to_string();
+    while taken(sizes, &free) {
+        free.push('_');
+    }
+    sizes.intern(&free, hint)
+}
+
+fn batching(program: &Program, model: &Model) -> Result<Batching, Diagnostic> {
+    let types = model.args.iter().map(|a| &a.ty).chain(model.values.iter().map(|(_, v)| &v.ty));
+    let mut found: Option<(Batching, Id<DomainDecl>)> = None;
+    for ty in types {
+        let (Base::Points(id) | Base::Edges(id)) = ty.base else { continue };
+        let this = program.domains[id].domain.batching();
+        match found {
+            Some((other, first)) if other != this => {
+                let names = (&program.domains[first].name, &program.domains[id].name);
+                return Err(Diagnostic::error("E0900", "not derived yet: one model on domains that are batched in different ways")
+                    .at(program.domains[id].span, "batched another way")
+                    .why(format!("`{}` and `{}` differ: one has a leading batch axis, the other is a disjoint union", names.0, names.1)));
+            }
+            Some(_) => (),
+            None => found = Some((this, id)),
+        }
+    }
+    Ok(found.map_or(Batching::Leading, |(batching, _)| batching))
+}
