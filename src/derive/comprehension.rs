@@ -1,0 +1,245 @@
+//! Neighbour comprehension: points to edges or pairs, and back.
+//!
+//! In: signals on points, edges, pairs of points. Out: gathers and segment reductions as products with the tables `senders` and `receivers`;
+//! on pairs, reductions over the second point of the same sample. Reductions of nothing are 0.
+//! Softmax is `exp(s - logsumexp s)`, so that large scores do not overflow; how it is fused is the kernels' matter.
+
+use crate::base::arena::Id;
+use crate::base::diagnostic::Diagnostic;
+use crate::derive::derivation::{Derivation, not_derived};
+use crate::derive::place::{Table, reciprocal};
+use crate::derive::signal::{Kind, Part, Signal};
+use crate::domain::Batching;
+use crate::sema::hir::{Aggregate, Base, DomainDecl, End, Origin, Place as Which, Value};
+use crate::tensor::graph::{Axis, Val};
+use crate::tensor::op::{Func, Reduction};
+
+/// Which pairs a reduction runs over.
+#[derive(Debug)]
+struct Rows {
+    /// Tables that join the pairs to what is reduced and what is kept.
+    relations: Vec<Val>,
+    /// The axes of a pair.
+    pairs: Vec<Axis>,
+    /// The axes of the receiver, in place of those of the pair.
+    receiver: Vec<Axis>,
+}
+
+impl Derivation<'_> {
+    /// A point's value on its edges.
+    pub(super) fn pull(&mut self, value: &Value, end: End) -> Result<Signal, Diagnostic> {
+        let x = self.operand(value, 0);
+        let (Base::Points(id), Base::Edges(_)) = (x.base, value.ty.base) else {
+            return Err(not_derived("a neighbour's value where there are no edges"));
+        };
+        let table = match end {
+            End::Sender => Table::Senders,
+            End::Receiver => Table::Receivers,
+        };
+        let relation = self.places.table(&mut self.graph, id, table);
+        let (edge, point) = (relation.axes[0], relation.axes[1]);
+        let parts = x.parts.iter().map(|p| {
+            if !p.val.has(point) {
+                return p.clone();
+            }
+            let out: Vec<Axis> = p.val.axes.iter().map(|a| if *a == point { edge } else { *a }).collect();
+            p.with(self.graph.contract(&[&p.val, &relation], &out))
+        });
+        let parts = parts.collect();
+        self.retyped(parts, &value.ty)
+    }
+
+    /// A point's value on pairs, as the first or the second of the pair.
+    pub(super) fn spread(&mut self, value: &Value, which: Which) -> Result<Signal, Diagnostic> {
+        let x = self.operand(value, 0);
+        let (Base::Points(from), Base::Points(to)) = (x.base, value.ty.base) else {
+            return Err(not_derived("a pair of a signal that does not live on points"));
+        };
+        let (point, pair) = (self.places.points(&mut self.graph, from), self.places.points(&mut self.graph, to));
+        let (&[own], &[first, second]) = (&point.axes[..], &pair.axes[..]) else {
+            return Err(not_derived("pairs of points with several axes"));
+        };
+        let name = match which {
+            Which::First => first,
+            Which::Second => second,
+        };
+        let parts = x.parts.iter().map(|p| p.with(p.val.rename(&[(own, name)]))).collect();
+        self.retyped(parts, &value.ty)
+    }
+
+    /// A sample's value on all its points.
+    pub(super) fn broadcast(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
+        let x = self.operand(value, 0);
+        let parts = match (x.base, value.ty.base, self.places.batching) {
+            (Base::Sample, Base::Points(id), Batching::Union) => {
+                let index = self.places.table(&mut self.graph, id, Table::Index);
+                let (point, sample) = (index.axes[0], index.axes[1]);
+                let gather = |this: &mut Self, p: &Part| {
+                    let out: Vec<Axis> = p.val.axes.iter().map(|a| if *a == sample { point } else { *a }).collect();
+                    p.with(this.graph.contract(&[&p.val, &index], &out))
+                };
+                x.parts.iter().map(|p| if p.val.has(sample) { gather(self, p) } else { p.clone() }).collect()
+            }
+            (Base::Sample, Base::Edges(_), Batching::Union) => return Err(not_derived("a sample's value on edges")),
+            (Base::Constant | Base::Sample | Base::Points(_) | Base::Edges(_), _, _) => x.parts,
+        };
+        self.retyped(parts, &value.ty)
+    }
+
+    /// The pairs of a base: edges with their receivers, or all pairs of points of the same sample.
+    fn rows(&mut self, base: Base) -> Result<Rows, Diagnostic> {
+        match base {
+            Base::Edges(id) => {
+                let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
+                Ok(Rows { pairs: vec![receivers.axes[0]], receiver: vec![receivers.axes[1]], relations: vec![receivers] })
+            }
+            Base::Points(id) => self.rows_of_pairs(id),
+            Base::Constant | Base::Sample => Err(not_derived("a comprehension over neither edges nor pairs")),
+        }
+    }
+
+    fn rows_of_pairs(&mut self, id: Id<DomainDecl>) -> Result<Rows, Diagnostic> {
+        let program = self.program;
+        let (Origin::Product(a, b), pair) = (&program.domains[id].origin, self.places.points(&mut self.graph, id)) else {
+            return Err(not_derived("a comprehension over points that are not pairs"));
+        };
+        let (&[first, second], true) = (&pair.axes[..], a == b) else {
+            return Err(not_derived("a comprehension over pairs of different domains"));
+        };
+        let receiver = self.places.points(&mut self.graph, *a).axes;
+        let relations = match self.places.batching {
+            Batching::Leading => vec![],
+            Batching::Union => {
+                let index = self.places.table(&mut self.graph, *a, Table::Index);
+                let (point, sample) = (index.axes[0], self.graph.axis());
+                let own = index.rename(&[(point, first), (index.axes[1], sample)]);
+                let other = index.rename(&[(point, second), (index.axes[1], sample)]);
+                vec![own, other]
+            }
+        };
+        Ok(Rows { relations, pairs: vec![first, second], receiver })
+    }
+
+    /// A tensor on pairs reduced to receivers by a product.
+    fn gathered(&mut self, rows: &Rows, operands: &[&Val]) -> Val {
+        let all: Vec<&Val> = operands.iter().copied().chain(&rows.relations).collect();
+        let kept = self.receiver_axis(rows);
+        let rest = crate::tensor::graph::union(operands).into_iter().filter(|a| !rows.pairs.contains(a));
+        let out: Vec<Axis> = [kept].into_iter().chain(rest).collect();
+        let val = self.graph.contract(&all, &out);
+        val.rename(&[(kept, rows.receiver[0])])
+    }
+
+    /// The axis that survives: of edges the receiver, of pairs the first point.
+    fn receiver_axis(&self, rows: &Rows) -> Axis {
+        match &rows.pairs[..] {
+            [first, _] => *first,
+            _ => rows.receiver[0],
+        }
+    }
+
+    fn reduced_rows(&mut self, rows: &Rows, how: Reduction, x: &Val) -> Val {
+        let kept = self.receiver_axis(rows);
+        let out: Vec<Axis> = [kept].into_iter().chain(x.axes.iter().copied().filter(|a| !rows.pairs.contains(a))).collect();
+        let relations: Vec<&Val> = rows.relations.iter().collect();
+        let val = self.graph.reduce(how, x, &relations, &out);
+        val.rename(&[(kept, rows.receiver[0])])
+    }
+
+    /// A receiver's value on its pairs.
+    fn returned(&mut self, rows: &Rows, x: &Val) -> Val {
+        match &rows.pairs[..] {
+            [first, _] => x.rename(&[(rows.receiver[0], *first)]),
+            _ => {
+                let (edge, point) = (rows.pairs[0], rows.receiver[0]);
+                let out: Vec<Axis> = x.axes.iter().map(|a| if *a == point { edge } else { *a }).collect();
+                self.graph.contract(&[x, &rows.relations[0]], &out)
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, value: &Value, how: Aggregate) -> Result<Signal, Diagnostic> {
+        let x = self.operand(value, 0);
+        let rows = self.rows(x.base)?;
+        let place = self.place(x.base);
+        let mut parts = Vec::new();
+        for p in &x.parts {
+            let p = self.complete(p, &place);
+            let val = match how {
+                Aggregate::Sum => self.gathered(&rows, &[&p.val]),
+                Aggregate::Max => self.reduced_rows(&rows, Reduction::Max, &p.val),
+                Aggregate::Mean => {
+                    let total = self.gathered(&rows, &[&p.val]);
+                    let count = self.row_counts(&rows, &place)?;
+                    let inverse = reciprocal(&mut self.graph, &count);
+                    self.graph.mul(&total, &inverse)
+                }
+            };
+            parts.push(p.with(val));
+        }
+        self.retyped(parts, &value.ty)
+    }
+
+    /// The number of pairs of each receiver.
+    fn row_counts(&mut self, rows: &Rows, place: &crate::derive::place::Place) -> Result<Val, Diagnostic> {
+        if rows.relations.is_empty() {
+            let at = place.axes.iter().position(|a| Some(a) == rows.pairs.last()).expect("a pair's axis is one of its place");
+            let one = crate::derive::place::ones(&mut self.graph, rows.pairs[rows.pairs.len() - 1], place.sizes[at]);
+            return Ok(self.graph.contract(&[&one], &[]));
+        }
+        Ok(self.gathered(rows, &[]))
+    }
+
+    pub(super) fn degree(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
+        let Base::Points(id) = value.ty.base else {
+            return Err(not_derived("the degree of something that is not a point"));
+        };
+        let rows = self.rows(Base::Edges(id))?;
+        let val = self.gathered(&rows, &[]);
+        let part = Part { kind: Kind::Scalar, copies: 1, val, copy: self.graph.axis(), component: None };
+        self.retyped(vec![part], &value.ty)
+    }
+
+    /// `exp(s - logsumexp s)` over the pairs of each receiver.
+    fn normalised(&mut self, rows: &Rows, score: &Val) -> Val {
+        let top = self.reduced_rows(rows, Reduction::LogSumExp, score);
+        let top = self.returned(rows, &top);
+        let minus = self.graph.scale(&top, -1.0);
+        let shifted = self.graph.sum(&[score, &minus]);
+        self.graph.map(Func::Exp, &[&shifted])
+    }
+
+    pub(super) fn softmax(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
+        let x = self.operand(value, 0);
+        let rows = self.rows(x.base)?;
+        let place = self.place(x.base);
+        let mut parts = Vec::new();
+        for p in &x.parts {
+            let p = self.complete(p, &place);
+            let mut val = self.normalised(&rows, &p.val);
+            if rows.relations.len() > 1 {
+                // pairs across samples have no weight
+                let all: Vec<&Val> = [&val].into_iter().chain(&rows.relations).collect();
+                val = self.graph.contract(&all, &val.axes);
+            }
+            parts.push(p.with(val));
+        }
+        self.retyped(parts, &value.ty)
+    }
+
+    pub(super) fn attend(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
+        let (score, x) = (self.operand(value, 0), self.operand(value, 1));
+        let rows = self.rows(score.base)?;
+        let place = self.place(score.base);
+        let mut parts = Vec::new();
+        let complete = Signal { base: score.base, parts: score.parts.iter().map(|p| self.complete(p, &place)).collect() };
+        let scores = self
+            .factors_for(&complete, &x)
+            .ok_or_else(|| not_derived("attend by scores that are neither one nor one a copy of the value"))?;
+        for (p, s) in x.parts.iter().zip(scores) {
+            let weight = self.normalised(&rows, &s);
+            parts.push(p.with(self.gathered(&rows, &[&weight, &p.val])));
+        }
+        self.retyped(parts, &value.ty)
+    }
+}
