@@ -19,7 +19,8 @@ pub struct Derived {
 
 /// Derives the layers of a model. Fails with all that could not be derived, each named.
 pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnostic>> {
-    let mut graph = Graph { sizes: program.sizes.clone(), ..Graph::default() };
+    let mut graph = Graph::default();
+    graph.sizes = program.sizes.clone();
     let places = Places::new(program, model, &mut graph).map_err(|d| vec![d])?;
     let mut derivation = Derivation { program, model, graph, places, arguments: Vec::new(), signals: Vec::new(), rows: Vec::new() };
     derivation.declare_arguments();
@@ -67,7 +68,7 @@ impl Derivation<'_> {
     /// The kinds and copies of the blocks of a type.
     pub(super) fn blocks(&self, ty: &Type) -> Vec<(Kind, usize)> {
         let dim = match ty.base {
-            Base::Points(id) | Base::Edges(id) => self.places.domain(id).stabiliser().space_dim(),
+            Base::Points(id) | Base::Edges(id) => self.places.domain(id).ambient().unwrap_or(0),
             Base::Constant | Base::Sample => 0,
         };
         signal::blocks(&ty.fibre, dim)

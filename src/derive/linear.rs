@@ -5,7 +5,6 @@
 //! joining blocks by kind, naming and declaring weights, the product with the weights, the bias.
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::size::Size;
 use crate::derive::blueprint::{Hom, Row};
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::hom::{Coupling, Join, Roles};
@@ -418,11 +417,8 @@ fn refused(error: &DomainError, over: &Over) -> Diagnostic {
             Diagnostic::error("E0306", format!("the window {} is not a union of orbits", over_name(over)))
                 .why(format!("the group moves {displacement:?}, which is in the window, to {image:?}, which is not"))
         }
+        DomainError::BadConstruction(why) => Diagnostic::error("E0305", why.clone()),
+        DomainError::WrongGroup { group, why } => Diagnostic::error("E0305", format!("{group} does not act here: {why}")),
         DomainError::NotDivisible { size, factor } => Diagnostic::error("E0401", format!("{size:?} is not divisible by {factor}")),
     }
-}
-
-/// A size known at compile time, or its expected value.
-pub(super) fn expected(graph: &Graph, size: Size) -> usize {
-    graph.sizes.hint(size)
 }

@@ -38,6 +38,7 @@ mod nonlinearity;
 mod norm;
 mod permutation;
 mod pooling;
+mod radial;
 mod resolution;
 mod star;
 mod window;
