@@ -1,5 +1,6 @@
 //! The one test binary: a module a layer, and those that cut across.
 
+mod derive;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;
