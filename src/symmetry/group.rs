@@ -106,7 +106,8 @@ impl fmt::Display for SymmetryError {
 
 impl std::error::Error for SymmetryError {}
 
-/// A group acting on R^d by matrices.
+/// A group acting on R^d by matrices. The defaults are those of a group of
+/// orthogonal matrices whose elements are these matrices.
 pub trait Group: fmt::Debug + Send + Sync {
     /// Its textbook name: `D4`, `O(3)`.
     fn name(&self) -> String;
@@ -120,16 +121,24 @@ pub trait Group: fmt::Debug + Send + Sync {
     }
 
     /// The matrix of `g` on R^d.
-    fn action(&self, g: &Element) -> Matrix;
+    fn action(&self, g: &Element) -> Matrix {
+        g.matrix().clone()
+    }
 
     /// The identity.
-    fn identity(&self) -> Element;
+    fn identity(&self) -> Element {
+        Element::Matrix(Matrix::identity(self.space_dim()))
+    }
 
     /// The product `a b`: first `b`, then `a`.
-    fn multiply(&self, a: &Element, b: &Element) -> Element;
+    fn multiply(&self, a: &Element, b: &Element) -> Element {
+        Element::Matrix(a.matrix().mul(b.matrix()))
+    }
 
     /// The inverse of `a`.
-    fn inverse(&self, a: &Element) -> Element;
+    fn inverse(&self, a: &Element) -> Element {
+        Element::Matrix(a.matrix().transpose())
+    }
 
     /// Generators of the finite group, or of the components of a Lie group.
     fn discrete_generators(&self) -> Vec<Element>;

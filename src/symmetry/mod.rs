@@ -15,6 +15,7 @@
 //!   products, duals, restriction, induction.
 //! - [`inclusion`]: subgroups and how they sit in the group.
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
+//! - [`decompose`]: the change of basis to irreps (Fourier on a finite group).
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
 //! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths.
 //! - [`partition`]: S_n on `[n]^k`: set partitions and Bell numbers.
@@ -22,6 +23,7 @@
 
 pub mod axis;
 pub mod clebsch_gordan;
+pub mod decompose;
 pub mod finite;
 pub mod finite_irreps;
 pub mod group;
@@ -39,6 +41,7 @@ pub mod window;
 
 pub use axis::{AngularPath, angular_paths, axis_stabiliser};
 pub use clebsch_gordan::{Convention, wigner_3j};
+pub use decompose::{Decomposition, decompose};
 pub use finite::FiniteGroup;
 pub use group::{Element, Endomorphism, Group, GroupRef, SymmetryError};
 pub use inclusion::Inclusion;

@@ -390,6 +390,11 @@ impl Rep {
         })
     }
 
+    /// The number of independent invariant vectors, without building them.
+    pub fn invariant_dim(&self) -> usize {
+        super::intertwiner::hom_dim(&Rep::scalar(&self.group), self)
+    }
+
     /// An orthonormal basis (rows) of the invariant vectors: where a bias may live.
     pub fn invariants(&self) -> Matrix {
         let maps = super::intertwiner::equivariant_basis(&Rep::scalar(&self.group), self);

@@ -7,7 +7,7 @@ use gdlc::symmetry::groups::{self, REGISTRY};
 use gdlc::symmetry::harmonics::{Polynomial, planar_polynomials, polynomials};
 use gdlc::symmetry::intertwiner::{by_coupling, by_null_space, by_orbits, by_schur, residual};
 use gdlc::symmetry::{
-    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, angular_paths, axis_stabiliser, equivariant_basis, group, hom_dim,
+    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, angular_paths, axis_stabiliser, decompose, equivariant_basis, group, hom_dim,
     partition,
 };
 
@@ -257,6 +257,26 @@ fn dimensions_follow_from_multiplicities() {
             assert_eq!(rep.invariants().rows(), m[0], "{rep}: invariants");
         }
     }
+}
+
+#[test]
+fn orthogonal_representations_decompose() {
+    let mut rng = Rng::new(77);
+    for group in swept() {
+        for rep in representations(&group).into_iter().filter(|r| !r.to_string().contains("dual")) {
+            // Products of degree 3 reach degree 6; here vectors are squared at most.
+            let Some(parts) = decompose(&rep, 3) else { panic!("{rep} does not decompose") };
+            close(&parts.basis.mul(&parts.basis.transpose()), &Matrix::identity(rep.dim()), &format!("{rep}: orthogonal basis"));
+            let g = group.sample(&mut rng);
+            close(&rep.rho(&g).mul(&parts.basis), &parts.basis.mul(&parts.irreps.rho(&g)), &format!("{rep}: rho Q = Q (+) psi"));
+            if group.finite().is_some() {
+                let counted: Vec<usize> = group.irreps(0).iter().map(|ir| parts.labels.iter().filter(|l| *l == ir).count()).collect();
+                assert_eq!(counted, multiplicities(&group, &rep), "{rep}: multiplicities");
+            }
+        }
+    }
+    let sheared = gdlc::symmetry::FiniteGroup::generated("sheared C6", &[Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])], 2).expect("a group").shared();
+    assert!(decompose(&Rep::vector(&sheared), 3).is_none(), "its vectors are not orthogonal");
 }
 
 #[test]

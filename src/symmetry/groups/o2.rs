@@ -45,22 +45,6 @@ impl Group for O2 {
         2
     }
 
-    fn action(&self, g: &Element) -> Matrix {
-        g.matrix().clone()
-    }
-
-    fn identity(&self) -> Element {
-        Element::Matrix(Matrix::identity(2))
-    }
-
-    fn multiply(&self, a: &Element, b: &Element) -> Element {
-        Element::Matrix(a.matrix().mul(b.matrix()))
-    }
-
-    fn inverse(&self, a: &Element) -> Element {
-        Element::Matrix(a.matrix().transpose())
-    }
-
     fn discrete_generators(&self) -> Vec<Element> {
         vec![Element::Matrix(flip())]
     }

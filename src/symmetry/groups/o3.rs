@@ -35,22 +35,6 @@ impl Group for O3 {
         3
     }
 
-    fn action(&self, g: &Element) -> Matrix {
-        g.matrix().clone()
-    }
-
-    fn identity(&self) -> Element {
-        Element::Matrix(Matrix::identity(3))
-    }
-
-    fn multiply(&self, a: &Element, b: &Element) -> Element {
-        Element::Matrix(a.matrix().mul(b.matrix()))
-    }
-
-    fn inverse(&self, a: &Element) -> Element {
-        Element::Matrix(a.matrix().transpose())
-    }
-
     fn discrete_generators(&self) -> Vec<Element> {
         vec![Element::Matrix(Matrix::identity(3).scale(-1.0))]
     }

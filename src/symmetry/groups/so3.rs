@@ -57,22 +57,6 @@ impl Group for SO3 {
         3
     }
 
-    fn action(&self, g: &Element) -> Matrix {
-        g.matrix().clone()
-    }
-
-    fn identity(&self) -> Element {
-        Element::Matrix(Matrix::identity(3))
-    }
-
-    fn multiply(&self, a: &Element, b: &Element) -> Element {
-        Element::Matrix(a.matrix().mul(b.matrix()))
-    }
-
-    fn inverse(&self, a: &Element) -> Element {
-        Element::Matrix(a.matrix().transpose())
-    }
-
     fn discrete_generators(&self) -> Vec<Element> {
         Vec::new()
     }
