@@ -6,4 +6,5 @@ mod laws_kernels;
 mod laws_rotation;
 mod tensor;
 mod syntax;
+mod kernel;
 mod tidy;

@@ -171,6 +171,12 @@ pub fn eval_node(
             contract::contract(factors, &node.out, &sizes)
         }
         Op::Reduce(how) => {
+            // a zero of a constant is an element like others here, not a term to leave out
+            let dense = |v: &Value| match v {
+                Value::Constant(array) => Value::Numbers(array.clone()),
+                Value::Numbers(_) | Value::Function(_) => v.clone(),
+            };
+            let operands: Vec<Value> = operands.iter().map(dense).collect();
             let (factors, sizes) = factors(node, &operands);
             reduce(how, factors, &node.out, &sizes)
         }
