@@ -90,7 +90,11 @@ impl Matrix {
 
     /// The matrix product `self other`.
     pub fn mul(&self, other: &Matrix) -> Matrix {
-        assert_eq!(self.cols, other.rows, "math: product of {}x{} and {}x{}", self.rows, self.cols, other.rows, other.cols);
+        assert_eq!(
+            self.cols, other.rows,
+            "math: product of {}x{} and {}x{}",
+            self.rows, self.cols, other.rows, other.cols
+        );
         let mut out = Matrix::zeros(self.rows, other.cols);
         for i in 0..self.rows {
             for k in 0..self.cols {

@@ -50,7 +50,9 @@ pub fn angular_paths(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<AngularPath>> {
     let (a, c) = (rho_in.as_irrep()?, rho_out.as_irrep()?);
     let mut paths = Vec::new();
     for degree in 0..=a.degree + c.degree {
-        let Some(harmonic) = group.canonical(Irrep::natural(degree)).filter(|_| degree > 0).or((degree == 0).then_some(Irrep::TRIVIAL)) else {
+        let Some(harmonic) =
+            group.canonical(Irrep::natural(degree)).filter(|_| degree > 0).or((degree == 0).then_some(Irrep::TRIVIAL))
+        else {
             continue;
         };
         paths.extend(group.clebsch_gordan(a, harmonic, c).into_iter().map(|coupling| AngularPath { degree, coupling }));

@@ -21,10 +21,40 @@ pub enum Convention {
 /// The triples with l <= 6 whose sign differs between the two conventions
 /// (measured on the packages; there is no closed rule).
 const FLIPPED_IN_E3NN04: [[usize; 3]; 34] = [
-    [1, 2, 2], [1, 3, 3], [1, 4, 4], [1, 5, 5], [1, 6, 6], [2, 1, 2], [2, 2, 1], [3, 1, 3], [3, 3, 1],
-    [3, 4, 6], [3, 6, 4], [4, 1, 4], [4, 3, 6], [4, 4, 1], [4, 4, 5], [4, 5, 4], [4, 5, 6], [4, 6, 3],
-    [4, 6, 5], [5, 1, 5], [5, 4, 4], [5, 4, 6], [5, 5, 1], [5, 5, 5], [5, 6, 4], [5, 6, 6], [6, 1, 6],
-    [6, 3, 4], [6, 4, 3], [6, 4, 5], [6, 5, 4], [6, 5, 6], [6, 6, 1], [6, 6, 5],
+    [1, 2, 2],
+    [1, 3, 3],
+    [1, 4, 4],
+    [1, 5, 5],
+    [1, 6, 6],
+    [2, 1, 2],
+    [2, 2, 1],
+    [3, 1, 3],
+    [3, 3, 1],
+    [3, 4, 6],
+    [3, 6, 4],
+    [4, 1, 4],
+    [4, 3, 6],
+    [4, 4, 1],
+    [4, 4, 5],
+    [4, 5, 4],
+    [4, 5, 6],
+    [4, 6, 3],
+    [4, 6, 5],
+    [5, 1, 5],
+    [5, 4, 4],
+    [5, 4, 6],
+    [5, 5, 1],
+    [5, 5, 5],
+    [5, 6, 4],
+    [5, 6, 6],
+    [6, 1, 6],
+    [6, 3, 4],
+    [6, 4, 3],
+    [6, 4, 5],
+    [6, 5, 4],
+    [6, 5, 6],
+    [6, 6, 1],
+    [6, 6, 5],
 ];
 
 /// The sum of degrees up to which Racah's sum fits 128-bit integers.
@@ -165,7 +195,7 @@ impl Racah {
 /// The exponent of the prime `p` in `n`.
 fn power_in(p: usize, mut n: usize) -> i16 {
     let mut e = 0;
-    while n % p == 0 {
+    while n.is_multiple_of(p) {
         n /= p;
         e += 1;
     }
@@ -201,7 +231,10 @@ mod tests {
     #[test]
     fn the_norm_is_one_at_high_degree() {
         for (a, b, c) in [(8, 8, 8), (12, 10, 7), (20, 20, 30), (40, 40, 40)] {
-            assert!((wigner_3j(a, b, c, Convention::E3nn05).expect("a triangle").norm() - 1.0).abs() < 1e-12, "{a} {b} {c}");
+            assert!(
+                (wigner_3j(a, b, c, Convention::E3nn05).expect("a triangle").norm() - 1.0).abs() < 1e-12,
+                "{a} {b} {c}"
+            );
         }
         assert!(wigner_3j(41, 40, 40, Convention::E3nn05).is_none());
     }

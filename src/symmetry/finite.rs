@@ -5,6 +5,7 @@
 //! [`FiniteGroup`], which is a [`Group`]. The order is bounded.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 use crate::math::{Matrix, Rng};
@@ -70,9 +71,8 @@ impl FiniteGroup {
                         "the generators of {name} give more than {MAX_ORDER} elements; the group must be finite and at most that large"
                     )));
                 }
-                let k = key(&product);
-                if !seen.contains_key(&k) {
-                    seen.insert(k, elements.len());
+                if let Entry::Vacant(place) = seen.entry(key(&product)) {
+                    place.insert(elements.len());
                     elements.push(product);
                 }
             }
@@ -97,9 +97,15 @@ impl FiniteGroup {
     /// # Errors
     /// `BadGenerators` when the list is not closed, repeats an element, or is
     /// not reached from the generators.
-    pub fn from_elements(name: &str, space_dim: usize, elements: Vec<Matrix>, generators: &[usize]) -> Result<FiniteGroup, SymmetryError> {
+    pub fn from_elements(
+        name: &str,
+        space_dim: usize,
+        elements: Vec<Matrix>,
+        generators: &[usize],
+    ) -> Result<FiniteGroup, SymmetryError> {
         let n = elements.len();
-        let bad = |why: &str| SymmetryError::BadGenerators(format!("the elements of {name} do not form a group: {why}"));
+        let bad =
+            |why: &str| SymmetryError::BadGenerators(format!("the elements of {name} do not form a group: {why}"));
         let positions: BTreeMap<Vec<i64>, usize> = elements.iter().enumerate().map(|(i, m)| (key(m), i)).collect();
         if positions.len() != n || n == 0 || elements[0].distance(&Matrix::identity(space_dim)) > 1e-9 {
             return Err(bad("an element is repeated, or the first is not the identity"));
@@ -185,7 +191,9 @@ impl FiniteGroup {
             .iter()
             .map(|m| {
                 (0..m.rows())
-                    .map(|i| m.row(i).iter().map(|x| ((x - x.round()).abs() < 1e-9).then_some(x.round() as i64)).collect())
+                    .map(|i| {
+                        m.row(i).iter().map(|x| ((x - x.round()).abs() < 1e-9).then_some(x.round() as i64)).collect()
+                    })
                     .collect()
             })
             .collect()
@@ -210,9 +218,10 @@ impl FiniteGroup {
         for &(g, (s, before)) in &self.words {
             rho[g] = images[s].mul(&rho[before]);
         }
-        let holds = self.generators.iter().zip(images).all(|(&s, image)| {
-            (0..self.order()).all(|b| image.mul(&rho[b]).distance(&rho[self.product(s, b)]) < 1e-9)
-        });
+        let holds =
+            self.generators.iter().zip(images).all(|(&s, image)| {
+                (0..self.order()).all(|b| image.mul(&rho[b]).distance(&rho[self.product(s, b)]) < 1e-9)
+            });
         holds.then_some(rho)
     }
 
@@ -381,7 +390,9 @@ impl Group for FiniteGroup {
         let (ta, tb) = (self.irrep_table(a), self.irrep_table(b));
         let mut out = Vec::new();
         for c in self.irrep_tables() {
-            let sum: f64 = (0..self.order()).map(|g| ta.matrices[g].trace() * tb.matrices[g].trace() * c.matrices[g].trace()).sum();
+            let sum: f64 = (0..self.order())
+                .map(|g| ta.matrices[g].trace() * tb.matrices[g].trace() * c.matrices[g].trace())
+                .sum();
             let times = (sum / self.order() as f64 / c.endomorphism.dim() as f64).round() as usize;
             out.extend(std::iter::repeat_n(c.label, times));
         }
@@ -390,11 +401,8 @@ impl Group for FiniteGroup {
 
     fn clebsch_gordan(&self, a: Irrep, b: Irrep, c: Irrep) -> Vec<Tensor3> {
         let (ta, tb, tc) = (self.irrep_table(a), self.irrep_table(b), self.irrep_table(c));
-        let constraints: Vec<(Matrix, Matrix)> = self
-            .generators
-            .iter()
-            .map(|&g| (ta.matrices[g].kron(&tb.matrices[g]), tc.matrices[g].clone()))
-            .collect();
+        let constraints: Vec<(Matrix, Matrix)> =
+            self.generators.iter().map(|&g| (ta.matrices[g].kron(&tb.matrices[g]), tc.matrices[g].clone())).collect();
         let (da, db, dc) = (ta.matrices[0].rows(), tb.matrices[0].rows(), tc.matrices[0].rows());
         let maps = intertwiner::solve(da * db, dc, &constraints);
         intertwiner::orthonormal(&maps).iter().map(|k| Tensor3::from_map(k, da, db, dc)).collect()
@@ -410,10 +418,13 @@ pub fn representation(group: &GroupRef, name: &str, images: &[Matrix], dim: usiz
         return Err(SymmetryError::NotFinite(format!("{} is not finite: give its irreps by label", group.name())));
     };
     if images.len() != finite.generators.len() || images.iter().any(|m| m.rows() != dim || m.cols() != dim) {
-        return Err(SymmetryError::BadGenerators(format!("{name}: one {dim}x{dim} matrix a generator of {} is needed", finite.name)));
+        return Err(SymmetryError::BadGenerators(format!(
+            "{name}: one {dim}x{dim} matrix a generator of {} is needed",
+            finite.name
+        )));
     }
-    let matrices = finite
-        .extend_sized(images, dim)
-        .ok_or_else(|| SymmetryError::BadGenerators(format!("{name}: the matrices do not satisfy the relations of {}", finite.name)))?;
+    let matrices = finite.extend_sized(images, dim).ok_or_else(|| {
+        SymmetryError::BadGenerators(format!("{name}: the matrices do not satisfy the relations of {}", finite.name))
+    })?;
     Ok(Rep::explicit(group, name, matrices))
 }

@@ -35,9 +35,9 @@ pub struct IrrepGenerators {
 impl IrrepGenerators {
     /// The matrices of all elements.
     pub fn tabulate(&self, group: &FiniteGroup) -> FiniteIrrep {
-        let matrices = group
-            .extend(&self.images)
-            .unwrap_or_else(|| panic!("symmetry: the closed form of irrep {} of {} is not a homomorphism", self.label, group.name()));
+        let matrices = group.extend(&self.images).unwrap_or_else(|| {
+            panic!("symmetry: the closed form of irrep {} of {} is not a homomorphism", self.label, group.name())
+        });
         FiniteIrrep { label: self.label, endomorphism: self.endomorphism, matrices }
     }
 }

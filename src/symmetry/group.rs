@@ -202,10 +202,7 @@ pub fn numerical_clebsch_gordan(group: &GroupRef, a: Irrep, b: Irrep, c: Irrep) 
     let (va, vb, vc) = (Rep::irrep(group, a)?, Rep::irrep(group, b)?, Rep::irrep(group, c)?);
     let product = va.tensor(&vb);
     let maps = intertwiner::by_null_space(&product, &vc);
-    Ok(intertwiner::orthonormal(&maps)
-        .iter()
-        .map(|k| Tensor3::from_map(k, va.dim(), vb.dim(), vc.dim()))
-        .collect())
+    Ok(intertwiner::orthonormal(&maps).iter().map(|k| Tensor3::from_map(k, va.dim(), vb.dim(), vc.dim())).collect())
 }
 
 impl dyn Group {

@@ -47,7 +47,8 @@ pub struct Term {
 /// The terms of each component of degree `l + 1` from degree `l` (component
 /// normalisation): `Y^(l+1)_k = sum of terms[k]`.
 pub fn recurrence(l: usize) -> Vec<Vec<Term>> {
-    let w = wigner_3j(l, 1, l + 1, Convention::E3nn05).unwrap_or_else(|| panic!("symmetry: degree {l} is above the limit"));
+    let w =
+        wigner_3j(l, 1, l + 1, Convention::E3nn05).unwrap_or_else(|| panic!("symmetry: degree {l} is above the limit"));
     // At the pole only m = 0 is not zero, sqrt(2l+1): this fixes the scale.
     let pole = w.get(l, 1, l + 1) * ((2 * l + 1) as f64).sqrt();
     let scale = ((2 * l + 3) as f64).sqrt() / pole;
@@ -93,7 +94,8 @@ pub fn gradients(lmax: usize, r: [f64; 3], normalisation: Normalisation) -> Vec<
             }
             out.push(g);
         }
-        lower = rule.iter().map(|terms| terms.iter().map(|t| t.coefficient * lower[t.lower] * r[t.axis]).sum()).collect();
+        lower =
+            rule.iter().map(|terms| terms.iter().map(|t| t.coefficient * lower[t.lower] * r[t.axis]).sum()).collect();
     }
     out
 }

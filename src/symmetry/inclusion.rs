@@ -48,9 +48,12 @@ impl Inclusion {
             .generators_of(members)
             .iter()
             .map(|g| {
-                members
-                    .binary_search(g)
-                    .map_err(|_| SymmetryError::BadGenerators(format!("the members of {name} in {} are not closed under products", of.name())))
+                members.binary_search(g).map_err(|_| {
+                    SymmetryError::BadGenerators(format!(
+                        "the members of {name} in {} are not closed under products",
+                        of.name()
+                    ))
+                })
             })
             .collect::<Result<_, _>>()?;
         let sub = FiniteGroup::from_elements(name, of.space_dim(), elements, &generators)?;
@@ -83,7 +86,11 @@ impl Inclusion {
     /// A group of matrices on the span of the orthonormal columns of `plane`,
     /// fixing the orthogonal complement.
     pub fn on_subspace(sub: &GroupRef, of: &GroupRef, plane: Matrix) -> Inclusion {
-        assert_eq!((plane.rows(), plane.cols()), (of.space_dim(), sub.space_dim()), "symmetry: the plane has the wrong shape");
+        assert_eq!(
+            (plane.rows(), plane.cols()),
+            (of.space_dim(), sub.space_dim()),
+            "symmetry: the plane has the wrong shape"
+        );
         Inclusion { sub: sub.clone(), of: of.clone(), embedding: Embedding::Subspace(plane) }
     }
 

@@ -20,7 +20,10 @@ const TOLERANCE: f64 = 1e-9;
 /// For signed permutations each entry is 0 or +-1 and belongs to at most one
 /// element of the basis.
 pub fn equivariant_basis(rho_in: &Rep, rho_out: &Rep) -> Vec<Matrix> {
-    assert!(rho_in.group().same_as(rho_out.group().as_ref()), "symmetry: maps between representations of different groups");
+    assert!(
+        rho_in.group().same_as(rho_out.group().as_ref()),
+        "symmetry: maps between representations of different groups"
+    );
     let mut basis = Vec::new();
     let inputs = rho_in.blocks();
     for out in rho_out.blocks() {
@@ -30,7 +33,12 @@ pub fn equivariant_basis(rho_in: &Rep, rho_out: &Rep) -> Vec<Matrix> {
                 .or_else(|| by_coupling(&input.rep, &out.rep))
                 .unwrap_or_else(|| by_null_space(&input.rep, &out.rep));
             let residual = part.iter().map(|k| residual(k, &input.rep, &out.rep)).fold(0.0, f64::max);
-            assert!(residual < TOLERANCE, "symmetry: a map from {} to {} is not equivariant: residual {residual:e}", input.rep, out.rep);
+            assert!(
+                residual < TOLERANCE,
+                "symmetry: a map from {} to {} is not equivariant: residual {residual:e}",
+                input.rep,
+                out.rep
+            );
             for o in 0..out.multiplicity {
                 for i in 0..input.multiplicity {
                     for k in &part {
@@ -57,7 +65,10 @@ fn embed(k: &Matrix, at: (usize, usize), rows: usize, cols: usize) -> Matrix {
 /// The dimension of `Hom_G(rho_in, rho_out)`, without building the maps where
 /// characters (finite groups) or labels (irreps) tell it.
 pub fn hom_dim(rho_in: &Rep, rho_out: &Rep) -> usize {
-    assert!(rho_in.group().same_as(rho_out.group().as_ref()), "symmetry: maps between representations of different groups");
+    assert!(
+        rho_in.group().same_as(rho_out.group().as_ref()),
+        "symmetry: maps between representations of different groups"
+    );
     let inputs = rho_in.blocks();
     let mut total = 0;
     for out in rho_out.blocks() {
@@ -71,11 +82,14 @@ pub fn hom_dim(rho_in: &Rep, rho_out: &Rep) -> usize {
 fn hom_dim_of_parts(rho_in: &Rep, rho_out: &Rep) -> usize {
     if let Some(finite) = rho_in.group().finite() {
         let sum: f64 = (0..finite.order())
-            .map(|g| rho_in.rho(&Element::Index(g)).trace() * rho_out.rho(&Element::Index(finite.inverse_of(g))).trace())
+            .map(|g| rho_in.character(&Element::Index(finite.inverse_of(g))) * rho_out.character(&Element::Index(g)))
             .sum();
         return (sum / finite.order() as f64).round() as usize;
     }
-    by_schur(rho_in, rho_out).or_else(|| by_coupling(rho_in, rho_out)).unwrap_or_else(|| by_null_space(rho_in, rho_out)).len()
+    by_schur(rho_in, rho_out)
+        .or_else(|| by_coupling(rho_in, rho_out))
+        .unwrap_or_else(|| by_null_space(rho_in, rho_out))
+        .len()
 }
 
 /// The largest violation of `rho_out K = K rho_in` on the generators.
@@ -140,10 +154,9 @@ pub fn by_orbits(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<Matrix>> {
     let mut orbits = SignedOrbits::new(rows * cols);
     for (a, b) in rho_in.generator_matrices().iter().zip(rho_out.generator_matrices().iter()) {
         let (a, b) = (signed_images(a), signed_images(b));
-        for i in 0..rows {
-            for j in 0..cols {
-                let image = b[i].0 * cols + a[j].0;
-                orbits.join(i * cols + j, image, b[i].1 * a[j].1);
+        for (i, (bi, bs)) in b.iter().enumerate() {
+            for (j, (aj, sign)) in a.iter().enumerate() {
+                orbits.join(i * cols + j, bi * cols + aj, bs * sign);
             }
         }
     }
@@ -242,20 +255,29 @@ struct IrrepPart {
 /// The decomposition into irreps by picking components, where that is known.
 fn pick_irreps(rep: &Rep) -> Option<Vec<IrrepPart>> {
     let group = rep.group();
-    let whole = |irrep: Irrep| vec![IrrepPart { irrep, components: (0..group.irrep_dim(irrep)).map(|c| (c, 1.0)).collect() }];
+    let whole =
+        |irrep: Irrep| vec![IrrepPart { irrep, components: (0..group.irrep_dim(irrep)).map(|c| (c, 1.0)).collect() }];
     match rep.kind() {
         Kind::Irrep(ir) => Some(whole(*ir)),
         Kind::Vector => group.vector_irrep().map(whole),
         Kind::Restricted { rep: large, along } if along.is_about_y() => {
             let (degree, odd) = match (large.kind(), large.group().vector_irrep()) {
-                (Kind::Irrep(ir), _) => (ir.degree, large.group().name() == "O(3)" && ir.parity != Parity::natural(ir.degree)),
+                (Kind::Irrep(ir), _) => {
+                    (ir.degree, large.group().name() == "O(3)" && ir.parity != Parity::natural(ir.degree))
+                }
                 (Kind::Vector, Some(ir)) => (ir.degree, false),
                 _ => return None,
             };
             about_axis(group.as_ref(), degree as usize, odd)
         }
-        Kind::Regular | Kind::Quotient { .. } | Kind::Sum(_) | Kind::Tensor(..) | Kind::Dual(_) | Kind::Restricted { .. }
-        | Kind::Induced { .. } | Kind::Explicit { .. } => None,
+        Kind::Regular
+        | Kind::Quotient { .. }
+        | Kind::Sum(_)
+        | Kind::Tensor(..)
+        | Kind::Dual(_)
+        | Kind::Restricted { .. }
+        | Kind::Induced { .. }
+        | Kind::Explicit { .. } => None,
     }
 }
 
@@ -302,8 +324,15 @@ pub fn by_coupling(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<Matrix>> {
             let (a, b, c) = (a.as_irrep()?, b.as_irrep()?, rho_out.as_irrep()?);
             Some(rho_in.group().clebsch_gordan(a, b, c).iter().map(Tensor3::to_map).collect())
         }
-        Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Sum(_) | Kind::Dual(_)
-        | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => None,
+        Kind::Irrep(_)
+        | Kind::Vector
+        | Kind::Regular
+        | Kind::Quotient { .. }
+        | Kind::Sum(_)
+        | Kind::Dual(_)
+        | Kind::Restricted { .. }
+        | Kind::Induced { .. }
+        | Kind::Explicit { .. } => None,
     }
 }
 

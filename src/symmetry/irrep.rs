@@ -34,7 +34,7 @@ impl Parity {
 
     /// The parity `(-1)^degree` of the harmonics of a degree.
     pub fn natural(degree: u32) -> Parity {
-        if degree % 2 == 0 { Parity::Even } else { Parity::Odd }
+        if degree.is_multiple_of(2) { Parity::Even } else { Parity::Odd }
     }
 }
 
@@ -65,9 +65,14 @@ impl Irrep {
 
     /// Parses `2e`, `1o` or `3y` (`y`: natural parity).
     pub fn parse(text: &str) -> Result<Irrep, SymmetryError> {
-        let bad = || SymmetryError::BadIrreps(format!("`{text}` is not an irrep; write a degree and a parity, such as `0e` or `1o`"));
+        let bad = || {
+            SymmetryError::BadIrreps(format!(
+                "`{text}` is not an irrep; write a degree and a parity, such as `0e` or `1o`"
+            ))
+        };
         let text = text.trim();
-        let (digits, letter) = text.split_at(text.len().saturating_sub(text.chars().next_back().map_or(0, char::len_utf8)));
+        let (digits, letter) =
+            text.split_at(text.len().saturating_sub(text.chars().next_back().map_or(0, char::len_utf8)));
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad());
         }
@@ -95,10 +100,15 @@ pub const MAX_MULTIPLICITY: usize = 1 << 20;
 
 impl fmt::Display for Irrep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.degree, match self.parity {
-            Parity::Even => "e",
-            Parity::Odd => "o",
-        })
+        write!(
+            f,
+            "{}{}",
+            self.degree,
+            match self.parity {
+                Parity::Even => "e",
+                Parity::Odd => "o",
+            }
+        )
     }
 }
 
@@ -127,7 +137,9 @@ impl Irreps {
                 SymmetryError::BadIrreps(format!("`{}` in `{part}` is not a multiplicity", count.trim()))
             })?;
             if multiplicity > MAX_MULTIPLICITY {
-                return Err(SymmetryError::BadIrreps(format!("multiplicity {multiplicity} in `{part}` is above {MAX_MULTIPLICITY}")));
+                return Err(SymmetryError::BadIrreps(format!(
+                    "multiplicity {multiplicity} in `{part}` is above {MAX_MULTIPLICITY}"
+                )));
             }
             blocks.push((multiplicity, Irrep::parse(label)?));
         }

@@ -29,15 +29,28 @@ pub(super) enum Kind {
     Vector,
     Regular,
     /// Functions on the left cosets of a subgroup.
-    Quotient { name: String, cosets: Vec<Vec<usize>> },
+    Quotient {
+        name: String,
+        cosets: Vec<Vec<usize>>,
+    },
     /// Copies are outermost: `[copy, component]` for each part in order.
     Sum(Vec<(usize, Rep)>),
     Tensor(Rep, Rep),
     Dual(Rep),
-    Restricted { rep: Rep, along: Inclusion },
+    Restricted {
+        rep: Rep,
+        along: Inclusion,
+    },
     /// `cosets[c]` starts with the chosen representative.
-    Induced { rep: Rep, along: Inclusion, cosets: Vec<Vec<usize>> },
-    Explicit { name: String, matrices: Vec<Matrix> },
+    Induced {
+        rep: Rep,
+        along: Inclusion,
+        cosets: Vec<Vec<usize>>,
+    },
+    Explicit {
+        name: String,
+        matrices: Vec<Matrix>,
+    },
 }
 
 /// The same matrices by construction: equal groups and equal parts in the same
@@ -108,7 +121,8 @@ impl Rep {
     /// # Errors
     /// `NoSuchIrrep` naming the first label that the group lacks.
     pub fn irreps(group: &GroupRef, irreps: &Irreps) -> Result<Rep, SymmetryError> {
-        let parts = irreps.blocks.iter().map(|(m, ir)| Ok((*m, Rep::irrep(group, *ir)?))).collect::<Result<Vec<_>, _>>()?;
+        let parts =
+            irreps.blocks.iter().map(|(m, ir)| Ok((*m, Rep::irrep(group, *ir)?))).collect::<Result<Vec<_>, _>>()?;
         Ok(Rep::sum(group, parts))
     }
 
@@ -120,9 +134,9 @@ impl Rep {
     pub fn natural_irreps(group: &GroupRef, multiplicity: usize, from: u32, to: u32) -> Result<Rep, SymmetryError> {
         let mut parts = Vec::new();
         for degree in from..=to {
-            let irrep = group
-                .natural_irrep(degree)
-                .ok_or_else(|| SymmetryError::NoSuchIrrep(format!("{} has no irrep of degree {degree}", group.name())))?;
+            let irrep = group.natural_irrep(degree).ok_or_else(|| {
+                SymmetryError::NoSuchIrrep(format!("{} has no irrep of degree {degree}", group.name()))
+            })?;
             parts.push((multiplicity, Rep::irrep(group, irrep)?));
         }
         Ok(Rep::sum(group, parts))
@@ -148,7 +162,8 @@ impl Rep {
     /// `NotFinite` for a group without a finite table.
     pub fn quotient(along: &Inclusion) -> Result<Rep, SymmetryError> {
         let finite = finite_part(&along.of)?;
-        let members = along.members().ok_or_else(|| SymmetryError::NotFinite(format!("{} is not finite", along.sub.name())))?;
+        let members =
+            along.members().ok_or_else(|| SymmetryError::NotFinite(format!("{} is not finite", along.sub.name())))?;
         let cosets = finite.left_cosets(members);
         Ok(Rep::new(&along.of, Kind::Quotient { name: along.sub.name(), cosets }))
     }
@@ -180,12 +195,24 @@ impl Rep {
 
     /// The restriction to a subgroup.
     pub fn restrict(&self, along: &Inclusion) -> Rep {
-        assert!(self.group.same_as(along.of.as_ref()), "symmetry: restriction of a representation of {} from {}", self.group.name(), along.of.name());
+        assert!(
+            self.group.same_as(along.of.as_ref()),
+            "symmetry: restriction of a representation of {} from {}",
+            self.group.name(),
+            along.of.name()
+        );
         match self.kind() {
             // Restriction commutes with sums, and the parts have closed forms.
             Kind::Sum(parts) => Rep::sum(&along.sub, parts.iter().map(|(m, r)| (*m, r.restrict(along))).collect()),
-            Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Tensor(..) | Kind::Dual(_)
-            | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
+            Kind::Irrep(_)
+            | Kind::Vector
+            | Kind::Regular
+            | Kind::Quotient { .. }
+            | Kind::Tensor(..)
+            | Kind::Dual(_)
+            | Kind::Restricted { .. }
+            | Kind::Induced { .. }
+            | Kind::Explicit { .. } => {
                 Rep::new(&along.sub, Kind::Restricted { rep: self.clone(), along: along.clone() })
             }
         }
@@ -198,7 +225,8 @@ impl Rep {
     /// `NotFinite` for groups without finite tables.
     pub fn induce(&self, along: &Inclusion) -> Result<Rep, SymmetryError> {
         let finite = finite_part(&along.of)?;
-        let members = along.members().ok_or_else(|| SymmetryError::NotFinite(format!("{} is not finite", along.sub.name())))?;
+        let members =
+            along.members().ok_or_else(|| SymmetryError::NotFinite(format!("{} is not finite", along.sub.name())))?;
         let cosets = finite.left_cosets(members);
         Ok(Rep::new(&along.of, Kind::Induced { rep: self.clone(), along: along.clone(), cosets }))
     }
@@ -216,8 +244,13 @@ impl Rep {
                 [(1, only)] => only.as_irrep(),
                 _ => None,
             },
-            Kind::Regular | Kind::Quotient { .. } | Kind::Tensor(..) | Kind::Dual(_) | Kind::Restricted { .. }
-            | Kind::Induced { .. } | Kind::Explicit { .. } => None,
+            Kind::Regular
+            | Kind::Quotient { .. }
+            | Kind::Tensor(..)
+            | Kind::Dual(_)
+            | Kind::Restricted { .. }
+            | Kind::Induced { .. }
+            | Kind::Explicit { .. } => None,
         }
     }
 
@@ -257,10 +290,14 @@ impl Rep {
             Kind::Vector => self.group.action(g),
             Kind::Regular => {
                 let n = self.order();
-                Matrix::permutation(&(0..n).map(|h| self.group.multiply(g, &Element::Index(h)).index()).collect::<Vec<_>>())
+                Matrix::permutation(
+                    &(0..n).map(|h| self.group.multiply(g, &Element::Index(h)).index()).collect::<Vec<_>>(),
+                )
             }
             Kind::Quotient { cosets, .. } => {
-                let image = |coset: &Vec<usize>| self.coset_of(cosets, self.group.multiply(g, &Element::Index(coset[0])).index());
+                let image = |coset: &Vec<usize>| {
+                    self.coset_of(cosets, self.group.multiply(g, &Element::Index(coset[0])).index())
+                };
                 Matrix::permutation(&cosets.iter().map(image).collect::<Vec<_>>())
             }
             Kind::Sum(parts) => {
@@ -276,7 +313,10 @@ impl Rep {
     }
 
     fn coset_of(&self, cosets: &[Vec<usize>], g: usize) -> usize {
-        cosets.iter().position(|c| c.binary_search(&g).is_ok()).unwrap_or_else(|| panic!("symmetry: element {g} is in no coset of {}", self.name()))
+        cosets
+            .iter()
+            .position(|c| c.binary_search(&g).is_ok())
+            .unwrap_or_else(|| panic!("symmetry: element {g} is in no coset of {}", self.name()))
     }
 
     /// `g r_c = r_c' h`: the block (c', c) is the matrix of `h`.
@@ -297,6 +337,26 @@ impl Rep {
             }
         }
         out
+    }
+
+    /// The trace of `rho(g)`, without the matrix where that is easy.
+    pub fn character(&self, g: &Element) -> f64 {
+        match self.kind() {
+            Kind::Regular => {
+                if g.index() == 0 {
+                    self.order() as f64
+                } else {
+                    0.0
+                }
+            }
+            Kind::Sum(parts) => parts.iter().map(|(m, r)| *m as f64 * r.character(g)).sum(),
+            Kind::Tensor(a, b) => a.character(g) * b.character(g),
+            Kind::Dual(a) => a.character(&self.group.inverse(g)),
+            Kind::Restricted { rep, along } => rep.character(&along.element(g)),
+            Kind::Irrep(_) | Kind::Vector | Kind::Quotient { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
+                self.rho(g).trace()
+            }
+        }
     }
 
     /// The matrix of the `generator`-th basis element of the Lie algebra.
@@ -355,8 +415,15 @@ impl Rep {
                     }
                 }
             }
-            Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Tensor(..) | Kind::Dual(_)
-            | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
+            Kind::Irrep(_)
+            | Kind::Vector
+            | Kind::Regular
+            | Kind::Quotient { .. }
+            | Kind::Tensor(..)
+            | Kind::Dual(_)
+            | Kind::Restricted { .. }
+            | Kind::Induced { .. }
+            | Kind::Explicit { .. } => {
                 if copies > 0 {
                     out.push(Block { multiplicity: copies, rep: self.clone(), offset: *offset });
                     *offset += copies * self.dim();
@@ -386,7 +453,8 @@ impl Rep {
     /// algebra acts as zero (it must, if a connected group permutes).
     fn every_generator(&self, holds: impl Fn(&Matrix) -> bool) -> bool {
         self.blocks().iter().all(|b| {
-            b.rep.algebra_matrices().iter().all(|x| x.max_abs() < EXACT) && b.rep.generator_matrices().iter().all(&holds)
+            b.rep.algebra_matrices().iter().all(|x| x.max_abs() < EXACT)
+                && b.rep.generator_matrices().iter().all(&holds)
         })
     }
 
@@ -435,9 +503,21 @@ fn sum_name(parts: &[(usize, Rep)]) -> String {
     let one = |(m, r): &(usize, Rep)| match r.kind() {
         Kind::Irrep(ir) if *ir != Irrep::TRIVIAL => format!("{m}x{ir}"),
         Kind::Sum(_) if *m != 1 => format!("{m} ({})", r.name()),
-        Kind::Irrep(_) | Kind::Vector | Kind::Regular | Kind::Quotient { .. } | Kind::Sum(_) | Kind::Tensor(..)
-        | Kind::Dual(_) | Kind::Restricted { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
-            if *m == 1 { r.name() } else { format!("{m} {}", r.name()) }
+        Kind::Irrep(_)
+        | Kind::Vector
+        | Kind::Regular
+        | Kind::Quotient { .. }
+        | Kind::Sum(_)
+        | Kind::Tensor(..)
+        | Kind::Dual(_)
+        | Kind::Restricted { .. }
+        | Kind::Induced { .. }
+        | Kind::Explicit { .. } => {
+            if *m == 1 {
+                r.name()
+            } else {
+                format!("{m} {}", r.name())
+            }
         }
     };
     if parts.is_empty() { "0".to_string() } else { parts.iter().map(one).collect::<Vec<_>>().join(" + ") }

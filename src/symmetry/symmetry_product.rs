@@ -71,7 +71,12 @@ impl Symmetry {
         } else {
             groups::product::group(&self.point, &other.point)?.shared()
         };
-        Ok(Symmetry { shift: self.shift || other.shift, perm: self.perm || other.perm, warp: self.warp || other.warp, point })
+        Ok(Symmetry {
+            shift: self.shift || other.shift,
+            perm: self.perm || other.perm,
+            warp: self.warp || other.warp,
+            point,
+        })
     }
 
     /// Parses a product of names: `shift . D4`.

@@ -13,7 +13,8 @@ use super::tensor3::Tensor3;
 
 /// The coupling of degree l and 1 to l+1, scaled to have orthonormal rows.
 fn step(l: usize) -> Tensor3 {
-    let w = wigner_3j(l, 1, l + 1, Convention::E3nn05).unwrap_or_else(|| panic!("symmetry: degree {l} is above the limit"));
+    let w =
+        wigner_3j(l, 1, l + 1, Convention::E3nn05).unwrap_or_else(|| panic!("symmetry: degree {l} is above the limit"));
     w.scale(((2 * l + 3) as f64).sqrt())
 }
 

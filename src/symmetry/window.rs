@@ -87,7 +87,10 @@ impl fmt::Display for WindowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WindowError::NotAUnionOfOrbits { displacement, image, group } => {
-                write!(f, "the window is not a union of orbits of {group}: it contains {displacement:?} but not its image {image:?}")
+                write!(
+                    f,
+                    "the window is not a union of orbits of {group}: it contains {displacement:?} but not its image {image:?}"
+                )
             }
             WindowError::NotALatticeGroup { group, axes } => {
                 write!(f, "{group} does not act on the lattice Z^{axes} by integer matrices")
@@ -131,7 +134,10 @@ pub fn kernel_basis(window: &[Vec<i64>], rho_in: &Rep, rho_out: &Rep) -> Result<
     for (o, orbit) in orbits.iter().enumerate() {
         orbit.members.iter().for_each(|p| orbit_of_member[*p] = o);
     }
-    basis.for_each_entry(|w, p, _, _, _| (w, orbit_of_member[p])).into_iter().for_each(|(w, o)| basis.orbit_of_weight[w] = o);
+    basis
+        .for_each_entry(|w, p, _, _, _| (w, orbit_of_member[p]))
+        .into_iter()
+        .for_each(|(w, o)| basis.orbit_of_weight[w] = o);
     basis.orbit_of_weight.iter().for_each(|o| orbits[*o].weights += 1);
     basis.orbits = orbits;
     basis.assert_equivariant(&images, rho_in, rho_out);
@@ -178,8 +184,14 @@ fn find_orbits(group: &GroupRef, images: &[Vec<usize>]) -> Vec<WindowOrbit> {
         for (g, row) in images.iter().enumerate() {
             carried.entry(row[representative]).or_insert(g);
         }
-        let stabiliser: Vec<usize> = (0..images.len()).filter(|g| images[*g][representative] == representative).collect();
-        assert_eq!(carried.len() * stabiliser.len(), images.len(), "symmetry: orbit times stabiliser is not the order of {}", group.name());
+        let stabiliser: Vec<usize> =
+            (0..images.len()).filter(|g| images[*g][representative] == representative).collect();
+        assert_eq!(
+            carried.len() * stabiliser.len(),
+            images.len(),
+            "symmetry: orbit times stabiliser is not the order of {}",
+            group.name()
+        );
         carried.keys().for_each(|p| seen[*p] = true);
         orbits.push(WindowOrbit {
             representative,
@@ -271,9 +283,10 @@ impl WindowBasis {
                     w.map(|w| f(w as usize, p, pair / self.dim_in, pair % self.dim_in, 1.0))
                 })
                 .collect(),
-            KernelEntries::Sparse(entries) => {
-                entries.iter().map(|(w, p, i, j, v)| f(*w as usize, *p as usize, *i as usize, *j as usize, *v)).collect()
-            }
+            KernelEntries::Sparse(entries) => entries
+                .iter()
+                .map(|(w, p, i, j, v)| f(*w as usize, *p as usize, *i as usize, *j as usize, *v))
+                .collect(),
         }
     }
 
@@ -290,7 +303,10 @@ impl WindowBasis {
     /// Panics unless every basis kernel is equivariant under the generators.
     fn assert_equivariant(&self, images: &[Vec<usize>], rho_in: &Rep, rho_out: &Rep) {
         let residual = self.residual(images, rho_in, rho_out);
-        assert!(residual < 1e-9, "symmetry: kernels from {rho_in} to {rho_out} are not equivariant: residual {residual:e}");
+        assert!(
+            residual < 1e-9,
+            "symmetry: kernels from {rho_in} to {rho_out} are not equivariant: residual {residual:e}"
+        );
     }
 
     /// `max |rho_out(g) k(d) - k(g d) rho_in(g)|` over generators, displacements
@@ -298,7 +314,9 @@ impl WindowBasis {
     fn residual(&self, images: &[Vec<usize>], rho_in: &Rep, rho_out: &Rep) -> f64 {
         let generic: Vec<f64> = (0..self.weights).map(|w| (0.7 * w as f64 + 0.3).sin()).collect();
         let dense = self.dense(&generic);
-        let at = |p: usize| Matrix::from_fn(self.dim_out, self.dim_in, |i, j| dense[(i * self.dim_in + j) * self.window + p]);
+        let at = |p: usize| {
+            Matrix::from_fn(self.dim_out, self.dim_in, |i, j| dense[(i * self.dim_in + j) * self.window + p])
+        };
         let mut worst = 0.0f64;
         for g in rho_in.group().discrete_generators() {
             let (a, b) = (rho_in.rho(&g), rho_out.rho(&g));

@@ -7,8 +7,8 @@ use gdlc::symmetry::groups::{self, REGISTRY};
 use gdlc::symmetry::harmonics::{Polynomial, planar_polynomials, polynomials};
 use gdlc::symmetry::intertwiner::{by_coupling, by_null_space, by_orbits, by_schur, residual};
 use gdlc::symmetry::{
-    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, angular_paths, axis_stabiliser, decompose, equivariant_basis, group, hom_dim,
-    partition,
+    Element, Endomorphism, GroupRef, Inclusion, Irrep, Irreps, Parity, Rep, Symmetry, Tensor3, angular_paths,
+    axis_stabiliser, decompose, equivariant_basis, group, hom_dim, partition,
 };
 
 pub(crate) fn named(name: &str, axes: usize) -> GroupRef {
@@ -65,7 +65,12 @@ fn representations_are_homomorphisms() {
         for rep in representations(&group) {
             for _ in 0..4 {
                 let (a, b) = (group.sample(&mut rng), group.sample(&mut rng));
-                close(&rep.rho(&group.multiply(&a, &b)), &rep.rho(&a).mul(&rep.rho(&b)), &format!("{rep}: rho(ab) = rho(a) rho(b)"));
+                assert!((rep.character(&a) - rep.rho(&a).trace()).abs() < 1e-10, "{rep}: the character is the trace");
+                close(
+                    &rep.rho(&group.multiply(&a, &b)),
+                    &rep.rho(&a).mul(&rep.rho(&b)),
+                    &format!("{rep}: rho(ab) = rho(a) rho(b)"),
+                );
             }
             close(&rep.rho(&group.identity()), &Matrix::identity(rep.dim()), &format!("{rep}: rho(1) = 1"));
         }
@@ -78,7 +83,11 @@ fn the_derivative_is_that_of_the_representation() {
         for (i, x) in group.lie_algebra().iter().enumerate() {
             let near = Element::Matrix(exponential(&x.scale(0.3)));
             for rep in representations(&group) {
-                close(&rep.rho(&near), &exponential(&rep.drho(i).scale(0.3)), &format!("{rep}: rho(exp X) = exp drho(X)"));
+                close(
+                    &rep.rho(&near),
+                    &exponential(&rep.drho(i).scale(0.3)),
+                    &format!("{rep}: rho(exp X) = exp drho(X)"),
+                );
             }
         }
     }
@@ -109,7 +118,11 @@ fn irreps_are_orthogonal_irreducible_and_complete() {
             let va = Rep::irrep(&group, *a).expect("listed");
             assert_eq!(va.dim(), group.irrep_dim(*a));
             for g in group.discrete_generators() {
-                close(&va.rho(&g).mul(&va.rho(&g).transpose()), &Matrix::identity(va.dim()), &format!("{va} is orthogonal"));
+                close(
+                    &va.rho(&g).mul(&va.rho(&g).transpose()),
+                    &Matrix::identity(va.dim()),
+                    &format!("{va} is orthogonal"),
+                );
             }
             for (j, b) in irreps.iter().enumerate() {
                 let vb = Rep::irrep(&group, *b).expect("listed");
@@ -119,7 +132,8 @@ fn irreps_are_orthogonal_irreducible_and_complete() {
             }
         }
         if let Some(finite) = group.finite() {
-            let squares: usize = irreps.iter().map(|ir| group.irrep_dim(*ir).pow(2) / group.endomorphism(*ir).dim()).sum();
+            let squares: usize =
+                irreps.iter().map(|ir| group.irrep_dim(*ir).pow(2) / group.endomorphism(*ir).dim()).sum();
             assert_eq!(squares, finite.order(), "{}: the squares of the dimensions sum to the order", group.name());
         }
     }
@@ -266,16 +280,28 @@ fn orthogonal_representations_decompose() {
         for rep in representations(&group).into_iter().filter(|r| !r.to_string().contains("dual")) {
             // Products of degree 3 reach degree 6; here vectors are squared at most.
             let Some(parts) = decompose(&rep, 3) else { panic!("{rep} does not decompose") };
-            close(&parts.basis.mul(&parts.basis.transpose()), &Matrix::identity(rep.dim()), &format!("{rep}: orthogonal basis"));
+            close(
+                &parts.basis.mul(&parts.basis.transpose()),
+                &Matrix::identity(rep.dim()),
+                &format!("{rep}: orthogonal basis"),
+            );
             let g = group.sample(&mut rng);
-            close(&rep.rho(&g).mul(&parts.basis), &parts.basis.mul(&parts.irreps.rho(&g)), &format!("{rep}: rho Q = Q (+) psi"));
+            close(
+                &rep.rho(&g).mul(&parts.basis),
+                &parts.basis.mul(&parts.irreps.rho(&g)),
+                &format!("{rep}: rho Q = Q (+) psi"),
+            );
             if group.finite().is_some() {
-                let counted: Vec<usize> = group.irreps(0).iter().map(|ir| parts.labels.iter().filter(|l| *l == ir).count()).collect();
+                let counted: Vec<usize> =
+                    group.irreps(0).iter().map(|ir| parts.labels.iter().filter(|l| *l == ir).count()).collect();
                 assert_eq!(counted, multiplicities(&group, &rep), "{rep}: multiplicities");
             }
         }
     }
-    let sheared = gdlc::symmetry::FiniteGroup::generated("sheared C6", &[Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])], 2).expect("a group").shared();
+    let sheared =
+        gdlc::symmetry::FiniteGroup::generated("sheared C6", &[Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])], 2)
+            .expect("a group")
+            .shared();
     assert!(decompose(&Rep::vector(&sheared), 3).is_none(), "its vectors are not orthogonal");
 }
 
@@ -336,14 +362,27 @@ fn restricted_to_the_axis_the_counts_are_those_of_escn() {
             let min = a.min(b) as usize;
             let maps = equivariant_basis(&natural(&so3, a).restrict(&so2), &natural(&so3, b).restrict(&so2));
             assert_eq!(maps.len(), 2 * min + 1, "SO(2): {a} -> {b}");
-            let filled: usize = maps[0].as_slice().iter().enumerate().filter(|(e, _)| maps.iter().any(|k| k.as_slice()[*e] != 0.0)).count();
+            let filled: usize = maps[0]
+                .as_slice()
+                .iter()
+                .enumerate()
+                .filter(|(e, _)| maps.iter().any(|k| k.as_slice()[*e] != 0.0))
+                .count();
             assert_eq!(filled, 4 * min + 1, "the block of {a} -> {b} is sparse");
-            assert_eq!(hom_dim(&natural(&o3, a).restrict(&o2), &natural(&o3, b).restrict(&o2)), min + 1, "O(2): {a} -> {b}");
+            assert_eq!(
+                hom_dim(&natural(&o3, a).restrict(&o2), &natural(&o3, b).restrict(&o2)),
+                min + 1,
+                "O(2): {a} -> {b}"
+            );
             // Unnatural parities, where m = 0 is odd under the reflection.
             let odd = Rep::irrep(&o3, Irrep::new(a, Parity::natural(a + 1))).expect("listed").restrict(&o2);
             assert_eq!(hom_dim(&odd, &natural(&o3, b).restrict(&o2)), min, "O(2): {a} unnatural -> {b}");
             let other = natural(&o3, b).restrict(&o2);
-            assert_same_span(&by_schur(&odd, &other).expect("closed"), &by_null_space(&odd, &other), "unnatural parity");
+            assert_same_span(
+                &by_schur(&odd, &other).expect("closed"),
+                &by_null_space(&odd, &other),
+                "unnatural parity",
+            );
         }
     }
     for (lmax, so, o) in [(1, 6, 5), (2, 19, 14), (3, 44, 30), (4, 85, 55), (6, 231, 140)] {
@@ -383,7 +422,11 @@ fn angular_paths_are_equivariant_and_as_many_as_the_axis_says() {
                         path.coupling.entries.iter().for_each(|([i, f, o], c)| k[(*o, *i)] += c * y[*f]);
                         k
                     };
-                    close(&kernel(&moved).mul(&va.rho(&g)), &vb.rho(&g).mul(&kernel(&r)), &format!("{va} -> {vb} by degree {}", path.degree));
+                    close(
+                        &kernel(&moved).mul(&va.rho(&g)),
+                        &vb.rho(&g).mul(&kernel(&r)),
+                        &format!("{va} -> {vb} by degree {}", path.degree),
+                    );
                 }
             }
         }
@@ -442,7 +485,9 @@ fn invariants_of_tensor_powers_have_the_golden_dimensions() {
         let (p, q): (usize, usize) = (p.parse().expect("p"), q.parse().expect("q"));
         let group = match name {
             // C4 permutes four axes here: the cyclic group of a 4-cycle.
-            "C4 (perm)" => gdlc::symmetry::FiniteGroup::generated(name, &[Matrix::permutation(&[1, 2, 3, 0])], 4).expect("a group").shared(),
+            "C4 (perm)" => gdlc::symmetry::FiniteGroup::generated(name, &[Matrix::permutation(&[1, 2, 3, 0])], 4)
+                .expect("a group")
+                .shared(),
             _ => groups::by_name(name, &[], None).expect("registered"),
         };
         let vector = Rep::vector(&group);
@@ -505,7 +550,17 @@ fn names_of_symmetries_are_found_and_refused() {
     assert_eq!(Symmetry::named("E(3)", &[], None).expect("known").name(), "shift . O(3)");
     assert_eq!(Symmetry::named("SE(2)", &[], Some(2)).expect("known").name(), "shift . SO(2)");
     assert!(Symmetry::named("perm", &[], None).expect("known").perm);
-    for (name, axes) in [("D4", 3), ("O_h", 2), ("E(3)", 2), ("Q8", 2), ("", 2), ("C0", 2), ("D99999", 2), ("C99999999999999999999", 2), ("SO(", 2)] {
+    for (name, axes) in [
+        ("D4", 3),
+        ("O_h", 2),
+        ("E(3)", 2),
+        ("Q8", 2),
+        ("", 2),
+        ("C0", 2),
+        ("D99999", 2),
+        ("C99999999999999999999", 2),
+        ("SO(", 2),
+    ] {
         assert!(Symmetry::named(name, &[], Some(axes)).is_err(), "{name} on {axes} axes");
     }
     let wrong = groups::by_name("D4", &[], Some(3)).expect_err("D4 is planar");
@@ -520,4 +575,19 @@ fn generators_that_do_not_make_a_finite_group_are_refused() {
     assert!(make(Matrix::zeros(2, 2)).is_err(), "a singular matrix");
     assert!(make(Matrix::diagonal(&[f64::NAN, 1.0])).is_err(), "not a number");
     assert_eq!(make(Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])).expect("C6 of the hexagonal lattice").order(), 6);
+}
+
+proptest::proptest! {
+    /// Whatever is written where a group or irreps are expected, the answer is one or an error.
+    #[test]
+    fn no_text_is_too_strange(text in "\\PC{0,12}", near in "[0-9xeoyCDSOTE()h_.+ ]{0,10}", axes in 0usize..4) {
+        for t in [text.as_str(), near.as_str()] {
+            if let Ok(irreps) = Irreps::parse(t) {
+                assert_eq!(Irreps::parse(&irreps.to_string()).expect("printed"), irreps);
+            }
+            if let Ok(symmetry) = Symmetry::parse(t, Some(axes)) {
+                assert!(symmetry.point.space_dim() == axes || t.contains('.'), "{t} on {axes} axes");
+            }
+        }
+    }
 }

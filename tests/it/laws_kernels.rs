@@ -3,7 +3,9 @@
 //! the rank of the map from weights to the dense kernel.
 
 use gdlc::math::Matrix;
-use gdlc::symmetry::{Element, FiniteGroup, GroupRef, Inclusion, Irrep, KernelEntries, Rep, WindowBasis, WindowError, kernel_basis};
+use gdlc::symmetry::{
+    Element, FiniteGroup, GroupRef, Inclusion, Irrep, KernelEntries, Rep, WindowBasis, WindowError, kernel_basis,
+};
 
 use crate::laws::named;
 
@@ -11,7 +13,10 @@ use crate::laws::named;
 fn window(k: i64, axes: usize) -> Vec<Vec<i64>> {
     let mut all = vec![Vec::new()];
     for _ in 0..axes {
-        all = all.into_iter().flat_map(|d: Vec<i64>| (-(k / 2)..=k / 2).map(move |x| [d.clone(), vec![x]].concat())).collect();
+        all = all
+            .into_iter()
+            .flat_map(|d: Vec<i64>| (-(k / 2)..=k / 2).map(move |x| [d.clone(), vec![x]].concat()))
+            .collect();
     }
     all
 }
@@ -44,7 +49,9 @@ fn burnside(window: &[Vec<i64>], rho_in: &Rep, rho_out: &Rep) -> usize {
     let actions = group.integer_action().expect("a lattice group");
     let total: f64 = (0..group.order())
         .map(|g| {
-            let image = |d: &[i64]| actions[g].iter().map(|r| r.iter().zip(d).map(|(a, x)| a * x).sum::<i64>()).collect::<Vec<_>>();
+            let image = |d: &[i64]| {
+                actions[g].iter().map(|r| r.iter().zip(d).map(|(a, x)| a * x).sum::<i64>()).collect::<Vec<_>>()
+            };
             let fixed = window.iter().filter(|d| image(d) == **d).count() as f64;
             fixed * rho_out.rho(&Element::Index(g)).trace() * rho_in.rho(&Element::Index(group.inverse_of(g))).trace()
         })
@@ -60,7 +67,11 @@ fn assert_count(group: &GroupRef, window: &[Vec<i64>], rho_in: &Rep, rho_out: &R
     assert_eq!(rank(&basis), expected, "{what}: rank of weights -> kernel");
     let orbit_sum: usize = basis.orbits.iter().map(|o| o.weights).sum();
     assert_eq!(orbit_sum, expected, "{what}: sum over orbits");
-    assert_eq!(basis.orbits.iter().map(|o| o.members.len()).sum::<usize>(), window.len(), "{what}: orbits partition the window");
+    assert_eq!(
+        basis.orbits.iter().map(|o| o.members.len()).sum::<usize>(),
+        window.len(),
+        "{what}: orbits partition the window"
+    );
     assert_equivariant(group, window, &basis, rho_in, rho_out);
 }
 
@@ -76,7 +87,11 @@ fn kernel_residual(finite: &FiniteGroup, window: &[Vec<i64>], dense: &[f64], rho
     let (rows, cols) = (rho_out.dim(), rho_in.dim());
     let at = |p: usize| Matrix::from_fn(rows, cols, |i, j| dense[(i * cols + j) * window.len() + p]);
     let actions = finite.integer_action().expect("a lattice group");
-    let elements: Vec<usize> = if finite.order() > 8 { vec![1, finite.order() / 2, finite.order() - 1] } else { (0..finite.order()).collect() };
+    let elements: Vec<usize> = if finite.order() > 8 {
+        vec![1, finite.order() / 2, finite.order() - 1]
+    } else {
+        (0..finite.order()).collect()
+    };
     let mut worst = 0.0f64;
     for g in elements {
         let (a, b) = (rho_in.rho(&Element::Index(finite.inverse_of(g))), rho_out.rho(&Element::Index(g)));
@@ -101,7 +116,9 @@ fn planar_groups_have_the_known_counts() {
         assert_count(&trivial, &window(k, 2), &s, &s, n);
     }
     // (group, k, scalar -> regular, regular -> regular, scalar -> scalar)
-    for (name, k, lift, conv, scalar) in [("C4", 3, 9, 36, 3), ("C4", 5, 25, 100, 7), ("D4", 3, 9, 72, 3), ("D4", 5, 25, 200, 6)] {
+    for (name, k, lift, conv, scalar) in
+        [("C4", 3, 9, 36, 3), ("C4", 5, 25, 100, 7), ("D4", 3, 9, 72, 3), ("D4", 5, 25, 200, 6)]
+    {
         let group = named(name, 2);
         let (s, r, _) = triple(&group);
         let w = window(k, 2);
@@ -122,7 +139,9 @@ fn lines_and_cubes_have_the_known_counts() {
     let (s, _, _) = triple(&line);
     assert_count(&line, &window(7, 1), &s, &s, 4);
     // (group, k, scalar -> scalar, scalar -> regular, regular -> regular, vector -> vector)
-    for (name, k, scalar, lift, conv, vectors) in [("O", 3, 4, 27, 648, 12), ("O", 5, 10, 125, 3000, 50), ("O_h", 3, 4, 27, 1296, 8)] {
+    for (name, k, scalar, lift, conv, vectors) in
+        [("O", 3, 4, 27, 648, 12), ("O", 5, 10, 125, 3000, 50), ("O_h", 3, 4, 27, 1296, 8)]
+    {
         let group = named(name, 3);
         let (s, r, v) = triple(&group);
         let w = window(k, 3);
@@ -163,9 +182,12 @@ fn irreps_and_quotients_agree_with_burnside() {
         }
     }
     // C6 has irreps that are no signed permutations: the general route.
-    let hexagon = FiniteGroup::generated("hexagonal C6", &[Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])], 2).expect("a group").shared();
+    let hexagon = FiniteGroup::generated("hexagonal C6", &[Matrix::from_rows(&[[0.0, -1.0], [1.0, 1.0]])], 2)
+        .expect("a group")
+        .shared();
     let ring = [[0, 0], [1, 0], [0, 1], [-1, 1], [-1, 0], [0, -1], [1, -1]].map(|d: [i64; 2]| d.to_vec());
-    let mut reps: Vec<Rep> = hexagon.irreps(0).into_iter().map(|ir| Rep::irrep(&hexagon, ir).expect("listed")).collect();
+    let mut reps: Vec<Rep> =
+        hexagon.irreps(0).into_iter().map(|ir| Rep::irrep(&hexagon, ir).expect("listed")).collect();
     reps.push(Rep::regular(&hexagon).expect("finite"));
     for a in &reps {
         for b in &reps {
@@ -177,7 +199,8 @@ fn irreps_and_quotients_agree_with_burnside() {
 #[test]
 fn regular_kernels_of_p4m_are_indexed_as_in_the_hand_written_layer() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/symmetry/p4m_tables.json");
-    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).expect("readable")).expect("valid JSON");
+    let golden: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("readable")).expect("valid JSON");
     let number = |table: &str, at: usize| golden[table][at].as_u64().expect("a number") as usize;
     let group = named("D4", 2);
     let finite = group.finite().expect("finite");

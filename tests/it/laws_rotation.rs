@@ -43,7 +43,8 @@ fn wigner_3j_equals_e3nn() {
     for case in list {
         let l = indices(&case["l"]);
         let ours = wigner_3j(l[0], l[1], l[2], Convention::E3nn05).expect("a triangle");
-        let theirs: Vec<(Vec<usize>, f64)> = case["ijk"].as_array().expect("a list").iter().map(indices).zip(numbers(&case["v"])).collect();
+        let theirs: Vec<(Vec<usize>, f64)> =
+            case["ijk"].as_array().expect("a list").iter().map(indices).zip(numbers(&case["v"])).collect();
         assert_eq!(ours.entries.len(), theirs.len(), "{l:?}: the nonzero entries");
         for (at, v) in theirs {
             assert!((ours.get(at[0], at[1], at[2]) - v).abs() < TOLERANCE, "{l:?} at {at:?}");
@@ -60,7 +61,9 @@ fn the_older_convention_flips_the_listed_triples_and_no_others() {
     for a in 0..=6 {
         for b in 0..=6 {
             for c in 0..=6 {
-                let (Some(new), Some(old)) = (wigner_3j(a, b, c, Convention::E3nn05), wigner_3j(a, b, c, Convention::E3nn04)) else {
+                let (Some(new), Some(old)) =
+                    (wigner_3j(a, b, c, Convention::E3nn05), wigner_3j(a, b, c, Convention::E3nn04))
+                else {
                     continue;
                 };
                 triples += 1;
@@ -85,7 +88,10 @@ fn harmonics_equal_e3nn() {
             let theirs = numbers(&golden[name][p]);
             assert_eq!(ours.len(), theirs.len());
             for (i, (x, y)) in ours.iter().zip(&theirs).enumerate() {
-                assert!((x - y).abs() < TOLERANCE * y.abs().max(1.0), "{name} at point {p}, component {i}: {x} and {y}");
+                assert!(
+                    (x - y).abs() < TOLERANCE * y.abs().max(1.0),
+                    "{name} at point {p}, component {i}: {x} and {y}"
+                );
                 compared += 1;
             }
         }
@@ -105,7 +111,11 @@ fn gradients_equal_e3nn_and_the_difference_quotient() {
         let radial: f64 = g.iter().zip(&unit).map(|(a, b)| a * b).sum();
         for a in 0..3 {
             let ours = (g[a] - radial * unit[a]) / length;
-            assert!((ours - jacobian[(i, a)]).abs() < TOLERANCE * 10.0, "component {i}, axis {a}: {ours} and {}", jacobian[(i, a)]);
+            assert!(
+                (ours - jacobian[(i, a)]).abs() < TOLERANCE * 10.0,
+                "component {i}, axis {a}: {ours} and {}",
+                jacobian[(i, a)]
+            );
         }
     }
     let h = 1e-5;
@@ -127,7 +137,8 @@ fn polynomials_are_the_harmonics() {
     let all = values(8, r, Normalisation::Component);
     for l in 0..=8usize {
         for (m, p) in polynomials(l).iter().enumerate() {
-            let value: f64 = p.iter().map(|(e, c)| c * (0..3).map(|a| r[a].powi(i32::from(e[a]))).product::<f64>()).sum();
+            let value: f64 =
+                p.iter().map(|(e, c)| c * (0..3).map(|a| r[a].powi(i32::from(e[a]))).product::<f64>()).sum();
             assert!((value - all[l * l + m]).abs() < 1e-12, "l = {l}, component {m}");
             // Homogeneous and harmonic: the Laplacian is the zero polynomial.
             assert!(p.keys().all(|e| e.iter().map(|x| usize::from(*x)).sum::<usize>() == l));
@@ -142,7 +153,10 @@ fn polynomials_are_the_harmonics() {
                 }
             }
             let largest = p.values().fold(0.0f64, |x, c| x.max(c.abs()));
-            assert!(laplacian.values().all(|c| c.abs() < 1e-11 * largest.max(1.0)), "l = {l}, component {m}: {laplacian:?}");
+            assert!(
+                laplacian.values().all(|c| c.abs() < 1e-11 * largest.max(1.0)),
+                "l = {l}, component {m}: {laplacian:?}"
+            );
         }
     }
     let two = polynomials(2);
@@ -162,7 +176,8 @@ fn wigner_matrices_equal_e3nn() {
     }
     let reflection = &golden["D_from_matrix_reflection"];
     let group = named("O(3)", 3);
-    let rep = Rep::irreps(&group, &Irreps::parse(reflection["irreps"].as_str().expect("text")).expect("parses")).expect("listed");
+    let rep = Rep::irreps(&group, &Irreps::parse(reflection["irreps"].as_str().expect("text")).expect("parses"))
+        .expect("listed");
     let element = gdlc::symmetry::Element::Matrix(euler_rotation(0.3, -0.7, 1.1).scale(-1.0));
     assert!(rep.rho(&element).distance(&matrix(&reflection["D"])) < TOLERANCE);
 }

@@ -54,7 +54,11 @@ pub fn group(n: usize) -> Result<FiniteGroup, SymmetryError> {
             } else {
                 (turn(k, n), Endomorphism::Complex)
             };
-            IrrepGenerators { label: Irrep::new(k as u32, Parity::Even), endomorphism, images: vec![image; generators.len()] }
+            IrrepGenerators {
+                label: Irrep::new(k as u32, Parity::Even),
+                endomorphism,
+                images: vec![image; generators.len()],
+            }
         })
         .collect();
     Ok(FiniteGroup::from_elements(&format!("C{n}"), 2, elements, generators)?.with_irreps(irreps))

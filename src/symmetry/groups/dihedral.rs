@@ -40,7 +40,13 @@ pub fn group(n: usize) -> Result<FiniteGroup, SymmetryError> {
         irreps.push(IrrepGenerators { label: Irrep::new(k as u32, parity), endomorphism: Endomorphism::Real, images });
     };
     for k in 0..=n / 2 {
-        let sign = if k == 0 { Some(1.0) } else if 2 * k == n { Some(-1.0) } else { None };
+        let sign = if k == 0 {
+            Some(1.0)
+        } else if 2 * k == n {
+            Some(-1.0)
+        } else {
+            None
+        };
         match sign {
             Some(s) => {
                 for parity in [Parity::Even, Parity::Odd] {

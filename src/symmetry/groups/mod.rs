@@ -47,7 +47,9 @@ impl Name {
     /// Refuses a space of another dimension.
     pub fn needs_axes(&self, d: usize) -> Result<(), SymmetryError> {
         match self.axes {
-            Some(axes) if axes != d => Err(SymmetryError::WrongSpace(format!("{self} acts on {d} axes, the domain has {axes}"))),
+            Some(axes) if axes != d => {
+                Err(SymmetryError::WrongSpace(format!("{self} acts on {d} axes, the domain has {axes}")))
+            }
             _ => Ok(()),
         }
     }

@@ -64,7 +64,8 @@ impl Group for O2 {
     }
 
     fn canonical(&self, irrep: Irrep) -> Option<Irrep> {
-        (irrep.degree <= MAX_FREQUENCY).then(|| if irrep.degree == 0 { irrep } else { Irrep::new(irrep.degree, Parity::Even) })
+        (irrep.degree <= MAX_FREQUENCY)
+            .then(|| if irrep.degree == 0 { irrep } else { Irrep::new(irrep.degree, Parity::Even) })
     }
 
     fn irrep_dim(&self, irrep: Irrep) -> usize {

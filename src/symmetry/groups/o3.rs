@@ -67,7 +67,11 @@ impl Group for O3 {
     fn irrep_rho(&self, irrep: Irrep, g: &Element) -> Matrix {
         // The recurrence gives the natural parity; the other differs by the determinant.
         let natural = wigner(irrep.degree as usize, g.matrix());
-        if irrep.parity == Parity::natural(irrep.degree) || g.matrix().determinant() > 0.0 { natural } else { natural.scale(-1.0) }
+        if irrep.parity == Parity::natural(irrep.degree) || g.matrix().determinant() > 0.0 {
+            natural
+        } else {
+            natural.scale(-1.0)
+        }
     }
 
     fn irrep_drho(&self, irrep: Irrep, generator: usize) -> Matrix {

@@ -15,7 +15,10 @@ pub fn group(a: &GroupRef, b: &GroupRef) -> Result<FiniteGroup, SymmetryError> {
         return Err(SymmetryError::NotFinite(format!("{name}: only products of finite point groups are tabulated")));
     };
     if fa.order() * fb.order() > MAX_ORDER {
-        return Err(SymmetryError::TooLarge(format!("{name} has {} elements; at most {MAX_ORDER} are tabulated", fa.order() * fb.order())));
+        return Err(SymmetryError::TooLarge(format!(
+            "{name} has {} elements; at most {MAX_ORDER} are tabulated",
+            fa.order() * fb.order()
+        )));
     }
     let mut elements = Vec::new();
     for i in 0..fa.order() {
@@ -23,6 +26,7 @@ pub fn group(a: &GroupRef, b: &GroupRef) -> Result<FiniteGroup, SymmetryError> {
             elements.push(Matrix::direct_sum(&[fa.matrix(i).clone(), fb.matrix(j).clone()]));
         }
     }
-    let generators: Vec<usize> = fa.generators().iter().map(|g| g * fb.order()).chain(fb.generators().iter().copied()).collect();
+    let generators: Vec<usize> =
+        fa.generators().iter().map(|g| g * fb.order()).chain(fb.generators().iter().copied()).collect();
     FiniteGroup::from_elements(&name, a.space_dim() + b.space_dim(), elements, &generators)
 }

@@ -12,7 +12,9 @@ pub(super) const FAMILY: Family = Family {
     name: "O(1)",
     about: "the reflection of one axis",
     build: |name| {
-        let on_a_line = name.axes == Some(1) && !name.bracketed && matches!((name.head.as_str(), name.number), ("D", Some(1)) | ("C", Some(2)));
+        let on_a_line = name.axes == Some(1)
+            && !name.bracketed
+            && matches!((name.head.as_str(), name.number), ("D", Some(1)) | ("C", Some(2)));
         let by_name = name.head == "O" && name.number == Some(1) && name.bracketed;
         (on_a_line || by_name).then(|| name.needs_axes(1).map(|()| group().shared()))
     },

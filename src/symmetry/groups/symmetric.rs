@@ -23,7 +23,9 @@ pub(super) const FAMILY: Family = Family {
 /// For n = 0 and n > 6.
 pub fn group(n: usize) -> Result<FiniteGroup, SymmetryError> {
     if n == 0 || n > 6 {
-        return Err(SymmetryError::TooLarge(format!("S{n} is not tabulated: n from 1 to 6 (at most {MAX_ORDER} elements)")));
+        return Err(SymmetryError::TooLarge(format!(
+            "S{n} is not tabulated: n from 1 to 6 (at most {MAX_ORDER} elements)"
+        )));
     }
     let mut swap: Vec<usize> = (0..n).collect();
     if n > 1 {
