@@ -4,5 +4,6 @@
 pub mod arena;
 pub mod diagnostic;
 pub mod dtype;
+pub mod render;
 pub mod size;
 pub mod span;

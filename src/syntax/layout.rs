@@ -53,6 +53,8 @@ pub(super) fn layout(text: &str, source: SourceId) -> Layout {
 struct Level {
     bracket: u8,
     at: usize,
+    /// What closing it adds to the depth: an application or an index is counted as an operator already.
+    nests: u32,
     /// The deepest piece so far; pieces are what commas and line ends part.
     deepest: u32,
     /// Pipes and words that reach across pipes in this piece; each nests all that follows.
@@ -66,8 +68,8 @@ struct Level {
 }
 
 impl Level {
-    fn new(bracket: u8, at: usize) -> Self {
-        Level { bracket, at, deepest: 0, chain: 0, stage_max: 0, stage: 0, inner: 0 }
+    fn new(bracket: u8, at: usize, nests: u32) -> Self {
+        Level { bracket, at, nests, deepest: 0, chain: 0, stage_max: 0, stage: 0, inner: 0 }
     }
 
     fn depth(&self) -> u32 {
@@ -123,6 +125,8 @@ struct Scan<'a> {
     begun: bool,
     /// Whether the last token asks for more, so that a line end after it ends nothing.
     previous_continues: bool,
+    /// Whether a bracket that opens now belongs to what stands before it.
+    after_operand: bool,
     /// The first line end since the last token.
     line_end: Option<usize>,
     line_start: usize,
@@ -137,10 +141,11 @@ impl<'a> Scan<'a> {
             chunks: Vec::new(),
             trivia: Trivia { comments: Vec::new(), lines: vec![0] },
             diagnostics: Vec::new(),
-            levels: vec![Level::new(b' ', 0)],
+            levels: vec![Level::new(b' ', 0, 0)],
             refused: false,
             begun: false,
             previous_continues: false,
+            after_operand: false,
             line_end: None,
             line_start: 0,
         }
@@ -219,11 +224,20 @@ impl<'a> Scan<'a> {
 
     /// A character that is in no word of the language; one report a run of them.
     fn unknown(&mut self, start: usize) -> usize {
-        let known = |c: char| c.is_ascii_graphic() && c != '"' && c != '\'' && c != '`' && c != '\\' && c != '?';
         let first = self.text[start..].chars().next().expect("there is a character at `start`");
+        if first.is_control() || first == char::REPLACEMENT_CHARACTER {
+            self.diagnostics.push(super::error::not_text(first, self.span(start, start + first.len_utf8())));
+            self.refused = true;
+            self.levels.truncate(1);
+            return self.erase(start, self.text.len());
+        }
+        let known = |c: char| c.is_ascii_graphic() && c != '"' && c != '\'' && c != '`' && c != '\\' && c != '?';
         let run = self.text[start + first.len_utf8()..].find(|c: char| known(c) || c.is_whitespace() && c.is_ascii());
         let end = run.map_or(self.text.len(), |n| start + first.len_utf8() + n);
-        self.diagnostics.push(super::error::unknown_character(first, self.span(start, start + first.len_utf8())));
+        if self.diagnostics.len() < super::parse::MISTAKES {
+            let span = self.span(start, start + first.len_utf8());
+            self.diagnostics.push(super::error::unknown_character(first, span));
+        }
         self.refused = true;
         self.previous_continues = true;
         self.erase(start, end)
@@ -236,6 +250,7 @@ impl<'a> Scan<'a> {
             _ => {}
         }
         self.measure(token, start, end);
+        self.after_operand = matches!(token, Token::Word(_) | Token::Number | Token::Close(_));
         self.previous_continues = match token {
             Token::Comma => true,
             Token::Sign(sign) => !matches!(sign, "|" | "@" | "!" | ";" | "%" | "&" | "$"),
@@ -274,7 +289,7 @@ impl<'a> Scan<'a> {
 
     fn end_chunk(&mut self) {
         self.levels.truncate(1);
-        self.levels[0] = Level::new(b' ', 0);
+        self.levels[0] = Level::new(b' ', 0, 0);
         if let Some(chunk) = self.chunks.last_mut() {
             chunk.refused |= self.refused;
         }
@@ -286,8 +301,9 @@ impl<'a> Scan<'a> {
         let level = self.levels.last_mut().expect("the file itself is never closed");
         match token {
             Token::Open(bracket) => {
-                level.stage += 1;
-                self.levels.push(Level::new(bracket, start));
+                let suffix = u32::from(self.after_operand);
+                level.stage += suffix;
+                self.levels.push(Level::new(bracket, start, 1 - suffix));
             }
             Token::Close(bracket) => self.close(bracket, start),
             Token::Comma => level.next_piece(),
@@ -326,7 +342,7 @@ impl<'a> Scan<'a> {
             }
         }
         let outer = self.levels.last_mut().expect("the file itself is never closed");
-        outer.inner = outer.inner.max(1 + level.depth());
+        outer.inner = outer.inner.max(level.nests + level.depth());
     }
 
     fn mismatched(&mut self, level: &Level, at: usize) {

@@ -4,8 +4,10 @@
 pub mod ast;
 
 mod error;
+mod expected;
 mod layout;
 mod parse;
 
+pub use error::nearest;
 pub use layout::{DEPTH, ITEM_WORDS, LONGEST};
 pub use parse::parse;

@@ -1,6 +1,7 @@
 //! The parser: every program of the language definition reads, every mistake is said well, nothing hangs.
 
 use gdlc::base::diagnostic::Diagnostic;
+use gdlc::base::render::render;
 use gdlc::base::span::SourceMap;
 use gdlc::syntax::ast::*;
 use gdlc::syntax::parse;
@@ -48,4 +49,104 @@ fn every_program_of_the_project_parses() {
         }
     }
     assert!(count >= 12, "only {count} programs were found");
+}
+
+/// The source and what the parser says of it, for every program of a folder that must not parse.
+#[test]
+fn mistakes_are_said_well() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots/parse");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let found = programs(&root().join("tests/errors/parse"));
+    assert!(found.len() >= 10);
+    for (path, text) in found {
+        let name = path.file_stem().expect("a program has a name").to_string_lossy().into_owned();
+        let mut sources = SourceMap::default();
+        let id = sources.add(format!("{name}.gdl"), text.as_str());
+        let (_, diagnostics) = parse(&sources, id);
+        assert!(!diagnostics.is_empty() || text.is_empty(), "{name} has a mistake");
+        let shown = format!("{}\n-----\n{}", text.escape_unprintable(), render(&diagnostics, &sources));
+        settings.bind(|| insta::assert_snapshot!(name, shown));
+    }
+}
+
+trait EscapeUnprintable {
+    fn escape_unprintable(&self) -> String;
+}
+
+impl EscapeUnprintable for String {
+    /// The text with control characters written out, so that a snapshot is a text file.
+    fn escape_unprintable(&self) -> String {
+        let plain = |c: char| c == '\n' || !c.is_control();
+        self.chars().map(|c| if plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+    }
+}
+
+fn on_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(f);
+    thread.expect("a thread starts").join().expect("no panic")
+}
+
+/// Reads what a hostile author may send, on a small stack, and says how long the slowest took.
+fn survives(name: &str, text: &str) {
+    let text = text.to_string();
+    let start = std::time::Instant::now();
+    let mistakes = on_small_stack(move || read(&text).1.len());
+    let time = start.elapsed();
+    assert!(mistakes <= 50, "{name}: {mistakes} mistakes");
+    assert!(time.as_secs() < 5, "{name} took {time:?}");
+}
+
+#[test]
+fn hostile_texts_end_in_a_diagnostic() {
+    let million = 1_000_000;
+    let body = |e: &str| format!("layer f(x: A -> 1): A -> 1 = {e}\n");
+    for piece in ["(", "[", "{", ")", "]", "}", "|", "-", "a(", "a[", "f(x)", "[1]", "(x)", ".a", "@a", "a+", "x |> ", "a^", "+"] {
+        survives(&format!("a million `{piece}`"), &piece.repeat(million / piece.len()));
+        survives(&format!("a body of `{piece}`"), &body(&piece.repeat(million / piece.len())));
+    }
+    for word in [
+        "if a: ", "sum j: ", "attend j by ", "attend j by a: ", "scan h = 0 over x: ", "scan h = ", "tangent ", "break ",
+        "linear ", "linear 1 + ", "if ", "if a: b else ", "{\nrepeat 2: ", "learn w: 1 = ", "{ a = ", "(a = ", "x\n", "# x\n",
+        "\"", "\"\n", "é", "\0", "\n", "domain D = ", "complete(", "use a\n", "\n\n  a", ",", "=", "1", "x0e + ", "3x",
+    ] {
+        survives(&format!("a million `{word}`"), &word.repeat(million / word.len()));
+        survives(&format!("a body of `{word}`"), &body(&word.repeat(million / word.len())));
+    }
+    survives("nested domains", &format!("domain D = {}A", "complete(".repeat(million)));
+    survives("nested groups", &format!("group G = {}A", "(".repeat(million)));
+    survives("a long chain of groups", &format!("group G = {}A", "A . ".repeat(million / 4)));
+    survives("a long chain of domains", &format!("domain G = {}A", "A * ".repeat(million / 4)));
+    survives("a long chain of fibres", &format!("signal G = {}1", "1 + ".repeat(million / 4)));
+    survives("a long chain of sizes", &body(&format!("linear {}2", "2*".repeat(million / 2))));
+    survives("a long number", &body(&"9".repeat(million)));
+    survives("a long irrep", &body(&format!("linear {}x{}o", "9".repeat(million), "9".repeat(million))));
+    survives("a long name", &body(&"a".repeat(million)));
+}
+
+/// Nesting up to the limit is read, quickly: no rule reads the inside of a bracket twice.
+#[test]
+fn deep_nesting_is_linear() {
+    for (open, inner, close) in [
+        ("(", "x", ")"), ("f(", "x", ")"), ("x[", "1", "]"), ("|", "x", "|"), ("{\n", "x", "\n}"), ("(a, ", "x", ")"),
+        ("(a = ", "x", ")"), ("linear 1 + (", "x", ")"), ("-(", "x", ")"), ("{ a = (", "x", ")\na }"),
+        ("if a: (", "x", ") else y"), ("sum j: (", "x", ")"), ("linear scalar(", "1", ")"), ("linear irreps(0..", "1", ")"),
+        ("linear 1 over box(", "1", ")"), ("scan h = (", "x", ") over x: h"), ("attend j by (", "x", "): v[j]"),
+        ("x + (", "x", ")"), ("x |> (", "x", ")"), ("2^(", "x", ")"), ("linear 1 over 1 by m[", "1", "]"),
+    ] {
+        let depth = if matches!(open, "(" | "f(" | "x[" | "{\n") { 200 } else { 60 };
+        for end in [close, "", "?)", "= }"] {
+            let text = format!("layer f(x: A -> 1): A -> 1 = {}{inner}{}\n", open.repeat(depth), end.repeat(depth));
+            let start = std::time::Instant::now();
+            let (program, mistakes) = on_small_stack(move || read(&text));
+            let time = start.elapsed();
+            assert!(time.as_millis() < 50, "{open} {end} took {time:?}");
+            if end == close {
+                assert!(mistakes.is_empty() && program.items.len() == 1, "{open}: {mistakes:?}");
+            } else {
+                assert!(!mistakes.is_empty(), "{open} {end} is a mistake");
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::syntax::ast::*;
 use crate::base::span::Spanned;
 use pest::iterators::Pair;
 
-impl Reader {
+impl Reader<'_> {
     pub(super) fn item(&mut self, pair: Pair<'_, Rule>) -> Item {
         let span = self.span(&pair);
         let item = next(&mut parts(pair));

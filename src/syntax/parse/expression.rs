@@ -7,7 +7,7 @@ use crate::base::span::Span;
 use crate::syntax::ast::*;
 use pest::iterators::Pair;
 
-impl Reader {
+impl Reader<'_> {
     /// `expr`, `head` or `body`: they differ in where they end.
     pub(super) fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
         let mut operators = Operators::default();
@@ -214,7 +214,7 @@ impl Reader {
 }
 
 /// `linear` and its clauses.
-impl Reader {
+impl Reader<'_> {
     fn linear(&mut self, pair: Pair<'_, Rule>) -> ExprKind {
         let mut parts = parts(pair).peekable();
         let depthwise = parts.next_if(|p| p.as_rule() == Rule::k_depthwise).is_some();

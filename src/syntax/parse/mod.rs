@@ -23,7 +23,7 @@ mod recogniser {
 pub(super) use recogniser::Rule;
 
 /// At most this many mistakes are shown for a file.
-const MISTAKES: usize = 50;
+pub(super) const MISTAKES: usize = 50;
 
 /// Reads the file `id` of `sources`. The program holds every item that could be read; the diagnostics are in
 /// the order of the text, and it is whole where there are none.
@@ -31,9 +31,12 @@ pub fn parse(sources: &SourceMap, id: SourceId) -> (Program, Vec<Diagnostic>) {
     let layout = layout::layout(sources.text(id), id);
     let mut diagnostics = layout.diagnostics;
     let mut items = Vec::new();
+    if layout.chunks.is_empty() && diagnostics.is_empty() {
+        diagnostics.push(error::nothing_declared(Span::new(id, 0, 0)));
+    }
     for chunk in layout.chunks.iter().filter(|chunk| !chunk.refused) {
         let text = &layout.text[chunk.start..chunk.end];
-        let mut reader = Reader { source: id, offset: chunk.start, mistakes: Vec::new() };
+        let mut reader = Reader { text, source: id, offset: chunk.start, mistakes: Vec::new() };
         match recogniser::Gdl::parse(Rule::item, text) {
             Ok(mut pairs) => {
                 let item = reader.item(pairs.next().expect("pest: a match has its pair"));
@@ -53,15 +56,22 @@ pub fn parse(sources: &SourceMap, id: SourceId) -> (Program, Vec<Diagnostic>) {
     (Program { items, trivia: layout.trivia }, diagnostics)
 }
 
+/// Whether a word belongs to the language and cannot be a name.
+pub(super) fn is_reserved(word: &str) -> bool {
+    recogniser::Gdl::parse(Rule::reserved, word).is_ok_and(|found| found.as_str() == word)
+}
+
 /// Reads one item.
-struct Reader {
+struct Reader<'a> {
+    /// The item, its layout decided.
+    text: &'a str,
     source: SourceId,
     /// Where the item starts in its file.
     offset: usize,
     mistakes: Vec<Diagnostic>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// The place of a pair, without the space that may follow it.
     fn span(&self, pair: &Pair<'_, Rule>) -> Span {
         let start = self.offset + pair.as_span().start();

@@ -12,7 +12,7 @@ enum Line {
     Value(Expr),
 }
 
-impl Reader {
+impl Reader<'_> {
     /// `{ bindings; result }`
     pub(super) fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
         let span = self.span(&pair);
@@ -68,10 +68,24 @@ impl Reader {
         };
         let close = Span { start: span.end.saturating_sub(1), ..span };
         let found = found.at(close, "its last line is to be an expression");
+        let taken = last.and_then(|stmt| self.continued_by_sign(stmt));
         self.mistakes.push(match name {
+            _ if taken.is_some() => found
+                .because(taken.unwrap_or(span), "this goes on with the line before it")
+                .hint("put a result that starts with a sign in brackets: `(-x)`"),
             Some(name) => found.hint(format!("end the block with the line `{name}`")),
             None => found.hint("end the block with the value it stands for"),
         });
+    }
+
+    /// The last line of a binding that starts with `-` or `+`, which the author may have meant as the result.
+    fn continued_by_sign(&self, stmt: &Stmt) -> Option<Span> {
+        let (Stmt::Let { span, .. } | Stmt::Pointwise { span, .. } | Stmt::Repeat { span, .. }) = stmt;
+        let text = &self.text[span.start as usize - self.offset..span.end as usize - self.offset];
+        let line = text.rfind('\r')? + 1;
+        let start = line + text[line..].len() - text[line..].trim_start().len();
+        let sign = text[start..].starts_with(['-', '+']) && !text[start..].starts_with("++");
+        sign.then(|| Span { start: span.start + start as u32, ..*span })
     }
 
     fn statement(&mut self, pair: Pair<'_, Rule>) -> Stmt {

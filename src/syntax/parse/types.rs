@@ -7,7 +7,7 @@ use crate::syntax::ast::*;
 use pest::iterators::Pair;
 
 /// Groups.
-impl Reader {
+impl Reader<'_> {
     pub(super) fn group(&mut self, pair: Pair<'_, Rule>) -> GroupExpr {
         let combine: fn(_, _) -> _ =
             if pair.as_rule() == Rule::group { GroupKind::Product } else { GroupKind::Semidirect };
@@ -69,7 +69,7 @@ impl Reader {
 }
 
 /// Domains.
-impl Reader {
+impl Reader<'_> {
     pub(super) fn domain(&mut self, pair: Pair<'_, Rule>) -> DomainExpr {
         let span = self.span(&pair);
         let (under, factors): (Vec<_>, Vec<_>) = parts(pair).partition(|p| p.as_rule() == Rule::under);
@@ -134,7 +134,7 @@ impl Reader {
 }
 
 /// Signal types and fibres.
-impl Reader {
+impl Reader<'_> {
     pub(super) fn signal_type(&mut self, pair: Pair<'_, Rule>) -> SignalType {
         let span = self.span(&pair);
         let mut parts = parts(pair);
