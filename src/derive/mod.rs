@@ -30,8 +30,10 @@ pub mod place;
 pub mod signal;
 
 mod arithmetic;
+mod bilinear;
 mod comprehension;
 mod derivation;
+mod geometry;
 mod hom;
 mod linear;
 mod nonlinearity;

@@ -1,22 +1,318 @@
-//! `linear over r at x`
+//! `linear F over r at x` and `depthwise F over r at x`: tensor-field convolution.
+//!
+//! In: the orbits of E(d) on pairs of points: a point itself, and the pairs at each distance d below the cutoff c. Out:
+//!
+//! `y_i = self · x_i + (m/n)^(-1/2) Σ_{j~i} Σ_paths sqrt(dim out) R_path(|r|) C_path(x_j, Y_f(r/|r|))`, `r = r_j - r_i` (sender minus receiver),
+//!
+//! one path for each (output irrep, input irrep, degree f) with `C_path` in Hom(input (x) f, output), Frobenius norm 1 (e3nn's Wigner 3j).
+//! Paths are ordered by output, then input (both in the order of the fibres), then f. Radial functions `R`:
+//! - linear in the 8 Bessel functions: `<prefix>.weight...` `[out, in, paths, 8]`, depthwise `[copies, paths, 8]`, one tensor a pair of kinds;
+//! - `by mlp[a, b]`: `<prefix>.radial.1.weight [a, 8]`, `.2.weight [b, a]`, `.3.weight [rows, b]`, silu between, no biases (so that the cutoff
+//!   stays smooth); the rows are the paths in order, each `[out, in]`, depthwise `[copies]`.
+//!
+//! The orbit of the point itself has `<prefix>.self...` `[out, in]`, depthwise `[copies]`.
+
+use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::linear::Layer;
-use crate::derive::signal::Signal;
-use crate::sema::hir::Value;
+use crate::derive::geometry::{BESSEL_COUNT, Vectors};
+use crate::derive::hom::{Join, rep_of};
+use crate::derive::linear::{Layer, pair_name};
+use crate::derive::place::Table;
+use crate::derive::signal::{Part, Signal, slice};
+use crate::sema::hir::{Base, DomainDecl, Over, Radial};
+use crate::symmetry::{AngularPath, angular_paths};
+use crate::tensor::graph::{Axis, Constant, Init, Val};
+use crate::tensor::op::Func;
+
+/// The second moment of silu of a standard normal variable.
+const SILU_MOMENT: f64 = 0.355_776;
+
+/// The paths between one source and one target.
+#[derive(Debug)]
+struct Paths {
+    target: usize,
+    source: usize,
+    paths: Vec<AngularPath>,
+}
+
+/// What all paths of a layer share.
+#[derive(Debug)]
+struct Field {
+    id: Id<DomainDecl>,
+    edge: Axis,
+    point: Axis,
+    senders: Val,
+    receivers: Val,
+    harmonics: Vec<(Val, Option<Axis>)>,
+    bessel: Val,
+    bessel_axis: Axis,
+    cutoff: f64,
+}
 
 impl Derivation<'_> {
-    pub(super) fn over_distances(&mut self, _layer: &mut Layer, _dim: usize, _cutoff: f64, _at: &Signal) -> Result<Vec<Hom>, Diagnostic> {
-        Err(not_derived("linear over a radius"))
+    pub(super) fn over_distances(&mut self, layer: &mut Layer, dim: usize, cutoff: f64, at: &Signal) -> Result<Vec<Hom>, Diagnostic> {
+        let Base::Points(id) = layer.base else {
+            return Err(not_derived("a linear over a radius into a base that is not points"));
+        };
+        if !matches!(dim, 2 | 3) {
+            return Err(not_derived(format!("linear over a radius in R^{dim}")));
+        }
+        let pairs = self.paths(layer, id)?;
+        let top = pairs.iter().flat_map(|p| &p.paths).map(|p| p.degree as usize).max().unwrap_or(0);
+        let vectors = self.edge_vectors(id, at)?;
+        let field = self.field(id, &vectors, top, cutoff);
+        self.own_orbit(layer, &pairs)?;
+        let Over::Radius { radial, .. } = &layer.linear.over else {
+            return Err(not_derived("a linear over distances without a radius"));
+        };
+        match (radial, layer.linear.depthwise) {
+            (Radial::Bessel, false) => self.mixed(layer, &pairs, &field),
+            (Radial::Bessel, true) => self.depthwise_linear(layer, &pairs, &field),
+            (Radial::Mlp(widths), _) => self.networked(layer, &pairs, &field, widths),
+        }
+        let hom = |p: &Paths| Hom {
+            input: layer.sources[p.source].kind.to_string(),
+            output: layer.targets[p.target].kind.to_string(),
+            dim: p.paths.len(),
+        };
+        Ok(pairs.iter().map(hom).collect())
     }
-    pub(super) fn bilinear(&mut self, _value: &Value, _name: &str, _depthwise: bool) -> Result<Signal, Diagnostic> {
-        Err(not_derived("bilinear"))
+
+    fn paths(&mut self, layer: &Layer, id: Id<DomainDecl>) -> Result<Vec<Paths>, Diagnostic> {
+        let group = self.places.domain(id).stabiliser();
+        let mut pairs = Vec::new();
+        for (t, target) in layer.targets.iter().enumerate() {
+            for (s, source) in layer.sources.iter().enumerate() {
+                let (input, out) = (rep_of(&source.kind, &group)?, rep_of(&target.kind, &group)?);
+                let paths = angular_paths(&input, &out)
+                    .ok_or_else(|| not_derived(format!("linear over a radius from {} to {}: both must be irreps", source.kind, target.kind)))?;
+                if layer.linear.depthwise && !paths.is_empty() && source.copies != target.copies {
+                    return Err(not_derived(format!("depthwise from {} to {} copies", source.copies, target.copies)));
+                }
+                if !paths.is_empty() {
+                    pairs.push(Paths { target: t, source: s, paths });
+                }
+            }
+        }
+        Ok(pairs)
     }
-    pub(super) fn harmonics(&mut self, _value: &Value, _from: u32, _to: u32) -> Result<Signal, Diagnostic> {
-        Err(not_derived("harmonics"))
+
+    fn field(&mut self, id: Id<DomainDecl>, vectors: &Vectors, top: usize, cutoff: f64) -> Field {
+        let senders = self.places.table(&mut self.graph, id, Table::Senders);
+        let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
+        let (edge, point) = (senders.axes[0], receivers.axes[1]);
+        let sender = self.graph.axis();
+        let senders = senders.rename(&[(point, sender)]);
+        let harmonics = self.harmonics_of(vectors, top);
+        let (bessel, bessel_axis) = self.radial_functions(&vectors.length, BESSEL_COUNT, cutoff);
+        Field { id, edge, point, senders, receivers, harmonics, bessel, bessel_axis, cutoff }
     }
-    pub(super) fn bessel(&mut self, _value: &Value, _count: usize, _cutoff: f64) -> Result<Signal, Diagnostic> {
-        Err(not_derived("bessel"))
+
+    /// The point itself: `self · x`.
+    fn own_orbit(&mut self, layer: &mut Layer, paths: &[Paths]) -> Result<(), Diagnostic> {
+        let pairs = self.point_pairs(layer, 1)?;
+        let place = self.place(layer.base);
+        for pair in &pairs {
+            let (target, source) = (&layer.targets[pair.target], &layer.sources[pair.source]);
+            let fan: f64 = fan(layer, paths, pair.target) + if layer.linear.depthwise { 1.0 } else { source.copies as f64 };
+            let name = pair_name(layer, pairs.len() == 1, target, source, "self");
+            let init = Init::Normal(1.0 / fan.sqrt());
+            let basis = pair.coupling.weights;
+            if layer.linear.depthwise {
+                if target.copies != source.copies || basis > 1 {
+                    return Err(not_derived("depthwise maps of a point to itself with several maps a copy"));
+                }
+                let weight = self.weight(name, &[target.copies], init);
+                let weight = weight.rename(&[(weight.axes[0], target.copy)]);
+                let read = crate::derive::linear::Read { val: weight, input: target.copy };
+                let seen = layer.sources[pair.source].tensors();
+                self.products(layer, pair, &read, &seen, &[], &place.axes);
+                continue;
+            }
+            let dims: Vec<usize> = [target.copies, source.copies].into_iter().chain((basis > 1).then_some(basis)).collect();
+            let weight = self.weight(name, &dims, init);
+            let input = self.graph.axis();
+            let mut names = vec![(weight.axes[0], target.copy), (weight.axes[1], input)];
+            if let Join::Through { weight: Some(axis), .. } = pair.coupling.join {
+                names.push((weight.axes[2], axis));
+            }
+            let read = crate::derive::linear::Read { val: weight.rename(&names), input };
+            let seen = layer.sources[pair.source].tensors();
+            self.products(layer, pair, &read, &seen, &[], &place.axes);
+        }
+        Ok(())
     }
+
+    /// `C_path` times its normalisation and that of the sum over neighbours, as `[input?, harmonic?, output?]` under these names.
+    fn coupling(&mut self, field: &Field, layer: &Layer, pair: &Paths, path: &AngularPath) -> Val {
+        let tensor = &path.coupling;
+        let scale = (tensor.dims[2] as f64).sqrt() * self.edge_scale(field.id);
+        let (source, target) = (&layer.sources[pair.source], &layer.targets[pair.target]);
+        let roles = [source.component, field.harmonics[path.degree as usize].1, target.component];
+        let mut data = vec![0.0; tensor.dims.iter().product()];
+        for ([i, j, k], x) in &tensor.entries {
+            data[(i * tensor.dims[1] + j) * tensor.dims[2] + k] = x * scale;
+        }
+        let present: Vec<usize> = (0..3).filter(|k| roles[*k].is_some()).collect();
+        let dims = present.iter().map(|k| tensor.dims[*k]).collect();
+        let name = format!("C({}, {}, {})", source.kind.tag(), path.degree, target.kind.tag());
+        let val = self.graph.constant(Constant { name, dims, data: data.into() });
+        let names = present.iter().filter_map(|k| roles[*k]);
+        val.rename(&val.axes.iter().copied().zip(names).collect::<Vec<_>>())
+    }
+
+    /// What a path multiplies a neighbour's copies with, besides the radial function.
+    fn path_factors(&mut self, field: &Field, layer: &Layer, pair: &Paths, path: &AngularPath) -> Vec<Val> {
+        let coupling = self.coupling(field, layer, pair, path);
+        let mut factors = vec![coupling, field.senders.clone(), field.receivers.clone()];
+        if path.degree > 0 {
+            factors.push(field.harmonics[path.degree as usize].0.clone());
+        }
+        factors
+    }
+
+    /// Linear radial functions, all channels mixed: neighbours are summed for each radial function first, then the weights act on points.
+    fn mixed(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field) {
+        for pair in pairs {
+            let (target, source) = (layer.targets[pair.target].clone(), layer.sources[pair.source].clone());
+            let name = pair_name(layer, pairs.len() == 1, &target, &source, "weight");
+            let dims = [target.copies, source.copies, pair.paths.len(), BESSEL_COUNT];
+            let weight = self.weight(name, &dims, Init::Normal(self.bessel_std(layer, pairs, pair, field)));
+            let input = self.graph.axis();
+            let names = [target.copy, input, weight.axes[2], field.bessel_axis];
+            let weight = weight.rename(&weight.axes.iter().copied().zip(names).collect::<Vec<_>>());
+            for (k, path) in pair.paths.iter().enumerate() {
+                let factors = self.path_factors(field, layer, pair, path);
+                for (part, offset) in &source.pieces {
+                    let mut x = self.at_sender(field, part);
+                    let relation = self.piece(part, *offset, source.copies, input, &mut x);
+                    let copy = if relation.is_some() { part.copy } else { input };
+                    let operands: Vec<&Val> = [&x, &field.bessel].into_iter().chain(&factors).collect();
+                    let out: Vec<Axis> = [field.point, copy, field.bessel_axis].into_iter().chain(target.component).collect();
+                    let summed = self.graph.contract(&operands, &out);
+                    let chosen = slice(&mut self.graph, &[], &[], k, pair.paths.len());
+                    let chosen = chosen.rename(&[(chosen.axes[0], weight.axes[2])]);
+                    let operands: Vec<&Val> = [&weight, &chosen, &summed].into_iter().chain(&relation).collect();
+                    let out: Vec<Axis> = [field.point, target.copy].into_iter().chain(target.component).collect();
+                    let term = self.graph.contract(&operands, &out);
+                    layer.targets[pair.target].terms.push(term);
+                }
+            }
+        }
+    }
+
+    fn depthwise_linear(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field) {
+        for pair in pairs {
+            let (target, source) = (&layer.targets[pair.target], &layer.sources[pair.source]);
+            let name = pair_name(layer, pairs.len() == 1, target, source, "weight");
+            let dims = [target.copies, pair.paths.len(), BESSEL_COUNT];
+            let std = self.bessel_std(layer, pairs, pair, field);
+            let copy = target.copy;
+            let weight = self.weight(name, &dims, Init::Normal(std));
+            let names = [copy, weight.axes[1], field.bessel_axis];
+            let weight = weight.rename(&weight.axes.iter().copied().zip(names).collect::<Vec<_>>());
+            for (k, path) in pair.paths.iter().enumerate() {
+                let chosen = slice(&mut self.graph, &[], &[], k, pair.paths.len());
+                let chosen = chosen.rename(&[(chosen.axes[0], weight.axes[1])]);
+                let radial = self.graph.contract(&[&weight, &chosen, &field.bessel], &[field.edge, copy]);
+                self.channelwise(layer, pair, path, field, &[radial]);
+            }
+        }
+    }
+
+    /// Adds `Σ_{j~i} radial · C(x_j, Y)` with every channel kept to itself.
+    fn channelwise(&mut self, layer: &mut Layer, pair: &Paths, path: &AngularPath, field: &Field, radial: &[Val]) {
+        let factors = self.path_factors(field, layer, pair, path);
+        let (target, source) = (layer.targets[pair.target].clone(), layer.sources[pair.source].clone());
+        for (part, offset) in &source.pieces {
+            let mut x = self.at_sender(field, part);
+            let relation = self.piece(part, *offset, source.copies, target.copy, &mut x);
+            let operands: Vec<&Val> = [&x].into_iter().chain(radial).chain(&factors).chain(&relation).collect();
+            let out: Vec<Axis> = [field.point, target.copy].into_iter().chain(target.component).collect();
+            let term = self.graph.contract(&operands, &out);
+            layer.targets[pair.target].terms.push(term);
+        }
+    }
+
+    /// Radial functions by a network of the Bessel functions.
+    fn networked(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field, widths: &[usize]) {
+        let depthwise = layer.linear.depthwise;
+        let size = |layer: &Layer, p: &Paths| {
+            let (o, i) = (layer.targets[p.target].copies, layer.sources[p.source].copies);
+            if depthwise { o } else { o * i }
+        };
+        let rows: usize = pairs.iter().map(|p| p.paths.len() * size(layer, p)).sum();
+        let (mut hidden, mut axis) = (field.bessel.clone(), field.bessel_axis);
+        let mut moment = bessel_moment(field.cutoff);
+        let top_fan = (0..layer.targets.len()).map(|t| fan(layer, pairs, t)).fold(1.0, f64::max);
+        let prefix = layer.linear.name.clone();
+        for (k, width) in widths.iter().copied().chain([rows]).enumerate() {
+            let last = k == widths.len();
+            let inputs = if k == 0 { BESSEL_COUNT } else { widths[k - 1] };
+            let share = if last { top_fan } else { 1.0 };
+            let init = Init::Normal(1.0 / (inputs as f64 * moment * share).sqrt());
+            let weight = self.weight(format!("{prefix}.radial.{}.weight", k + 1), &[width, inputs], init);
+            let weight = weight.rename(&[(weight.axes[1], axis)]);
+            axis = weight.axes[0];
+            hidden = self.graph.contract(&[&weight, &hidden], &[field.edge, axis]);
+            if !last {
+                hidden = self.graph.map(Func::Silu, &[&hidden]);
+            }
+            moment = SILU_MOMENT;
+        }
+        let mut offset = 0;
+        for pair in pairs {
+            for path in &pair.paths {
+                if depthwise {
+                    let (copies, copy) = (layer.targets[pair.target].copies, layer.targets[pair.target].copy);
+                    let own = slice(&mut self.graph, &[copies], &[1], offset, rows);
+                    let own = own.rename(&[(own.axes[0], copy), (own.axes[1], axis)]);
+                    self.channelwise(layer, pair, path, field, &[hidden.clone(), own]);
+                } else {
+                    self.mixed_by_network(layer, pair, path, field, &hidden, axis, (offset, rows));
+                }
+                offset += size(layer, pair);
+            }
+        }
+    }
+
+    /// One path whose radial functions `[out, in]` are rows of a network's output.
+    #[expect(clippy::too_many_arguments, reason = "a path, its layer and where its rows lie")]
+    fn mixed_by_network(&mut self, layer: &mut Layer, pair: &Paths, path: &AngularPath, field: &Field, hidden: &Val, axis: Axis, rows: (usize, usize)) {
+        let factors = self.path_factors(field, layer, pair, path);
+        let (target, source) = (layer.targets[pair.target].clone(), layer.sources[pair.source].clone());
+        let input = self.graph.axis();
+        let own = slice(&mut self.graph, &[target.copies, source.copies], &[source.copies, 1], rows.0, rows.1);
+        let own = own.rename(&[(own.axes[0], target.copy), (own.axes[1], input), (own.axes[2], axis)]);
+        for (part, offset) in &source.pieces {
+            let mut x = self.at_sender(field, part);
+            let relation = self.piece(part, *offset, source.copies, input, &mut x);
+            let operands: Vec<&Val> = [&x, hidden, &own].into_iter().chain(&factors).chain(&relation).collect();
+            let out: Vec<Axis> = [field.point, target.copy].into_iter().chain(target.component).collect();
+            let term = self.graph.contract(&operands, &out);
+            layer.targets[pair.target].terms.push(term);
+        }
+    }
+
+    /// A point's value under the name of the sender.
+    fn at_sender(&mut self, field: &Field, part: &Part) -> Val {
+        part.val.rename(&[(field.point, field.senders.axes[1])])
+    }
+
+    fn bessel_std(&self, layer: &Layer, pairs: &[Paths], pair: &Paths, field: &Field) -> f64 {
+        1.0 / (BESSEL_COUNT as f64 * bessel_moment(field.cutoff) * fan(layer, pairs, pair.target)).sqrt()
+    }
+}
+
+/// The mean square of a radial function over a ball of radius c: they are orthonormal for `d² dd`.
+fn bessel_moment(cutoff: f64) -> f64 {
+    3.0 / cutoff.powi(3)
+}
+
+/// How many unit variances meet in a component of a target.
+fn fan(layer: &Layer, pairs: &[Paths], target: usize) -> f64 {
+    let channels = |p: &Paths| if layer.linear.depthwise { 1 } else { layer.sources[p.source].copies };
+    pairs.iter().filter(|p| p.target == target).map(|p| (p.paths.len() * channels(p)) as f64).sum()
 }
