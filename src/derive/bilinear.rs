@@ -29,6 +29,7 @@ struct Triple {
 impl Derivation<'_> {
     pub(super) fn bilinear(&mut self, value: &Value, name: &str, depthwise: bool) -> Result<Signal, Diagnostic> {
         let (a, b) = (self.operand(value, 0), self.operand(value, 1));
+        let b = self.apart(&b);
         let blocks = self.blocks(&value.ty);
         let triples = triples(&a, &b, &blocks)?;
         let mut results: Vec<Part> = Vec::new();
@@ -52,6 +53,15 @@ impl Derivation<'_> {
             parts.push(if terms.is_empty() { self.complete(&part, &Place::default()) } else { part });
         }
         Ok(Signal { base: value.ty.base, parts })
+    }
+
+    /// The same signal under copy axes of its own: the two operands may be one value.
+    fn apart(&mut self, x: &Signal) -> Signal {
+        let fresh = |p: &Part| {
+            let copy = self.graph.axis();
+            Part { val: p.val.rename(&[(p.copy, copy)]), copy, ..p.clone() }
+        };
+        Signal { base: x.base, parts: x.parts.iter().map(fresh).collect() }
     }
 
     fn all_pairs(&mut self, name: &str, triple: &Triple, fan: f64, x: &Part, y: &Part, z: &Part) -> Val {

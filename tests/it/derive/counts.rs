@@ -1,0 +1,1 @@
+//! Free weights a pair of channels, as the literature counts them.

@@ -1,0 +1,5 @@
+//! Derived layers against independent references: files written by other programs, plain loops, counts from the literature.
+
+mod counts;
+pub(crate) mod draft;
+mod golden;
