@@ -275,6 +275,7 @@ fn pick_irreps(rep: &Rep) -> Option<Vec<IrrepPart>> {
         | Kind::Sum(_)
         | Kind::Tensor(..)
         | Kind::Dual(_)
+        | Kind::Symmetric(..)
         | Kind::Restricted { .. }
         | Kind::Induced { .. }
         | Kind::Explicit { .. } => None,
@@ -330,6 +331,7 @@ pub fn by_coupling(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<Matrix>> {
         | Kind::Quotient { .. }
         | Kind::Sum(_)
         | Kind::Dual(_)
+        | Kind::Symmetric(..)
         | Kind::Restricted { .. }
         | Kind::Induced { .. }
         | Kind::Explicit { .. } => None,

@@ -14,6 +14,7 @@
 //! - [`rep`]: [`Rep`]: scalar, vector, regular, quotient, irreps, sums,
 //!   products, duals, restriction, induction.
 //! - [`inclusion`]: subgroups and how they sit in the group.
+//! - [`symmetric_power`]: the action on polynomials in the components.
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
 //! - [`decompose`]: the change of basis to irreps (Fourier on a finite group).
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
@@ -34,6 +35,7 @@ pub mod intertwiner;
 pub mod irrep;
 pub mod partition;
 pub mod rep;
+pub mod symmetric_power;
 pub mod symmetry_product;
 pub mod tensor3;
 pub mod wigner;

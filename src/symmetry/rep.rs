@@ -13,6 +13,7 @@ use crate::math::Matrix;
 use super::group::{Element, GroupRef, SymmetryError};
 use super::inclusion::{Inclusion, finite_part};
 use super::irrep::{Irrep, Irreps};
+use super::symmetric_power;
 
 /// A real representation of a group. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub(super) enum Kind {
     Sum(Vec<(usize, Rep)>),
     Tensor(Rep, Rep),
     Dual(Rep),
+    /// Polynomials of this degree in the components.
+    Symmetric(Rep, usize),
     Restricted {
         rep: Rep,
         along: Inclusion,
@@ -193,6 +196,23 @@ impl Rep {
         Rep::new(&self.group, Kind::Dual(self.clone()))
     }
 
+    /// The symmetric power: polynomials of degree `k` in the components, basis
+    /// as in [`symmetric_power`].
+    ///
+    /// # Errors
+    /// `TooLarge` when it has more than 4096 components.
+    pub fn symmetric_power(&self, k: usize) -> Result<Rep, SymmetryError> {
+        match symmetric_power::power_dim(self.dim(), k) {
+            Some(_) => Ok(Rep::new(&self.group, Kind::Symmetric(self.clone(), k))),
+            None => Err(SymmetryError::TooLarge(format!(
+                "the symmetric power {k} of {} is too large: at most {} components and power {}",
+                self.name(),
+                symmetric_power::MAX_POWER_DIM,
+                symmetric_power::MAX_POWER
+            ))),
+        }
+    }
+
     /// The restriction to a subgroup.
     pub fn restrict(&self, along: &Inclusion) -> Rep {
         assert!(
@@ -210,6 +230,7 @@ impl Rep {
             | Kind::Quotient { .. }
             | Kind::Tensor(..)
             | Kind::Dual(_)
+            | Kind::Symmetric(..)
             | Kind::Restricted { .. }
             | Kind::Induced { .. }
             | Kind::Explicit { .. } => {
@@ -248,6 +269,7 @@ impl Rep {
             | Kind::Quotient { .. }
             | Kind::Tensor(..)
             | Kind::Dual(_)
+            | Kind::Symmetric(..)
             | Kind::Restricted { .. }
             | Kind::Induced { .. }
             | Kind::Explicit { .. } => None,
@@ -273,6 +295,7 @@ impl Rep {
             Kind::Sum(parts) => parts.iter().map(|(m, r)| m * r.dim()).sum(),
             Kind::Tensor(a, b) => a.dim() * b.dim(),
             Kind::Dual(a) => a.dim(),
+            Kind::Symmetric(a, k) => symmetric_power::power_dim(a.dim(), *k).unwrap_or(0),
             Kind::Restricted { rep, .. } => rep.dim(),
             Kind::Induced { rep, cosets, .. } => cosets.len() * rep.dim(),
             Kind::Explicit { matrices, .. } => matrices[0].rows(),
@@ -306,6 +329,7 @@ impl Rep {
             }
             Kind::Tensor(a, b) => a.rho(g).kron(&b.rho(g)),
             Kind::Dual(a) => a.rho(&self.group.inverse(g)).transpose(),
+            Kind::Symmetric(a, k) => symmetric_power::power(&a.rho(g), *k),
             Kind::Restricted { rep, along } => rep.rho(&along.element(g)),
             Kind::Induced { rep, along, cosets } => self.induced_rho(rep, along, cosets, g),
             Kind::Explicit { matrices, .. } => matrices[g.index()].clone(),
@@ -353,9 +377,12 @@ impl Rep {
             Kind::Tensor(a, b) => a.character(g) * b.character(g),
             Kind::Dual(a) => a.character(&self.group.inverse(g)),
             Kind::Restricted { rep, along } => rep.character(&along.element(g)),
-            Kind::Irrep(_) | Kind::Vector | Kind::Quotient { .. } | Kind::Induced { .. } | Kind::Explicit { .. } => {
-                self.rho(g).trace()
-            }
+            Kind::Symmetric(..)
+            | Kind::Irrep(_)
+            | Kind::Vector
+            | Kind::Quotient { .. }
+            | Kind::Induced { .. }
+            | Kind::Explicit { .. } => self.rho(g).trace(),
         }
     }
 
@@ -373,6 +400,7 @@ impl Rep {
                 left.add(&Matrix::identity(a.dim()).kron(&b.drho(generator)))
             }
             Kind::Dual(a) => a.drho(generator).transpose().scale(-1.0),
+            Kind::Symmetric(a, k) => symmetric_power::power_derivative(&a.drho(generator), *k),
             Kind::Restricted { rep, along } => {
                 let mut out = Matrix::zeros(rep.dim(), rep.dim());
                 for (i, c) in along.algebra(generator).into_iter().enumerate() {
@@ -421,6 +449,7 @@ impl Rep {
             | Kind::Quotient { .. }
             | Kind::Tensor(..)
             | Kind::Dual(_)
+            | Kind::Symmetric(..)
             | Kind::Restricted { .. }
             | Kind::Induced { .. }
             | Kind::Explicit { .. } => {
@@ -492,6 +521,7 @@ impl Rep {
             Kind::Sum(parts) => sum_name(parts),
             Kind::Tensor(a, b) => format!("({} (x) {})", a.name(), b.name()),
             Kind::Dual(a) => format!("dual({})", a.name()),
+            Kind::Symmetric(a, k) => format!("Sym^{k}({})", a.name()),
             Kind::Restricted { rep, along } => format!("{} restricted to {}", rep.name(), along.sub.name()),
             Kind::Induced { rep, along, .. } => format!("{} induced from {}", rep.name(), along.sub.name()),
             Kind::Explicit { name, .. } => name.clone(),
@@ -510,6 +540,7 @@ fn sum_name(parts: &[(usize, Rep)]) -> String {
         | Kind::Sum(_)
         | Kind::Tensor(..)
         | Kind::Dual(_)
+        | Kind::Symmetric(..)
         | Kind::Restricted { .. }
         | Kind::Induced { .. }
         | Kind::Explicit { .. } => {

@@ -32,6 +32,7 @@ fn representations(group: &GroupRef) -> Vec<Rep> {
     let (vector, scalar) = (Rep::vector(group), Rep::scalar(group));
     reps.push(vector.tensor(&vector));
     reps.push(Rep::sum(group, vec![(2, scalar), (1, vector.dual())]));
+    reps.push(vector.symmetric_power(2).expect("small"));
     if let Some(finite) = group.finite() {
         reps.push(Rep::regular(group).expect("finite"));
         let last = finite.order() - 1;
@@ -451,6 +452,43 @@ fn maps_from_products_of_irreps_are_clebsch_gordan() {
             }
         }
     }
+}
+
+/// The multiplicity of an irrep of O(3) in Sym^3 of `0e + 1o + ... + L`, by
+/// weights: triples of components with sum of orders m, less those with m + 1.
+fn in_third_power(lmax: i64, l: i64, parity: Parity) -> usize {
+    let components: Vec<(i64, i64)> = (0..=lmax).flat_map(|l| (-l..=l).map(move |m| (l, m))).collect();
+    let weights = |m: i64| {
+        let mut count = 0usize;
+        for a in 0..components.len() {
+            for b in a..components.len() {
+                for c in b..components.len() {
+                    let ls = components[a].0 + components[b].0 + components[c].0;
+                    let ms = components[a].1 + components[b].1 + components[c].1;
+                    count += usize::from(ms == m && Parity::natural(ls as u32) == parity);
+                }
+            }
+        }
+        count
+    };
+    weights(l) - weights(l + 1)
+}
+
+#[test]
+fn symmetric_products_need_as_few_weights_as_the_characters_say() {
+    let counts = [(1, 2, 2), (2, 5, 5), (3, 8, 12)];
+    for (lmax, scalars, vectors) in counts {
+        assert_eq!(in_third_power(lmax, 0, Parity::Even), scalars, "0e, L = {lmax}");
+        assert_eq!(in_third_power(lmax, 1, Parity::Odd), vectors, "1o, L = {lmax}");
+    }
+    let group = named("O(3)", 3);
+    for (lmax, scalars, vectors) in &counts[..2] {
+        let power = Rep::natural_irreps(&group, 1, 0, *lmax as u32).expect("listed").symmetric_power(3).expect("small");
+        assert_eq!(hom_dim(&Rep::scalar(&group), &power), *scalars, "invariants, L = {lmax}");
+        assert_eq!(hom_dim(&power, &Rep::vector(&group)), *vectors, "vectors, L = {lmax}");
+    }
+    let all = Rep::natural_irreps(&group, 128, 0, 3).expect("listed");
+    assert!(all.symmetric_power(3).is_err(), "bounded");
 }
 
 #[test]
