@@ -91,6 +91,11 @@ impl Builder {
         {
             return self.int(value);
         }
+        if f == Binary::Add
+            && let Some(whole) = self.rejoined(x, y)
+        {
+            return whole;
+        }
         let neutral = |e: &Expr, int: i64, float: f64| *e == Expr::Int(int) || *e == Expr::Float(float);
         match f {
             Binary::Add if neutral(a, 0, 0.0) => y,
@@ -148,6 +153,14 @@ impl Builder {
             (Some(x), _) => Some(x),
             (None, y) => y,
         }
+    }
+
+    /// `i` where `x + y` is `(i / d) · d + i mod d`.
+    fn rejoined(&self, x: Id<Expr>, y: Id<Expr>) -> Option<Id<Expr>> {
+        let Expr::Binary { f: Binary::Mul, x: quotient, y: d } = self.exprs[x] else { return None };
+        let Expr::Binary { f: Binary::Div, x: i, y: by } = self.exprs[quotient] else { return None };
+        let Expr::Binary { f: Binary::Mod, x: same, y: modulus } = self.exprs[y] else { return None };
+        (d == by && d == modulus && i == same).then_some(i)
     }
 
     /// The row-major place of `index` in an array of `dims`.

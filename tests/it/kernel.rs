@@ -17,6 +17,7 @@ use gdlc::tensor::graph::{
 use gdlc::tensor::op::{Func, Real, Reduction};
 
 mod cases;
+mod dense;
 mod random;
 
 /// A graph with values for its run-time sizes.

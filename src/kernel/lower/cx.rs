@@ -13,13 +13,13 @@ pub(super) struct Cx<'l, 'g> {
     pub(super) low: &'l mut Lowering<'g>,
     pub(super) b: Builder,
     blocks: Vec<Vec<Stmt>>,
-    /// Values that are known at an index by other means: the finished sum in an epilogue.
-    pub(super) given: Vec<(ValueId, Vec<Id<Expr>>, Id<Expr>)>,
+    /// A value whose element is known by other means: the finished sum in an epilogue, which reads it at one index only.
+    pub(super) given: Option<(ValueId, Id<Expr>)>,
 }
 
 impl<'l, 'g> Cx<'l, 'g> {
     pub(super) fn new(low: &'l mut Lowering<'g>) -> Cx<'l, 'g> {
-        Cx { low, b: Builder::default(), blocks: vec![vec![]], given: vec![] }
+        Cx { low, b: Builder::default(), blocks: vec![vec![]], given: None }
     }
 
     pub(super) fn graph(&self) -> &'g Graph {
@@ -152,11 +152,27 @@ impl<'l, 'g> Cx<'l, 'g> {
                 }
             }
             Op::Relation(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => {
-                let Home { buffer, order } = self.low.homes.get(&id)?.clone();
-                let index = order.iter().map(|axis| index[*axis]).collect();
-                Some(self.b.load(buffer, index))
+                let home = self.low.homes.get(&id)?.clone();
+                let place = self.place(&home, index);
+                Some(self.b.load(home.buffer, place))
             }
         }
+    }
+
+    /// Where an element of a stored value is in its buffer.
+    fn place(&mut self, home: &Home, index: &[Id<Expr>]) -> Vec<Id<Expr>> {
+        let mut place: Vec<Id<Expr>> = home.order.iter().map(|axis| index[*axis]).collect();
+        if home.flat.len() > 1 {
+            let tail = place.split_off(place.len() - home.flat.len());
+            place.push(self.b.flatten(&tail, &home.flat));
+        }
+        place
+    }
+
+    /// Stores an element of a stored value.
+    pub(super) fn put(&mut self, home: &Home, index: &[Id<Expr>], value: Id<Expr>) {
+        let place = self.place(home, index);
+        self.store(home.buffer, place, value);
     }
 
     /// The row-major place of an index of which every number is known and inside.

@@ -15,8 +15,10 @@ pub(super) type Slots = Vec<Option<Id<Expr>>>;
 impl Cx<'_, '_> {
     /// The element of a value at `index` (an index for each axis of its type): read where it is stored, computed where not.
     pub(super) fn element(&mut self, id: ValueId, index: &[Id<Expr>]) -> Id<Expr> {
-        if let Some((_, _, expr)) = self.given.iter().find(|(v, at, _)| *v == id && at == index) {
-            return *expr;
+        if let Some((value, expr)) = self.given
+            && value == id
+        {
+            return expr;
         }
         match self.stored(id, index) {
             Some(value) => value,
@@ -125,7 +127,7 @@ impl Cx<'_, '_> {
     }
 
     /// Takes a step that is no loop: sets its slot, hands back its condition.
-    fn settle(&mut self, step: &Step, slots: &mut Slots) -> Option<Id<Expr>> {
+    pub(super) fn settle(&mut self, step: &Step, slots: &mut Slots) -> Option<Id<Expr>> {
         match step {
             Step::Define(edge) => {
                 let (to, guard) = self.apply(edge, slots);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::kernel::ir::Stage;
+use crate::kernel::lower::dense::{self, Dense};
+use crate::kernel::lower::normal;
 use crate::kernel::lower::plan::{self, Step};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, ValueId};
@@ -14,6 +16,8 @@ pub(super) struct Facts {
     pub(super) live: Vec<ValueId>,
     pub(super) when: BTreeMap<ValueId, When>,
     pub(super) inlined: BTreeMap<ValueId, bool>,
+    /// By the value whose kernel it is part of, the dense sum, and which axis of that value each of its axes is.
+    pub(super) dense: BTreeMap<ValueId, (ValueId, Dense, Vec<usize>)>,
 }
 
 /// The earliest time at which a value can be known.
@@ -48,13 +52,78 @@ pub(super) fn facts(graph: &Graph) -> Facts {
             users.entry(*arg).or_default().push(*id);
         }
     }
-    let mut inlined = BTreeMap::new();
-    for id in &live {
+    let inlined = inlined(graph, &live, &users, &when);
+    let mut facts = Facts { live, when, inlined, dense: BTreeMap::new() };
+    facts.find_dense(graph, &users);
+    facts
+}
+
+impl Facts {
+    /// Finds the dense sums, at most one for each kernel: a second one is stored.
+    fn find_dense(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
+        for id in self.live.clone() {
+            let Some(dense) = dense::classify(graph, id, &self.when) else { continue };
+            let (mut root, mut axes) = (id, (0..graph.ty(id).dims.len()).collect::<Vec<_>>());
+            while self.inlined[&root] {
+                let user = users[&root][0];
+                let node = graph.node(user);
+                let at = node.args.iter().position(|a| *a == root).expect("the user reads it");
+                let place = |axis: &usize| {
+                    let slot = node.reads[at][*axis];
+                    node.out.iter().position(|s| *s == slot).expect("it is read as a whole")
+                };
+                axes = axes.iter().map(place).collect();
+                root = user;
+            }
+            if self.dense.contains_key(&root) {
+                self.inlined.insert(id, false);
+                (root, axes) = (id, (0..graph.ty(id).dims.len()).collect());
+            }
+            self.dense.insert(root, (id, dense, axes));
+        }
+    }
+
+    /// The order of a stored value's axes in memory: run-time ones outside; of the others those inside that a dense sum
+    /// writes as its columns or sums over.
+    pub(super) fn order(&self, graph: &Graph, id: ValueId) -> Vec<usize> {
+        let dims = &graph.ty(id).dims;
+        let mut votes = vec![0; dims.len()];
+        for (root, (sum, dense, axes)) in &self.dense {
+            let (read, inner) = dense.inner_axes(graph, *sum);
+            if read == id {
+                inner.into_iter().for_each(|axis| votes[axis] += 1);
+            }
+            if *root == id {
+                let out = &graph.node(*sum).out;
+                let columns = (0..out.len()).filter(|k| dense.columns.contains(&out[*k]));
+                columns.for_each(|k| votes[axes[k]] += 1);
+            }
+        }
+        let mut order: Vec<usize> = (0..dims.len()).collect();
+        order.sort_by_key(|axis| (dims[*axis].as_fixed().is_some(), votes[*axis]));
+        order
+    }
+}
+
+/// Which values are computed where they are read; readers are settled before what they read.
+fn inlined(
+    graph: &Graph,
+    live: &[ValueId],
+    users: &BTreeMap<ValueId, Vec<ValueId>>,
+    when: &BTreeMap<ValueId, When>,
+) -> BTreeMap<ValueId, bool> {
+    let mut res: BTreeMap<ValueId, bool> = BTreeMap::new();
+    // values of which every element is computed at most once
+    let mut once: BTreeMap<ValueId, bool> = BTreeMap::new();
+    for id in live.iter().rev() {
         let users = users.get(id).map_or(&[][..], |u| u);
         let is_output = graph.outputs.iter().any(|o| o.id == *id);
-        inlined.insert(*id, inline(graph, *id, users, is_output, &when));
+        let merged = !is_output && read_once(graph, *id, users, when) && once[&users[0]];
+        let read = !is_output && is_read(graph, graph.node(*id));
+        res.insert(*id, graph.node(*id).op.is_leaf() || read || merged);
+        once.insert(*id, merged || !read);
     }
-    Facts { live, when, inlined }
+    res
 }
 
 fn live(graph: &Graph) -> Vec<ValueId> {
@@ -90,36 +159,21 @@ fn time(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When>) -> When {
     }
 }
 
-/// Whether a value is computed where it is read. It is when that repeats no work of consequence: its only reader reads each
-/// element once, or it is itself nothing but a read.
-fn inline(
-    graph: &Graph,
-    id: ValueId,
-    users: &[ValueId],
-    is_output: bool,
-    when: &BTreeMap<ValueId, When>,
-) -> bool {
-    let node = graph.node(id);
-    if node.op.is_leaf() || is_output {
-        return node.op.is_leaf();
-    }
-    if is_read(graph, node) {
-        return true;
-    }
+/// Whether a value has one reader, known in the same stage, that reads each of its elements once and without a loop.
+fn read_once(graph: &Graph, id: ValueId, users: &[ValueId], when: &BTreeMap<ValueId, When>) -> bool {
     let [user] = users else { return false };
     let reader = graph.node(*user);
-    let elementwise = !repeats(graph, reader) && reader.args.iter().filter(|a| **a == id).count() == 1;
     let at = reader.args.iter().position(|a| *a == id).expect("the user reads it");
-    elementwise && when[user] == when[&id] && is_identity(&reader.reads[at], &reader.out)
+    !repeats(graph, reader) && when[user] == when[&id] && is_identity(&reader.reads[at], &reader.out)
 }
 
 /// Whether a node is one element of one operand: a gather, a window, a slice, a diagonal.
-fn is_read(graph: &Graph, node: &Node) -> bool {
+pub(super) fn is_read(graph: &Graph, node: &Node) -> bool {
     match node.op {
         Op::View => true,
         Op::Contract => {
-            let factors = |k: &usize| !matches!(graph.node(node.args[*k]).op, Op::Relation(_));
-            (0..node.args.len()).filter(factors).count() == 1 && !repeats(graph, node)
+            let factors = plan::plan(graph, node).factors;
+            normal::tensors(graph, node, &factors).len() == 1 && !repeats(graph, node)
         }
         Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::Sum | Op::Map(_) | Op::Reduce(_) => {
             false

@@ -5,8 +5,10 @@
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`).
 
 mod cx;
+mod dense;
 mod element;
 mod homes;
+mod normal;
 mod plan;
 mod relation;
 mod rows;
@@ -19,6 +21,7 @@ use crate::base::size::Size;
 use crate::kernel::interpret::{Machine, Order};
 use crate::kernel::ir::{Argument, ArgumentKind, Buffer, LoopKind, Memory, Program, Stage};
 use crate::kernel::lower::cx::Cx;
+use crate::kernel::lower::dense::Placed;
 use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::rows::Rows;
 use crate::kernel::walk::writes;
@@ -28,6 +31,7 @@ use crate::tensor::op::{Op, ValueId};
 /// Lowers a graph. `dtype` is the float type of its buffers, arguments included.
 /// Arguments are buffers in the order of `graph.inputs`, `graph.weights`, `graph.outputs`.
 pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
+    let graph = &normal::normalise(graph);
     let mut low = Lowering::new(graph, name, dtype);
     let facts = homes::facts(graph);
     for id in &facts.live {
@@ -40,11 +44,13 @@ pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
     low.program
 }
 
-/// Where a stored value is: axis `k` of the buffer is axis `order[k]` of the value's type.
+/// Where a stored value is: axis `k` in memory is axis `order[k]` of the value's type.
 #[derive(Clone, Debug)]
 struct Home {
     buffer: Id<Buffer>,
     order: Vec<usize>,
+    /// The sizes of the last axes, if they are one axis of the buffer.
+    flat: Vec<Size>,
 }
 
 struct Lowering<'g> {
@@ -134,45 +140,57 @@ impl<'g> Lowering<'g> {
     fn value(&mut self, id: ValueId, facts: &Facts) {
         let when = facts.when[&id];
         let output = self.graph.outputs.iter().position(|o| o.id == id);
-        let (buffer, order) = match (output, when) {
+        let home = match (output, when) {
             (Some(k), When::Call) => {
                 self.written[k] = true;
-                (self.program.outputs[k].buffer, self.graph.outputs[k].order.clone())
+                self.output_home(k)
             }
-            (Some(_) | None, _) => self.place(id, when),
+            (Some(_) | None, _) => self.place(id, when, facts.order(self.graph, id)),
         };
         if when == When::Compile {
-            self.folded.push(buffer);
+            self.folded.push(home.buffer);
         }
-        self.store(id, buffer, &order, when.stage());
-        self.homes.insert(id, Home { buffer, order });
+        let dense = facts.dense.get(&id).and_then(|(sum, dense, axes)| {
+            let home = home.clone();
+            let placed = Placed { id: *sum, dense, root: id, home, axis_of_root: axes.clone() };
+            self.dense(&placed, &facts.when)
+        });
+        if dense.is_none() {
+            self.store(id, &home, when.stage());
+        }
+        self.homes.insert(id, home);
     }
 
-    /// A buffer for a value: run-time axes outside, fixed ones inside.
-    fn place(&mut self, id: ValueId, when: When) -> (Id<Buffer>, Vec<usize>) {
-        let dims = &self.graph.ty(id).dims;
-        let mut order: Vec<usize> = (0..dims.len()).collect();
-        order.sort_by_key(|axis| dims[*axis].as_fixed().is_some());
-        let shape = order.iter().map(|axis| dims[*axis]).collect();
+    fn output_home(&self, k: usize) -> Home {
+        Home { buffer: self.program.outputs[k].buffer, order: self.graph.outputs[k].order.clone(), flat: vec![] }
+    }
+
+    /// A buffer for a value; its fixed axes are one, so that lanes run through all of them.
+    fn place(&mut self, id: ValueId, when: When, order: Vec<usize>) -> Home {
+        let dims: Vec<Size> = order.iter().map(|axis| self.graph.ty(id).dims[*axis]).collect();
+        let run_time = dims.iter().filter(|d| d.as_fixed().is_none()).count();
+        let (mut shape, flat) = (dims[..run_time].to_vec(), dims[run_time..].to_vec());
+        if !flat.is_empty() {
+            shape.push(Size::fixed(flat.iter().filter_map(|d| d.as_fixed()).product()));
+        }
         let memory = match when {
             When::Compile | When::Prepare => Memory::Prepared,
             When::Bind => Memory::Bound,
             When::Call => Memory::Workspace,
         };
         let buffer = self.buffer(&format!("t{id}"), self.program.dtype, shape, memory);
-        (buffer, order)
+        Home { buffer, order, flat }
     }
 
-    /// The kernel `buffer[order] = value`.
-    fn store(&mut self, id: ValueId, buffer: Id<Buffer>, order: &[usize], stage: Stage) {
+    /// The kernel `home = value`.
+    fn store(&mut self, id: ValueId, home: &Home, stage: Stage) {
         let dims = self.graph.ty(id).dims.clone();
-        let name = format!("{} {}", self.op_name(id), self.program.buffers[buffer].name);
+        let name = format!("{} {}", self.op_name(id), self.program.buffers[home.buffer].name);
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
-        cx.element_loops(order, &dims, 0, &mut index, &mut |cx, index| {
+        cx.element_loops(&home.order, &dims, 0, &mut index, &mut |cx, index| {
             let value = cx.element(id, index);
-            let place = order.iter().map(|axis| index[*axis]).collect();
-            cx.store(buffer, place, value);
+            cx.put(home, index, value);
         });
         cx.finish(name, stage);
     }
@@ -192,8 +210,8 @@ impl<'g> Lowering<'g> {
     fn copies(&mut self) {
         for k in 0..self.graph.outputs.len() {
             if !self.written[k] {
-                let (id, order) = (self.graph.outputs[k].id, self.graph.outputs[k].order.clone());
-                self.store(id, self.program.outputs[k].buffer, &order, Stage::Call);
+                let home = self.output_home(k);
+                self.store(self.graph.outputs[k].id, &home, Stage::Call);
             }
         }
     }

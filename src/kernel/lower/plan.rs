@@ -42,6 +42,23 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether a relation of the step has this axis.
+    pub(super) fn reads(&self, slot: Slot) -> bool {
+        match self {
+            Step::Loop { .. } => false,
+            Step::Define(edge) | Step::Check(edge) | Step::Fibre(edge) | Step::Rows(edge) => edge.has(slot),
+            Step::Solve { edge, .. } => edge.has(slot),
+        }
+    }
+}
+
+impl Edge {
+    fn has(&self, slot: Slot) -> bool {
+        self.to == slot || self.from.contains(&slot)
+    }
+}
+
 /// The nest of a contraction or reduction inside the loops over its result.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
@@ -83,6 +100,11 @@ struct Planner<'g> {
 
 /// Plans a node whose result's axes are known.
 pub(super) fn plan(graph: &Graph, node: &Node) -> Plan {
+    plan_from(graph, node, node.out.clone())
+}
+
+/// Plans a node some of whose axes are known.
+pub(super) fn plan_from(graph: &Graph, node: &Node, known: Vec<Slot>) -> Plan {
     let mut edges = Vec::new();
     let mut factors = Vec::new();
     for (k, (arg, reads)) in node.args.iter().zip(&node.reads).enumerate() {
@@ -99,7 +121,7 @@ pub(super) fn plan(graph: &Graph, node: &Node) -> Plan {
         }
     }
     let mut planner =
-        Planner { graph, sizes: slot_sizes(graph, node), known: node.out.clone(), edges, steps: vec![] };
+        Planner { graph, sizes: slot_sizes(graph, node), known, edges, steps: vec![] };
     loop {
         planner.settle();
         let Some(slot) = planner.next_loop(&bound) else { break };

@@ -1,0 +1,110 @@
+//! A graph made easier to lower, with the same meaning: no views, gathers and windows inside the products that read them,
+//! and what only weights and tables determine split off into values of its own. Tensor IR in and out.
+
+use crate::tensor::graph::{Axis, Graph, Needs, Val, union};
+use crate::tensor::op::{Node, Op, ValueId};
+use crate::tensor::translate::Translation;
+
+/// Names of axes that no slot has.
+const FRESH: u32 = 1 << 20;
+
+/// The same program in the form that lowering expects.
+pub(super) fn normalise(graph: &Graph) -> Graph {
+    let mut res = Translation::new(graph);
+    for (id, node) in graph.nodes() {
+        if node.op != Op::Contract {
+            res.add(id, node);
+            continue;
+        }
+        let names = |slots: &[u32]| slots.iter().map(|s| Axis(*s)).collect::<Vec<_>>();
+        let operands: Vec<Val> =
+            node.args.iter().zip(&node.reads).map(|(arg, reads)| res.read(*arg, &names(reads))).collect();
+        let mut names_left = FRESH;
+        let flat = flatten(&res.graph, operands, &mut names_left);
+        let out = names(&node.out);
+        let flat = hoist(&mut res.graph, flat, &out);
+        let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
+        res.set(id, node, value);
+    }
+    res.outputs(&graph.outputs);
+    crate::tensor::pass::dce::dce(&res.graph)
+}
+
+/// The operands, with those that are gathers or windows replaced by what they read and how.
+fn flatten(graph: &Graph, operands: Vec<Val>, fresh: &mut u32) -> Vec<Val> {
+    let mut res = Vec::new();
+    for val in operands {
+        let node = graph.node(val.id);
+        if !super::homes::is_read(graph, node) {
+            res.push(val);
+            continue;
+        }
+        let mut names: Vec<Option<Axis>> = vec![None; super::plan::slot_sizes(graph, node).len()];
+        for (slot, axis) in node.out.iter().zip(&val.axes) {
+            names[*slot as usize] = Some(*axis);
+        }
+        let names: Vec<Axis> = names
+            .into_iter()
+            .map(|name| {
+                *fresh += u32::from(name.is_none());
+                name.unwrap_or(Axis(*fresh))
+            })
+            .collect();
+        let inner = node.args.iter().zip(&node.reads);
+        let inner = inner.map(|(arg, reads)| Val { id: *arg, axes: reads.iter().map(|s| names[*s as usize]).collect() });
+        res.extend(flatten(graph, inner.collect(), fresh));
+    }
+    res
+}
+
+/// Splits off the product of the factors that are known before the call, where that sums an axis away:
+/// once for those that need weights alone, once for those that need tables alone.
+fn hoist(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let weights = |n: Needs| !n.data && !n.tables;
+    let tables = |n: Needs| !n.data && !n.weights;
+    let operands = hoist_those(graph, operands, out, &weights);
+    hoist_those(graph, operands, out, &tables)
+}
+
+fn hoist_those(graph: &mut Graph, operands: Vec<Val>, out: &[Axis], early: &dyn Fn(Needs) -> bool) -> Vec<Val> {
+    let factor = |graph: &Graph, v: &Val| !graph.ty(v.id).relation && !v.axes.is_empty();
+    let all_early = operands.iter().all(|v| early(graph.ty(v.id).needs));
+    if all_early || operands.iter().filter(|v| factor(graph, v)).count() < 2 {
+        return operands;
+    }
+    // Grow a group around each early factor by what shares with it an axis that nothing else reads.
+    let fixed = |graph: &Graph, v: &Val| graph.ty(v.id).dims.iter().all(|d| d.as_fixed().is_some());
+    let eligible: Vec<bool> =
+        operands.iter().map(|v| early(graph.ty(v.id).needs) && fixed(graph, v) && !v.axes.is_empty()).collect();
+    let Some(group) = eliminating_group(graph, &operands, &eligible, out) else { return operands };
+    let (inside, mut outside): (Vec<_>, Vec<_>) =
+        operands.into_iter().enumerate().partition(|(k, _)| group.contains(k));
+    let inside: Vec<Val> = inside.into_iter().map(|(_, v)| v).collect();
+    let kept = |a: &Axis| out.contains(a) || outside.iter().any(|(_, v)| v.has(*a));
+    let refs: Vec<&Val> = inside.iter().collect();
+    let axes: Vec<Axis> = union(&refs).into_iter().filter(kept).collect();
+    let product = graph.contract(&refs, &axes);
+    let outside: Vec<Val> = outside.drain(..).map(|(_, v)| v).chain([product]).collect();
+    hoist_those(graph, outside, out, early)
+}
+
+/// Operands whose product sums an axis away: all that read that axis, if they are eligible and more than one.
+/// A relation may only be applied (its result is summed away): spreading weights along one would fill them with zeros.
+fn eliminating_group(graph: &Graph, operands: &[Val], eligible: &[bool], out: &[Axis]) -> Option<Vec<usize>> {
+    let refs: Vec<&Val> = operands.iter().collect();
+    union(&refs).into_iter().filter(|a| !out.contains(a)).find_map(|axis| {
+        let readers: Vec<usize> = (0..operands.len()).filter(|k| operands[*k].has(axis)).collect();
+        let applied = |val: &Val| {
+            let from = &val.axes[..val.axes.len().saturating_sub(1)];
+            !graph.ty(val.id).relation || (val.axes.last() == Some(&axis) && !from.contains(&axis))
+        };
+        let fits = |k: &usize| eligible[*k] && applied(&operands[*k]);
+        (readers.len() > 1 && readers.iter().all(fits)).then_some(readers)
+    })
+}
+
+/// The operands of a node that are not relations and not plain numbers.
+pub(super) fn tensors(graph: &Graph, node: &Node, factors: &[usize]) -> Vec<usize> {
+    let is_number = |id: ValueId| graph.ty(id).dims.is_empty() && matches!(graph.node(id).op, Op::Constant(_));
+    factors.iter().copied().filter(|k| !is_number(node.args[*k])).collect()
+}
