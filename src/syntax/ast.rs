@@ -158,6 +158,15 @@ pub enum SignalType {
     Value { fibre: FibreExpr, span: Span },
 }
 
+impl SignalType {
+    /// Its place.
+    pub fn span(&self) -> Span {
+        match self {
+            SignalType::Over { span, .. } | SignalType::Value { span, .. } => *span,
+        }
+    }
+}
+
 /// A mention of a domain inside a signal type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DomainRef {

@@ -5,9 +5,11 @@ pub mod ast;
 
 mod error;
 mod expected;
+mod format;
 mod layout;
 mod parse;
 
 pub use error::nearest;
+pub use format::format;
 pub use layout::{DEPTH, ITEM_WORDS, LONGEST};
 pub use parse::parse;

@@ -4,7 +4,7 @@ use gdlc::base::diagnostic::Diagnostic;
 use gdlc::base::render::render;
 use gdlc::base::span::SourceMap;
 use gdlc::syntax::ast::*;
-use gdlc::syntax::parse;
+use gdlc::syntax::{format, parse};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,45 @@ fn deep_nesting_is_linear() {
                 assert!(mistakes.is_empty() && program.items.len() == 1, "{open}: {mistakes:?}");
             } else {
                 assert!(!mistakes.is_empty(), "{open} {end} is a mistake");
+            }
+        }
+    }
+}
+
+/// The tree without places and comments, as text to compare.
+fn shape(program: &Program) -> String {
+    let text = format!("{:?}", program.items);
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("span: Span {") {
+        out.push_str(&rest[..at]);
+        let close = rest[at..].find("} }").map_or(rest.len(), |n| at + n + 1);
+        let end = rest[at..].find("end: ").map_or(close, |n| at + n);
+        rest = &rest[end + rest[end..].find('}').map_or(0, |n| n + 1)..];
+    }
+    out + rest
+}
+
+fn assert_formats(name: &str, text: &str) -> String {
+    let (program, mistakes) = read(text);
+    assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{text}");
+    let once = format(&program);
+    let (again, mistakes) = read(&once);
+    assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{once}");
+    assert_eq!(shape(&program), shape(&again), "{name} changed its meaning:\n{once}");
+    assert_eq!(format(&again), once, "{name} is not settled");
+    let comments = |p: &Program| p.trivia.comments.iter().map(|c| c.text.clone()).collect::<Vec<_>>();
+    assert_eq!(comments(&program), comments(&again), "{name} lost comments:\n{once}");
+    once
+}
+
+#[test]
+fn every_program_keeps_its_meaning_and_its_comments_when_formatted() {
+    for folder in ["tests/programs", "examples", "lib"] {
+        for (path, text) in programs(&root().join(folder)) {
+            let once = assert_formats(&path.display().to_string(), &text);
+            if let Ok(folder) = std::env::var("GDL_SHOW_FORMAT") {
+                fs::write(Path::new(&folder).join(path.file_name().expect("a name")), once).expect("writable");
             }
         }
     }

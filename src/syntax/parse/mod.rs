@@ -20,6 +20,7 @@ mod recogniser {
     #[grammar = "../grammar/gdl.pest"]
     pub(super) struct Gdl;
 }
+pub(super) use operator::{SIGN, tightness};
 pub(super) use recogniser::Rule;
 
 /// At most this many mistakes are shown for a file.

@@ -40,10 +40,10 @@ impl Infix {
 }
 
 /// How tightly the sign `-` binds: looser than `^`, so `-x^2` is `-(x^2)`.
-pub(crate) const SIGN: u8 = 5;
+pub(in crate::syntax) const SIGN: u8 = 5;
 
 /// How tightly an operator binds; `|>` is 0.
-pub(crate) fn tightness(op: BinaryOp) -> u8 {
+pub(in crate::syntax) fn tightness(op: BinaryOp) -> u8 {
     match op {
         BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => 1,
         BinaryOp::Concat => 2,
