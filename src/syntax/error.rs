@@ -289,9 +289,8 @@ fn open_length(place: &Place<'_>) -> Option<Diagnostic> {
 fn comparison_in_if(place: &Place<'_>) -> Option<Diagnostic> {
     let words = place.line().split_whitespace();
     let condition = words.rev().find(|word| matches!(*word, "if" | "else") || word.ends_with(':'));
-    (place.found == "=" && condition == Some("if")).then(|| {
-        place.error("`=` binds a name; a condition compares", "in the condition of `if`").hint("write `==`")
-    })
+    (place.found == "=" && condition == Some("if"))
+        .then(|| place.error("`=` binds a name; a condition compares", "in the condition of `if`").hint("write `==`"))
 }
 
 /// A body laid out by its indentation.
@@ -329,7 +328,9 @@ fn body_without_equals(place: &Place<'_>) -> Option<Diagnostic> {
     }
     let found = place.error("expected `=`", format!("found {}", place.found_words()));
     Some(match place.item {
-        "layer" | "model" => found.hint(format!("write `{} name(x: Domain -> fibre): Domain -> fibre = body`", place.item)),
+        "layer" | "model" => {
+            found.hint(format!("write `{} name(x: Domain -> fibre): Domain -> fibre = body`", place.item))
+        }
         "domain" => found.hint("write `domain Pixels = grid(n, n) under p4m`"),
         "signal" => found.hint("write `signal Image = Pixels -> 1`"),
         "group" => found.hint("write `group p4m = shift . D4`"),
@@ -347,7 +348,8 @@ fn bare_tuple(place: &Place<'_>) -> Option<Diagnostic> {
 fn typed_binding(place: &Place<'_>) -> Option<Diagnostic> {
     let line = place.line().trim_end();
     (place.found == ":" && place.bracket == '{' && is_word(line)).then(|| {
-        place.error("a binding has no type of its own", "a type stands with arguments and results")
+        place
+            .error("a binding has no type of its own", "a type stands with arguments and results")
             .hint(format!("write `{line} = ...`"))
     })
 }

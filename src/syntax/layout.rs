@@ -108,8 +108,7 @@ const SIGNS: [&str; 26] = [
 ];
 
 /// Words after which an expression nests one deeper, whatever follows.
-const PREFIX_WORDS: [&str; 9] =
-    ["sum", "mean", "max", "softmax", "attend", "scan", "tangent", "break", "learn"];
+const PREFIX_WORDS: [&str; 9] = ["sum", "mean", "max", "softmax", "attend", "scan", "tangent", "break", "learn"];
 
 struct Scan<'a> {
     text: &'a str,

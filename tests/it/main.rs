@@ -6,5 +6,6 @@ mod laws_kernels;
 mod laws_rotation;
 mod tensor;
 mod syntax;
+mod syntax_random;
 mod kernel;
 mod tidy;

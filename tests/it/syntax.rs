@@ -12,7 +12,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(text: &str) -> (Program, Vec<Diagnostic>) {
+pub(crate) fn read(text: &str) -> (Program, Vec<Diagnostic>) {
     let mut sources = SourceMap::default();
     let id = sources.add("test.gdl", text);
     parse(&sources, id)
@@ -102,14 +102,45 @@ fn survives(name: &str, text: &str) {
 fn hostile_texts_end_in_a_diagnostic() {
     let million = 1_000_000;
     let body = |e: &str| format!("layer f(x: A -> 1): A -> 1 = {e}\n");
-    for piece in ["(", "[", "{", ")", "]", "}", "|", "-", "a(", "a[", "f(x)", "[1]", "(x)", ".a", "@a", "a+", "x |> ", "a^", "+"] {
+    for piece in
+        ["(", "[", "{", ")", "]", "}", "|", "-", "a(", "a[", "f(x)", "[1]", "(x)", ".a", "@a", "a+", "x |> ", "a^", "+"]
+    {
         survives(&format!("a million `{piece}`"), &piece.repeat(million / piece.len()));
         survives(&format!("a body of `{piece}`"), &body(&piece.repeat(million / piece.len())));
     }
     for word in [
-        "if a: ", "sum j: ", "attend j by ", "attend j by a: ", "scan h = 0 over x: ", "scan h = ", "tangent ", "break ",
-        "linear ", "linear 1 + ", "if ", "if a: b else ", "{\nrepeat 2: ", "learn w: 1 = ", "{ a = ", "(a = ", "x\n", "# x\n",
-        "\"", "\"\n", "é", "\0", "\n", "domain D = ", "complete(", "use a\n", "\n\n  a", ",", "=", "1", "x0e + ", "3x",
+        "if a: ",
+        "sum j: ",
+        "attend j by ",
+        "attend j by a: ",
+        "scan h = 0 over x: ",
+        "scan h = ",
+        "tangent ",
+        "break ",
+        "linear ",
+        "linear 1 + ",
+        "if ",
+        "if a: b else ",
+        "{\nrepeat 2: ",
+        "learn w: 1 = ",
+        "{ a = ",
+        "(a = ",
+        "x\n",
+        "# x\n",
+        "\"",
+        "\"\n",
+        "é",
+        "\0",
+        "\n",
+        "domain D = ",
+        "complete(",
+        "use a\n",
+        "\n\n  a",
+        ",",
+        "=",
+        "1",
+        "x0e + ",
+        "3x",
     ] {
         survives(&format!("a million `{word}`"), &word.repeat(million / word.len()));
         survives(&format!("a body of `{word}`"), &body(&word.repeat(million / word.len())));
@@ -129,11 +160,27 @@ fn hostile_texts_end_in_a_diagnostic() {
 #[test]
 fn deep_nesting_is_linear() {
     for (open, inner, close) in [
-        ("(", "x", ")"), ("f(", "x", ")"), ("x[", "1", "]"), ("|", "x", "|"), ("{\n", "x", "\n}"), ("(a, ", "x", ")"),
-        ("(a = ", "x", ")"), ("linear 1 + (", "x", ")"), ("-(", "x", ")"), ("{ a = (", "x", ")\na }"),
-        ("if a: (", "x", ") else y"), ("sum j: (", "x", ")"), ("linear scalar(", "1", ")"), ("linear irreps(0..", "1", ")"),
-        ("linear 1 over box(", "1", ")"), ("scan h = (", "x", ") over x: h"), ("attend j by (", "x", "): v[j]"),
-        ("x + (", "x", ")"), ("x |> (", "x", ")"), ("2^(", "x", ")"), ("linear 1 over 1 by m[", "1", "]"),
+        ("(", "x", ")"),
+        ("f(", "x", ")"),
+        ("x[", "1", "]"),
+        ("|", "x", "|"),
+        ("{\n", "x", "\n}"),
+        ("(a, ", "x", ")"),
+        ("(a = ", "x", ")"),
+        ("linear 1 + (", "x", ")"),
+        ("-(", "x", ")"),
+        ("{ a = (", "x", ")\na }"),
+        ("if a: (", "x", ") else y"),
+        ("sum j: (", "x", ")"),
+        ("linear scalar(", "1", ")"),
+        ("linear irreps(0..", "1", ")"),
+        ("linear 1 over box(", "1", ")"),
+        ("scan h = (", "x", ") over x: h"),
+        ("attend j by (", "x", "): v[j]"),
+        ("x + (", "x", ")"),
+        ("x |> (", "x", ")"),
+        ("2^(", "x", ")"),
+        ("linear 1 over 1 by m[", "1", "]"),
     ] {
         let depth = if matches!(open, "(" | "f(" | "x[" | "{\n") { 200 } else { 60 };
         for end in [close, "", "?)", "= }"] {
@@ -152,7 +199,7 @@ fn deep_nesting_is_linear() {
 }
 
 /// The tree without places and comments, as text to compare.
-fn shape(program: &Program) -> String {
+pub(crate) fn shape(program: &Program) -> String {
     let text = format!("{:?}", program.items);
     let mut out = String::new();
     let mut rest = text.as_str();
@@ -165,7 +212,7 @@ fn shape(program: &Program) -> String {
     out + rest
 }
 
-fn assert_formats(name: &str, text: &str) -> String {
+pub(crate) fn assert_formats(name: &str, text: &str) -> String {
     let (program, mistakes) = read(text);
     assert!(mistakes.is_empty(), "{name}: {mistakes:?}\n{text}");
     let once = format(&program);

@@ -225,13 +225,21 @@ impl<'a> Printer<'a> {
                 self.push(&format!(".{}", field.node));
             }
             ExprKind::Named { value, name } => {
-                if matches!(value.kind, ExprKind::Tangent(_)) { self.bracketed(value) } else { self.base(value, ends) }
+                if matches!(value.kind, ExprKind::Tangent(_)) {
+                    self.bracketed(value)
+                } else {
+                    self.base(value, ends)
+                }
                 self.push(&format!(" @{}", name.node));
             }
             ExprKind::Comprehension(comprehension) => self.comprehension(comprehension),
             ExprKind::Scan { state, init, over, body } => {
                 self.push(&format!("scan {} = ", state.node));
-                if takes_over(init) { self.bracketed(init) } else { self.head(init) }
+                if takes_over(init) {
+                    self.bracketed(init)
+                } else {
+                    self.head(init)
+                }
                 self.push(" over ");
                 self.head(over);
                 self.push(": ");
@@ -268,7 +276,11 @@ impl<'a> Printer<'a> {
     }
 
     fn bracket(&mut self, base: &'a Expr, args: &'a [Expr], expr: &Expr, ends: Ends) {
-        if matches!(base.kind, ExprKind::Tangent(_)) { self.bracketed(base) } else { self.base(base, ends) }
+        if matches!(base.kind, ExprKind::Tangent(_)) {
+            self.bracketed(base)
+        } else {
+            self.base(base, ends)
+        }
         let spaced = is_word(base) || matches!(base.kind, ExprKind::Named { .. });
         let index = |e: &Expr| matches!(&e.kind, ExprKind::Name(name) if self.indices.contains(&name.as_str()));
         let comma = if args.iter().all(index) { "," } else { ", " };
@@ -292,7 +304,8 @@ impl<'a> Printer<'a> {
     fn binary(&mut self, op: BinaryOp, left: &'a Expr, right: &'a Expr, ends: Ends) {
         let indent = self.lines.indent();
         self.left(left, op, ends);
-        let close = op == BinaryOp::Pow || matches!(op, BinaryOp::Mul | BinaryOp::Div) && is_atom(left) && is_atom(right);
+        let close =
+            op == BinaryOp::Pow || matches!(op, BinaryOp::Mul | BinaryOp::Div) && is_atom(left) && is_atom(right);
         let sign = sign(op);
         if close {
             self.push(sign);
@@ -315,7 +328,11 @@ impl<'a> Printer<'a> {
             stages.push((&**inner, &**stage));
             value = inner;
         }
-        if reach(value) == Reach::All { self.bracketed(value) } else { self.tight(value, HEAD, ends) }
+        if reach(value) == Reach::All {
+            self.bracketed(value)
+        } else {
+            self.tight(value, HEAD, ends)
+        }
         for (n, (before, stage)) in stages.iter().rev().enumerate() {
             let source = self.breaks(before.span.end, stage.span.start);
             if ends == Ends::Free && (source || every == Pipes::Broken) {

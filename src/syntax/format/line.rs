@@ -55,7 +55,7 @@ impl Lines {
 
     /// Puts a comment after the last code; false where there is none, or it has one.
     pub(super) fn attach(&mut self, comment: &str) -> bool {
-        let open = !self.open.code.is_empty();
+        let open = !self.open.code.is_empty() || self.open.comment.is_some();
         let line = if open { Some(&mut self.open) } else { self.done.last_mut() };
         let free = line.filter(|line| !line.code.is_empty() && line.comment.is_none());
         free.map(|line| line.comment = Some(comment.to_string())).is_some()

@@ -53,7 +53,14 @@ enum Attempt {
 
 impl<'a> Printer<'a> {
     fn new(trivia: &'a Trivia) -> Self {
-        Printer { lines: Lines::default(), trivia, comment: 0, source_line: 0, indices: vec![], pipes: Pipes::AsWritten }
+        Printer {
+            lines: Lines::default(),
+            trivia,
+            comment: 0,
+            source_line: 0,
+            indices: vec![],
+            pipes: Pipes::AsWritten,
+        }
     }
 
     fn push(&mut self, text: &str) {

@@ -1,8 +1,8 @@
 //! Items: `use`, `group`, `domain`, `signal`, `layer`, `model`.
 
 use super::{Reader, Rule, next, parts};
-use crate::syntax::ast::*;
 use crate::base::span::Spanned;
+use crate::syntax::ast::*;
 use pest::iterators::Pair;
 
 impl Reader<'_> {

@@ -219,8 +219,7 @@ impl Reader<'_> {
         let mut parts = parts(pair).peekable();
         let depthwise = parts.next_if(|p| p.as_rule() == Rule::k_depthwise).is_some();
         let fibre = self.fibre(next(&mut parts));
-        let mut linear =
-            Linear { depthwise, fibre, over: None, at: None, by: None, nobias: false, convention: None };
+        let mut linear = Linear { depthwise, fibre, over: None, at: None, by: None, nobias: false, convention: None };
         for clause in parts {
             self.clause(&mut linear, clause);
         }
