@@ -98,6 +98,11 @@ impl<'p> Machine<'p> {
         all.ok_or_else(|| Fault { kernel: "the caller".into(), why: format!("an element of {name} was not written") })
     }
 
+    /// Makes the contents of a buffer undefined, as when its memory is given to another.
+    pub fn forget(&mut self, id: Id<Buffer>) {
+        self.memory[id.index()].fill(None);
+    }
+
     /// Runs the kernels of a stage in order.
     pub fn run(&mut self, stage: Stage) -> Result<(), Fault> {
         let program = self.program;

@@ -11,3 +11,4 @@ pub mod interpret;
 mod interpret_scalar;
 pub mod walk;
 pub mod lower;
+pub mod pass;

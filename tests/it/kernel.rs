@@ -9,7 +9,9 @@ use gdlc::base::size::Size;
 use gdlc::kernel::interpret::{Machine, Order};
 use gdlc::kernel::ir::{Memory, Program, Stage};
 use gdlc::kernel::lower::lower;
+use gdlc::kernel::pass::buffers::workspace_slots;
 use gdlc::kernel::verify::verify;
+use gdlc::kernel::walk::writes;
 use gdlc::tensor::eval::{Arguments, Array, eval};
 use gdlc::tensor::graph::{
     Affine, Axis, Constant, Function, Graph, Init, Input, InputKind, Outside, Relation, Val, Weight,
@@ -139,8 +141,17 @@ fn run(program: &Program, args: &Arguments, order: Order) -> BTreeMap<String, Ve
     for (k, weight) in program.weights.iter().enumerate() {
         machine.set_weight(k, &args.weights[&weight.name].data);
     }
-    for stage in [Stage::Bind, Stage::Prepare, Stage::Call] {
+    for stage in [Stage::Bind, Stage::Prepare] {
         machine.run(stage).unwrap_or_else(|fault| panic!("{}: {}\n{program}", fault.kernel, fault.why));
+    }
+    // Whoever writes a buffer overwrites those that share its memory.
+    let slots = workspace_slots(program);
+    for kernel in program.kernels.iter().filter(|k| k.stage == Stage::Call) {
+        for written in writes(program, kernel) {
+            let shared = slots.iter().filter(|slot| slot.contains(&written)).flatten();
+            shared.filter(|b| **b != written).for_each(|b| machine.forget(*b));
+        }
+        machine.run_kernel(kernel).unwrap_or_else(|fault| panic!("{}: {}\n{program}", fault.kernel, fault.why));
     }
     let output = |k: usize| machine.output(k).unwrap_or_else(|fault| panic!("{}\n{program}", fault.why));
     program.outputs.iter().enumerate().map(|(k, o)| (o.name.clone(), output(k))).collect()

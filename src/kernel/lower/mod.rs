@@ -24,6 +24,7 @@ use crate::kernel::lower::cx::Cx;
 use crate::kernel::lower::dense::Placed;
 use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::rows::Rows;
+use crate::kernel::pass::compact::compact;
 use crate::kernel::walk::writes;
 use crate::tensor::graph::{Constant, Function, Graph, InputKind, Relation};
 use crate::tensor::op::{Op, ValueId};
@@ -41,6 +42,7 @@ pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
     }
     low.copies();
     fold(&mut low.program, &low.folded);
+    compact(&mut low.program);
     low.program
 }
 

@@ -371,3 +371,22 @@ fn classes_by_index_at_the_call() {
     case.out(&count);
     case.check();
 }
+
+/// A chain of layers keeps two of its values at a time, however long it is.
+#[test]
+fn workspace_is_shared_along_a_chain() {
+    let mut case = Case::new();
+    let n = case.size("n", 3);
+    let mut x = case.input("x", &[n, fixed(16)]);
+    for layer in 0..6 {
+        let w = case.weight(&format!("w{layer}"), &[16, 16]);
+        let [i, c] = x.axes[..] else { panic!() };
+        let w = w.rename(&[(w.axes[0], c)]);
+        let y = case.g.contract(&[&x, &w], &[i, w.axes[1]]);
+        x = case.g.map(Func::Tanh, &[&y]);
+    }
+    case.out(&x);
+    let program = case.check();
+    let slots = gdlc::kernel::pass::buffers::workspace_slots(&program);
+    assert_eq!(slots.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2], "{program}");
+}
