@@ -236,3 +236,47 @@ fn every_program_keeps_its_meaning_and_its_comments_when_formatted() {
         }
     }
 }
+
+/// The blocks of a document that are marked as programs, with the line each starts at.
+fn blocks(document: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (n, line) in document.lines().enumerate() {
+        match (&mut open, line) {
+            (None, "```gdl") => open = Some((n + 2, String::new())),
+            (Some(_), "```") => found.extend(open.take()),
+            (Some((_, text)), _) => *text += &format!("{line}\n"),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_of_the_documents_parses() {
+    let mut count = 0;
+    for document in ["grammar/README.md", "README.md", "lib/README.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap_or_default();
+        for (line, block) in blocks(&text) {
+            assert_formats(&format!("{document}:{line}"), &block);
+            count += 1;
+        }
+    }
+    assert!(count >= 17, "only {count} examples were found");
+}
+
+/// The words listed in the reference are the ones that the grammar reserves.
+#[test]
+fn the_reference_lists_the_reserved_words() {
+    let grammar = fs::read_to_string(root().join("grammar/gdl.pest")).expect("the grammar");
+    let rule = grammar.split("reserved = @{").nth(1).and_then(|rest| rest.split('}').next()).expect("the rule");
+    let mut words: Vec<&str> = rule.split('"').skip(1).step_by(2).collect();
+    words.sort_unstable();
+    let reference = fs::read_to_string(root().join("grammar/README.md")).expect("the reference");
+    let list = reference.split("These words cannot be names:").nth(1).and_then(|rest| rest.split('`').nth(1));
+    assert_eq!(words, list.expect("the list").split_whitespace().collect::<Vec<_>>());
+    for word in words {
+        let (_, mistakes) = read(&format!("layer f({word}: A -> 1): A -> 1 = 1\n"));
+        assert!(mistakes.iter().any(|m| m.message.contains("is a word of the language")), "{word}: {mistakes:?}");
+    }
+}

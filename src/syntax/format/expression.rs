@@ -81,6 +81,15 @@ fn is_word(expr: &Expr) -> bool {
     )
 }
 
+/// Whether a bracket that follows stands apart: directly after a fibre it would belong to that.
+fn takes_space(base: &Expr) -> bool {
+    match &base.kind {
+        ExprKind::Named { .. } => true,
+        ExprKind::Tangent(inner) => takes_space(inner),
+        _ => is_word(base),
+    }
+}
+
 /// Whether a block stands anywhere in it.
 pub(super) fn holds_block(expr: &Expr) -> bool {
     let all = |exprs: &[Expr]| exprs.iter().any(holds_block);
@@ -210,9 +219,8 @@ impl<'a> Printer<'a> {
             ExprKind::Binary { op, left, right } => self.binary(*op, left, right, ends),
             ExprKind::Pipe { .. } => self.pipes(expr, ends),
             ExprKind::Call { callee, args } => {
-                let spaced = is_word(callee) || matches!(callee.kind, ExprKind::Named { .. });
                 self.base(callee, ends);
-                let open = if spaced { " (" } else { "(" };
+                let open = if takes_space(callee) { " (" } else { "(" };
                 self.list([open, ")", ", "], callee.span.end, Some(expr.span.end), args, place, Self::expr);
             }
             ExprKind::Bracket { base, args } => self.bracket(base, args, expr, ends),
@@ -281,10 +289,9 @@ impl<'a> Printer<'a> {
         } else {
             self.base(base, ends)
         }
-        let spaced = is_word(base) || matches!(base.kind, ExprKind::Named { .. });
         let index = |e: &Expr| matches!(&e.kind, ExprKind::Name(name) if self.indices.contains(&name.as_str()));
         let comma = if args.iter().all(index) { "," } else { ", " };
-        let open = if spaced { " [" } else { "[" };
+        let open = if takes_space(base) { " [" } else { "[" };
         self.list([open, "]", comma], base.span.end, Some(expr.span.end), args, place, Self::expr);
     }
 
