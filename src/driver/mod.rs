@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod binding;
 pub mod failure;
+pub mod load;
 pub mod tensors;
 
 use arguments::Arguments;

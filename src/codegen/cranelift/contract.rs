@@ -1,0 +1,158 @@
+//! The dense kernel: the runtime drives it, and calls back for the rows' addresses and to finish tiles.
+
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types};
+
+use super::emit::{Emitter, Threads};
+use super::memory::Address;
+use super::value::{Affine, Val};
+use crate::base::dtype::Dtype;
+use crate::codegen::Unsupported;
+use crate::kernel::ir::Contraction;
+
+/// Taps whose addresses are written out one by one, their offsets known.
+const UNROLLED_TAPS: usize = 64;
+/// Addresses the runtime's table holds.
+const MOST_TAPS: usize = 4096;
+
+impl<'p> Emitter<'_, '_, 'p> {
+    pub(super) fn contract(&mut self, c: &'p Contraction) -> Result<(), Unsupported> {
+        if self.lanes > 1 {
+            return Err(Unsupported::new(format!("a contraction inside lanes, in `{}`", self.kernel.name)));
+        }
+        if c.taps > MOST_TAPS {
+            return Err(Unsupported::new(format!("a contraction of {} taps, above {MOST_TAPS}", c.taps)));
+        }
+        let used = self.facts.used_by_contraction(self.kernel, c);
+        let (record, captures) = self.capture(&used.vars, &used.locals);
+        let rows = self.outline(4, &captures, |e, params| e.rows(c, params))?;
+        let epilogue = self.outline(6, &captures, |e, params| e.epilogue(c, params))?;
+        let m_extent = match self.expr(c.m_extent)? {
+            Val::Int(a) if a.lane == 0 => self.uniform(a),
+            _ => panic!("cranelift: the rows of a contraction are counted"),
+        };
+        let packed = self.base(c.packed);
+        let f64s = self.unit.program.dtype == Dtype::F64;
+        let known = [
+            c.n_extent as i64,
+            c.taps as i64,
+            c.k_extent as i64,
+            c.a_stride,
+            c.panel as i64,
+            i64::from(f64s),
+            i64::from(c.guard.is_some()),
+            i64::from(self.threads == Threads::Free),
+        ];
+        let mut words: Vec<Value> = vec![m_extent];
+        for k in known {
+            words.push(self.iconst(k));
+        }
+        words.extend([packed, self.function_address(rows), self.function_address(epilogue), record]);
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * words.len() as u32, 3);
+        let slot = self.b.create_sized_stack_slot(data);
+        let contract = self.b.ins().stack_addr(types::I64, slot, 0);
+        for (at, v) in words.into_iter().enumerate() {
+            self.b.ins().store(MemFlagsData::trusted(), v, contract, 8 * at as i32);
+        }
+        let context = self.context();
+        let callee = self.unit.contract;
+        self.call(callee, &[context, contract]);
+        Ok(())
+    }
+
+    /// Values of the row.
+    fn row(&mut self, c: &'p Contraction, m: Affine) -> Result<(), Unsupported> {
+        self.memo.clear();
+        self.vars.insert(c.m, Val::Int(m));
+        for (var, value) in &c.row {
+            let value = self.expr(*value)?;
+            self.vars.insert(*var, value);
+        }
+        Ok(())
+    }
+
+    /// `rows(record, m, count, table)`
+    fn rows(&mut self, c: &'p Contraction, params: &[Value]) -> Result<(), Unsupported> {
+        let (m, count, table) = (params[1], params[2], params[3]);
+        self.vars.insert(c.k, Val::Int(Affine::constant(0)));
+        self.counted(Affine::constant(0), Affine::value(count), 1, &mut |e, r| {
+            let at = e.add_affine(Affine::value(m), r);
+            let at = e.uniform(at);
+            e.row(c, Affine::value(at))?;
+            let offset = e.scale_affine(r, 8 * c.taps as i64);
+            let line = e.add_affine(Affine::value(table), offset);
+            let line = e.uniform(line);
+            if c.taps <= UNROLLED_TAPS {
+                for tap in 0..c.taps as i64 {
+                    e.tap(c, Affine::constant(tap), line)?;
+                }
+                return Ok(());
+            }
+            let taps = Affine::constant(c.taps as i64);
+            e.counted(Affine::constant(0), taps, 1, &mut |e, tap| e.tap(c, tap, line))
+        })
+    }
+
+    /// Writes the address of one row at one tap.
+    fn tap(&mut self, c: &'p Contraction, tap: Affine, line: Value) -> Result<(), Unsupported> {
+        self.memo.clear();
+        self.vars.insert(c.tap, Val::Int(tap));
+        let inside = match c.guard {
+            None => Val::Known(true),
+            Some(guard) => self.expr(guard)?,
+        };
+        let zero = self.iconst(0);
+        let address = match inside {
+            Val::Known(false) => zero,
+            Val::Known(true) => self.row_address(c)?,
+            Val::Bool(inside) => {
+                // Loads that the address itself needs are not made outside.
+                let held = self.guard.replace(Val::Bool(inside));
+                self.n_guards += 1;
+                let number = std::mem::replace(&mut self.guard_number, self.n_guards);
+                let address = self.row_address(c)?;
+                (self.guard, self.guard_number) = (held, number);
+                self.b.ins().select(inside, address, zero)
+            }
+            _ => panic!("cranelift: a guard is a condition"),
+        };
+        let offset = self.scale_affine(tap, 8);
+        let to = self.add_affine(Affine::value(line), Affine { k: 0, ..offset });
+        let to = self.uniform(to);
+        self.b.ins().store(MemFlagsData::trusted(), address, to, offset.k as i32);
+        Ok(())
+    }
+
+    fn row_address(&mut self, c: &'p Contraction) -> Result<Value, Unsupported> {
+        match self.address(&c.a)? {
+            Address::Same { base, disp } => {
+                Ok(self.uniform(Affine { base: Some(base), k: i64::from(disp), lane: 0 }))
+            }
+            Address::Next { .. } | Address::Each(_) => panic!("cranelift: rows are found one by one"),
+        }
+    }
+
+    /// `epilogue(record, m, count, n, width, tile)`
+    fn epilogue(&mut self, c: &'p Contraction, params: &[Value]) -> Result<(), Unsupported> {
+        let (m, count, n, width, tile) = (params[1], params[2], params[3], params[4], params[5]);
+        let size = self.real.bytes() as i64;
+        let lanes = if self.facts.runs_in_lanes(self.kernel, c.n, &c.epilogue) { self.width(&c.epilogue) } else { 1 };
+        self.counted(Affine::constant(0), Affine::value(count), 1, &mut |e, r| {
+            let at = e.add_affine(Affine::value(m), r);
+            let at = e.uniform(at);
+            e.row(c, Affine::value(at))?;
+            let offset = e.scale_affine(r, size * c.panel as i64);
+            let line = e.add_affine(Affine::value(tile), offset);
+            let line = e.uniform(line);
+            let whole = c.n_extent % c.panel == 0;
+            let width = if whole { Affine::constant(c.panel as i64) } else { Affine::value(width) };
+            e.in_lanes(Affine::constant(0), width, lanes, &mut |e, j| {
+                e.memo.clear();
+                let column = e.add_affine(Affine::value(n), j);
+                e.vars.insert(c.n, Val::Int(column));
+                let acc = e.tile_element(line, j);
+                e.vars.insert(c.acc, acc);
+                e.body(&c.epilogue)
+            })
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! The Cranelift backend: kernels become functions over a frame, with 128-bit vectors; contractions call the runtime.
+//! In: a verified program. Out: an ELF object whose undefined symbols are those of the runtime.
+//!
+//! Reading order: `unit` (the object), `emit` (statements), `value` (what an expression became), `expr`, `memory`,
+//! `loops`, `outline` (pieces of loops as functions), `contract`, `scan` (questions asked of the IR beforehand).
+
+mod contract;
+mod emit;
+mod expr;
+mod local;
+mod loops;
+mod memory;
+mod outline;
+mod scan;
+mod unit;
+mod value;
+
+use crate::codegen::{Backend, Object, Target, Unsupported};
+use crate::kernel::ir::Program;
+
+/// The backend that needs nothing but Rust.
+#[derive(Clone, Copy, Debug)]
+pub struct Cranelift;
+
+impl Backend for Cranelift {
+    fn name(&self) -> &'static str {
+        "cranelift"
+    }
+
+    fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
+        let mut unit = unit::Unit::new(program, target);
+        for (number, kernel) in program.kernels.iter().enumerate() {
+            unit.kernel(number, kernel)?;
+        }
+        Ok(unit.finish())
+    }
+}

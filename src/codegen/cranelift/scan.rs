@@ -1,0 +1,271 @@
+//! Questions asked of a kernel before it is emitted: which expressions load, what a piece uses, what may run in lanes,
+//! what a loop costs. Answers only steer; none changes what the code computes.
+
+use std::collections::BTreeSet;
+
+use crate::base::arena::Id;
+use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Program, Stmt, Var};
+
+/// What is known about a kernel's expressions.
+#[derive(Debug)]
+pub(super) struct Facts {
+    loads: Vec<bool>,
+}
+
+/// What a piece of a kernel reads from around it.
+#[derive(Default)]
+pub(super) struct Used {
+    pub vars: BTreeSet<Var>,
+    pub locals: BTreeSet<Id<Buffer>>,
+}
+
+/// The operands of an expression.
+fn operands(expr: &Expr) -> Vec<Id<Expr>> {
+    match expr {
+        Expr::Float(_) | Expr::Int(_) | Expr::Size(_) | Expr::Var(_) => vec![],
+        Expr::Load(access) => access.index.clone(),
+        Expr::Unary { x, .. } | Expr::ToFloat { x } => vec![*x],
+        Expr::Binary { x, y, .. } | Expr::Compare { x, y, .. } | Expr::And { x, y } => vec![*x, *y],
+        Expr::Fma { a, b, c } => vec![*a, *b, *c],
+        Expr::Select { cond, x, y } => vec![*cond, *x, *y],
+    }
+}
+
+/// The expressions a statement names itself, those of statements inside left out, and the access it writes.
+fn named(stmt: &Stmt) -> (Vec<Id<Expr>>, Option<&Access>) {
+    match stmt {
+        Stmt::For { begin, end, .. } => (vec![*begin, *end], None),
+        Stmt::Store { to, value } | Stmt::Accumulate { to, value, .. } => {
+            let mut all = to.index.clone();
+            all.push(*value);
+            (all, Some(to))
+        }
+        Stmt::Let { value, .. } => (vec![*value], None),
+        Stmt::Alloc { .. } => (vec![], None),
+        Stmt::If { cond, .. } => (vec![*cond], None),
+        Stmt::Contract(c) => {
+            let mut all = vec![c.m_extent];
+            all.extend(c.row.iter().map(|(_, e)| *e));
+            all.extend(&c.a.index);
+            all.extend(c.guard);
+            (all, None)
+        }
+    }
+}
+
+/// The statements inside a statement.
+fn inside(stmt: &Stmt) -> &[Stmt] {
+    match stmt {
+        Stmt::For { body, .. } => body,
+        Stmt::If { then, .. } => then,
+        Stmt::Contract(c) => &c.epilogue,
+        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => &[],
+    }
+}
+
+/// Every statement of a body, outer ones first.
+fn walk<'s>(body: &'s [Stmt], visit: &mut dyn FnMut(&'s Stmt)) {
+    for stmt in body {
+        visit(stmt);
+        walk(inside(stmt), visit);
+    }
+}
+
+/// Every expression that the given ones are made of, themselves included, each once.
+fn closure(kernel: &Kernel, roots: impl IntoIterator<Item = Id<Expr>>) -> BTreeSet<Id<Expr>> {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<Id<Expr>> = roots.into_iter().collect();
+    while let Some(id) = open.pop() {
+        if seen.insert(id) {
+            open.extend(operands(&kernel.exprs[id]));
+        }
+    }
+    seen
+}
+
+/// Every expression of a body.
+fn expressions(kernel: &Kernel, body: &[Stmt]) -> BTreeSet<Id<Expr>> {
+    let mut roots = Vec::new();
+    walk(body, &mut |stmt| roots.extend(named(stmt).0));
+    closure(kernel, roots)
+}
+
+impl Facts {
+    pub(super) fn of(kernel: &Kernel) -> Facts {
+        let mut loads: Vec<bool> = Vec::with_capacity(kernel.exprs.len());
+        for (_, expr) in kernel.exprs.iter() {
+            let below = operands(expr).into_iter().any(|x| loads[x.index()]);
+            loads.push(below || matches!(expr, Expr::Load(_)));
+        }
+        Facts { loads }
+    }
+
+    /// Whether an expression reads memory.
+    pub(super) fn loads(&self, id: Id<Expr>) -> bool {
+        self.loads[id.index()]
+    }
+
+    /// What a body reads.
+    pub(super) fn used(&self, kernel: &Kernel, body: &[Stmt]) -> Used {
+        let mut used = Used::default();
+        for id in expressions(kernel, body) {
+            match &kernel.exprs[id] {
+                Expr::Var(var) => drop(used.vars.insert(*var)),
+                Expr::Load(access) => drop(used.locals.insert(access.buffer)),
+                _ => {}
+            }
+        }
+        walk(body, &mut |stmt| {
+            used.locals.extend(named(stmt).1.map(|to| to.buffer));
+            if let Stmt::Contract(c) = stmt {
+                used.locals.extend([c.a.buffer, c.packed]);
+            }
+        });
+        used
+    }
+
+    /// What the pieces of a contraction read.
+    pub(super) fn used_by_contraction(&self, kernel: &Kernel, c: &Contraction) -> Used {
+        let mut used = self.used(kernel, &c.epilogue);
+        let mut roots = c.a.index.clone();
+        roots.extend(c.row.iter().map(|(_, e)| *e));
+        roots.extend(c.guard);
+        for id in closure(kernel, roots) {
+            match &kernel.exprs[id] {
+                Expr::Var(var) => drop(used.vars.insert(*var)),
+                Expr::Load(access) => drop(used.locals.insert(access.buffer)),
+                _ => {}
+            }
+        }
+        used.locals.insert(c.a.buffer);
+        used
+    }
+
+    /// Whether every access of a local in a body has indices that are numbers once unrolled, all of them in one function.
+    pub(super) fn only_known_indices(
+        &self,
+        kernel: &Kernel,
+        body: &[Stmt],
+        local: Id<Buffer>,
+        known: impl Fn(Var) -> bool,
+    ) -> bool {
+        use crate::kernel::ir::LoopKind;
+        let mut unrolled = BTreeSet::new();
+        let mut fits = true;
+        walk(body, &mut |stmt| match stmt {
+            Stmt::For { var, kind: LoopKind::Unrolled, .. } => drop(unrolled.insert(*var)),
+            Stmt::For { kind: LoopKind::Parallel, body, .. } => {
+                fits &= !self.used(kernel, body).locals.contains(&local);
+            }
+            Stmt::Contract(c) => fits &= !self.used_by_contraction(kernel, c).locals.contains(&local),
+            _ => {}
+        });
+        let number = |id: Id<Expr>| {
+            closure(kernel, [id]).into_iter().all(|e| match &kernel.exprs[e] {
+                Expr::Int(_) => true,
+                Expr::Var(var) => unrolled.contains(var) || known(*var),
+                Expr::Size(size) => size.as_fixed().is_some(),
+                Expr::Binary { .. } => true,
+                _ => false,
+            })
+        };
+        let mut accesses: Vec<&Access> = Vec::new();
+        walk(body, &mut |stmt| accesses.extend(named(stmt).1));
+        for id in expressions(kernel, body) {
+            if let Expr::Load(access) = &kernel.exprs[id] {
+                accesses.push(access);
+            }
+        }
+        fits && accesses.iter().filter(|a| a.buffer == local).all(|a| a.index.iter().all(|i| number(*i)))
+    }
+
+    /// Whether a vector loop's body can run in lanes: nothing inside branches or loops by what differs between them.
+    pub(super) fn runs_in_lanes(&self, kernel: &Kernel, var: Var, body: &[Stmt]) -> bool {
+        let mut differs = vec![false; kernel.n_vars as usize];
+        differs[var.0 as usize] = true;
+        let mut own = BTreeSet::new();
+        let mut fits = true;
+        // Twice: a local may be written by lanes after it has been read.
+        for _ in 0..2 {
+            walk(body, &mut |stmt| match stmt {
+                Stmt::Alloc { buffer } => drop(own.insert(*buffer)),
+                Stmt::Let { var, value } => {
+                    differs[var.0 as usize] = self.differs(kernel, *value, &differs, &own);
+                }
+                Stmt::If { cond, .. } => fits &= !self.differs(kernel, *cond, &differs, &own),
+                Stmt::For { begin, end, .. } => {
+                    fits &= !self.differs(kernel, *begin, &differs, &own);
+                    fits &= !self.differs(kernel, *end, &differs, &own);
+                }
+                Stmt::Contract(_) => fits = false,
+                Stmt::Store { .. } | Stmt::Accumulate { .. } => {}
+            });
+        }
+        fits
+    }
+
+    fn differs(&self, kernel: &Kernel, id: Id<Expr>, differs: &[bool], own: &BTreeSet<Id<Buffer>>) -> bool {
+        closure(kernel, [id]).into_iter().any(|e| match &kernel.exprs[e] {
+            Expr::Var(var) => differs[var.0 as usize],
+            Expr::Load(access) => own.contains(&access.buffer),
+            _ => false,
+        })
+    }
+
+    /// About how many vectors a lane's body keeps at once: its locals, and something for its widest expression.
+    pub(super) fn pressure(&self, kernel: &Kernel, body: &[Stmt], program: &Program) -> usize {
+        let mut held = 0usize;
+        walk(body, &mut |stmt| {
+            if let Stmt::Alloc { buffer } = stmt {
+                let count: usize = program.buffers[*buffer].shape.iter().filter_map(|s| s.as_fixed()).product();
+                held = held.saturating_add(count);
+            }
+            if let Stmt::Let { .. } = stmt {
+                held += 1;
+            }
+        });
+        let n_exprs = expressions(kernel, body).len();
+        held + n_exprs / 24 + 1
+    }
+
+    /// About how many nanoseconds one run of a body takes; loops of unknown length count as their hint, or as 16.
+    pub(super) fn cost(&self, kernel: &Kernel, body: &[Stmt], program: &Program) -> i64 {
+        let picoseconds = body.iter().map(|stmt| self.cost_of(kernel, stmt, program)).fold(0i64, i64::saturating_add);
+        (picoseconds / 1000).max(1)
+    }
+
+    fn cost_of(&self, kernel: &Kernel, stmt: &Stmt, program: &Program) -> i64 {
+        let work = |body: &[Stmt]| -> i64 {
+            body.iter().map(|stmt| self.cost_of(kernel, stmt, program)).fold(0i64, i64::saturating_add)
+        };
+        match stmt {
+            Stmt::For { begin, end, kind, body, .. } => {
+                let n = match (value(kernel, *begin, program), value(kernel, *end, program)) {
+                    (Some(b), Some(e)) => (e - b).max(0),
+                    _ => 16,
+                };
+                let each = if *kind == crate::kernel::ir::LoopKind::Vector { 4 } else { 1 };
+                work(body).saturating_mul(n) / each
+            }
+            Stmt::If { then, .. } => work(then).saturating_add(1000),
+            Stmt::Contract(c) => {
+                let m = value(kernel, c.m_extent, program).unwrap_or(16);
+                let products = (c.taps * c.k_extent * c.n_extent) as i64;
+                m.saturating_mul(products.saturating_mul(20).saturating_add(work(&c.epilogue)))
+            }
+            Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } => {
+                400 * closure(kernel, named(stmt).0).len() as i64
+            }
+            Stmt::Alloc { .. } => 0,
+        }
+    }
+}
+
+/// An extent, with the hint of a run-time size.
+fn value(kernel: &Kernel, id: Id<Expr>, program: &Program) -> Option<i64> {
+    match &kernel.exprs[id] {
+        Expr::Int(k) => Some(*k),
+        Expr::Size(size) => Some(program.sizes.hint(*size) as i64),
+        _ => None,
+    }
+}

@@ -1,0 +1,180 @@
+//! Relocatable objects in, a shared library out (ELF, x86-64): no linker on the user's machine.
+//! Keeps what the exported symbols reach, lays it out in three segments, resolves relocations.
+//! It knows nothing of models; the same input gives the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object::elf;
+use object::read::elf::{ElfFile64, FileHeader as _};
+use object::{
+    Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget, SectionFlags,
+    SectionIndex, SymbolIndex, SymbolSection,
+};
+
+use super::image::{Image, Segment};
+
+/// A section of an object: `(object, section)`.
+pub(super) type Piece = (usize, usize);
+
+/// Where a symbol is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// An offset in a section that is kept.
+    Inside(Piece, u64),
+    /// A symbol of the C library.
+    Outside(String),
+}
+
+struct Objects<'a> {
+    files: Vec<ElfFile64<'a, Endianness>>,
+    /// Global symbols that some object defines.
+    globals: BTreeMap<String, Place>,
+}
+
+/// A relocation, its target found.
+struct Fix {
+    offset: u64,
+    kind: elf::RelocationType,
+    target: Place,
+    addend: i64,
+}
+
+/// Links `objects` into a shared library that exports `exports`, in that order.
+/// Panics on an object that does not hold together: the objects are ours.
+pub(super) fn link(soname: &str, objects: &[&[u8]], exports: &[String]) -> Vec<u8> {
+    let objects = Objects::read(objects);
+    let kept = objects.reachable(exports);
+    let mut image = Image::new(soname);
+    for export in exports {
+        image.export(export, objects.globals[export].clone());
+    }
+    for &piece in &kept {
+        let section = objects.section(piece);
+        let bytes = section.data().expect("link: a section has its bytes");
+        image.add(piece, segment_of(&section), section.align().max(1), bytes, section.size());
+        for fix in objects.fixes(piece) {
+            match fix.kind {
+                elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
+                    image.want_got(&fix.target);
+                }
+                elf::R_X86_64_64 => image.want_absolute(&fix.target),
+                elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
+                    if let Place::Outside(name) = &fix.target {
+                        image.want_stub(name);
+                    }
+                }
+                kind => panic!("link: relocation {kind:?} is not known"),
+            }
+        }
+    }
+    image.lay_out();
+    for &piece in &kept {
+        for fix in objects.fixes(piece) {
+            apply(&mut image, piece, &fix);
+        }
+    }
+    image.finish()
+}
+
+/// Writes one relocation into the image.
+fn apply(image: &mut Image, piece: Piece, fix: &Fix) {
+    let at = image.address(&Place::Inside(piece, fix.offset));
+    match fix.kind {
+        elf::R_X86_64_64 => image.put_absolute(at, &fix.target, fix.addend),
+        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
+            let to = image.call_address(&fix.target) as i64 + fix.addend - at as i64;
+            image.put_u32(at, narrow(to));
+        }
+        _ => {
+            let to = image.got_address(&fix.target) as i64 + fix.addend - at as i64;
+            image.put_u32(at, narrow(to));
+        }
+    }
+}
+
+fn narrow(distance: i64) -> u32 {
+    i32::try_from(distance).expect("link: a library is smaller than 2 GB") as u32
+}
+
+fn segment_of(section: &object::read::elf::ElfSection64<'_, '_, Endianness>) -> Segment {
+    let SectionFlags::Elf { sh_flags, .. } = section.flags() else { panic!("link: an ELF section has ELF flags") };
+    let writable = sh_flags.contains(elf::SHF_WRITE);
+    let name = section.name().unwrap_or_default();
+    if sh_flags.contains(elf::SHF_EXECINSTR) {
+        Segment::Text
+    } else if !writable {
+        // Read-only data with absolute addresses must be writable while it is relocated.
+        Segment::Constant
+    } else if section.kind() == object::SectionKind::UninitializedData {
+        Segment::Zero
+    } else if name.starts_with(".data.rel.ro") {
+        Segment::Relocated
+    } else {
+        Segment::Data
+    }
+}
+
+impl<'a> Objects<'a> {
+    fn read(objects: &[&'a [u8]]) -> Self {
+        let files: Vec<ElfFile64<'a, Endianness>> =
+            objects.iter().map(|bytes| ElfFile64::parse(*bytes).expect("link: our objects are ELF")).collect();
+        let mut globals = BTreeMap::new();
+        for (o, file) in files.iter().enumerate() {
+            let header = file.elf_header();
+            assert_eq!(header.e_machine(file.endian()), elf::EM_X86_64, "link: only x86-64 is linked");
+            for symbol in file.symbols() {
+                if let (true, SymbolSection::Section(section)) = (symbol.is_global(), symbol.section()) {
+                    let name = symbol.name().expect("link: a symbol has a name").to_string();
+                    globals.entry(name).or_insert(Place::Inside((o, section.0), symbol.address()));
+                }
+            }
+        }
+        Objects { files, globals }
+    }
+
+    fn section(&self, (object, index): Piece) -> object::read::elf::ElfSection64<'a, '_, Endianness> {
+        self.files[object].section_by_index(SectionIndex(index)).expect("link: a section that a symbol names")
+    }
+
+    fn place(&self, object: usize, symbol: SymbolIndex) -> Place {
+        let symbol = self.files[object].symbol_by_index(symbol).expect("link: a relocation's symbol");
+        match symbol.section() {
+            SymbolSection::Section(section) => Place::Inside((object, section.0), symbol.address()),
+            _ => {
+                let name = symbol.name().expect("link: a symbol has a name");
+                self.globals.get(name).cloned().unwrap_or_else(|| Place::Outside(name.to_string()))
+            }
+        }
+    }
+
+    fn fixes(&self, piece: Piece) -> Vec<Fix> {
+        let section = self.section(piece);
+        let one = |(offset, r): (u64, object::Relocation)| {
+            let RelocationFlags::Elf { r_type } = r.flags() else { panic!("link: an ELF relocation") };
+            let RelocationTarget::Symbol(symbol) = r.target() else { panic!("link: a relocation names a symbol") };
+            Fix { offset, kind: r_type, target: self.place(piece.0, symbol), addend: r.addend() }
+        };
+        section.relocations().map(one).collect()
+    }
+
+    /// The sections that the exports reach, in a fixed order.
+    fn reachable(&self, exports: &[String]) -> Vec<Piece> {
+        let mut kept = BTreeSet::new();
+        let mut open: Vec<Piece> = Vec::new();
+        for export in exports {
+            match self.globals.get(export) {
+                Some(Place::Inside(piece, _)) => open.push(*piece),
+                _ => panic!("link: the exported symbol {export} is not defined"),
+            }
+        }
+        while let Some(piece) = open.pop() {
+            if kept.insert(piece) {
+                open.extend(self.fixes(piece).into_iter().filter_map(|fix| match fix.target {
+                    Place::Inside(piece, _) => Some(piece),
+                    Place::Outside(_) => None,
+                }));
+            }
+        }
+        kept.into_iter().collect()
+    }
+}

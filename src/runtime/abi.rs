@@ -1,0 +1,227 @@
+//! The structures that cross the boundary of an exported library, as C lays them out.
+//! In: nothing. Out: the types that the runtime, the loader and the writer of the tables agree on. The header says the same in C.
+
+use core::ffi::{c_char, c_void};
+
+/// The version of every structure here; [`Model::version`] and [`Context::version`] carry it.
+pub const VERSION: u32 = 1;
+
+/// All went well.
+pub const OK: i32 = 0;
+/// An argument is wrong; the context's message says which and why.
+pub const INVALID: i32 = 1;
+/// This processor lacks instructions the library was built for.
+pub const UNSUPPORTED: i32 = 2;
+/// The one-shot entry could not get memory.
+pub const NO_MEMORY: i32 = 3;
+
+/// A piece of a loop: runs the iterations `begin..end`.
+pub type Body = unsafe extern "C" fn(data: *const c_void, begin: i64, end: i64);
+/// A host's way of running a loop in parallel: calls `body` on pieces that cover `begin..end`, each at least `grain` long where possible.
+pub type ParallelFor =
+    unsafe extern "C" fn(host: *mut c_void, begin: i64, end: i64, grain: i64, body: Body, data: *const c_void);
+
+/// What a caller keeps for each of its threads: where messages go, and the threads to use.
+#[repr(C)]
+pub struct Context {
+    pub version: u32,
+    /// At most so many threads; 0 for all of the pool (`GDL_NUM_THREADS`, else the processors available).
+    pub threads: u32,
+    /// Where given, used in place of the library's own threads.
+    pub parallel_for: Option<ParallelFor>,
+    pub host: *mut c_void,
+    /// The reason of the last failure, ends with a zero byte.
+    pub message: [u8; 512],
+}
+
+/// Memory of the caller.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Memory {
+    pub data: *mut u8,
+    pub bytes: i64,
+}
+
+/// DLPack's `DLDataType`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct DataType {
+    pub code: u8,
+    pub bits: u8,
+    pub lanes: u16,
+}
+
+/// DLPack's `DLDevice`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Device {
+    pub kind: i32,
+    pub id: i32,
+}
+
+/// DLPack's `DLTensor`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct DlTensor {
+    pub data: *mut c_void,
+    pub device: Device,
+    pub ndim: i32,
+    pub dtype: DataType,
+    pub shape: *const i64,
+    pub strides: *const i64,
+    pub byte_offset: u64,
+}
+
+/// Number types, as tables name them.
+pub const F32: u32 = 0;
+pub const F64: u32 = 1;
+pub const I32: u32 = 2;
+pub const I64: u32 = 3;
+
+/// `(scale · sizes[var] + offset) / divisor`; a literal has `scale = 0`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub var: i64,
+    pub scale: i64,
+    pub offset: i64,
+    pub divisor: i64,
+}
+
+/// Real numbers of the model's dtype.
+pub const REAL: u32 = 0;
+/// Indices read at bind.
+pub const TABLE: u32 = 1;
+/// Indices read at call.
+pub const INDEX: u32 = 2;
+
+/// What is known about one argument.
+#[repr(C)]
+pub struct TensorInfo {
+    pub name: *const c_char,
+    pub about: *const c_char,
+    pub rank: i64,
+    pub dims: *const Size,
+    /// [`REAL`], [`TABLE`] or [`INDEX`].
+    pub element: u32,
+    /// Indices that must not decrease.
+    pub sorted: u32,
+    /// Indices are below it.
+    pub range: Size,
+}
+
+/// A pair of texts.
+#[repr(C)]
+pub struct Fact {
+    pub key: *const c_char,
+    pub value: *const c_char,
+}
+
+/// `size mod modulus = 0`, or the sentence.
+#[repr(C)]
+pub struct Precondition {
+    pub size: Size,
+    pub modulus: i64,
+    pub reason: *const c_char,
+}
+
+/// Where a buffer lives: an argument, or a slot of one of the three memories.
+pub const INPUT: u32 = 0;
+pub const WEIGHT: u32 = 1;
+pub const OUTPUT: u32 = 2;
+pub const BOUND: u32 = 3;
+pub const PREPARED: u32 = 4;
+pub const WORKSPACE: u32 = 5;
+
+/// One word of a frame: the address of a buffer.
+#[repr(C)]
+pub struct Place {
+    pub memory: u32,
+    /// The argument's number, or the slot's.
+    pub index: u32,
+    pub dtype: u32,
+    /// The argument whose checked copy it holds, else -1.
+    pub copy_of: i32,
+    pub rank: i64,
+    pub dims: *const Size,
+}
+
+/// Buffers that share memory: `members[first..first + count]` are places.
+#[repr(C)]
+pub struct Slot {
+    pub memory: u32,
+    pub reserved: u32,
+    pub first: i64,
+    pub count: i64,
+}
+
+/// A compiled kernel: its frame is `[context, sizes.., places..]`.
+pub type Kernel = unsafe extern "C" fn(frame: *const i64);
+
+/// An array of a table.
+#[repr(C)]
+pub struct List<T> {
+    pub count: i64,
+    pub items: *const T,
+}
+
+impl<T> List<T> {
+    /// The elements.
+    ///
+    /// # Safety
+    /// `items` points at `count` elements; the writer of the tables sees to it.
+    pub unsafe fn get(&self) -> &[T] {
+        if self.count <= 0 {
+            return &[];
+        }
+        unsafe { core::slice::from_raw_parts(self.items, self.count as usize) }
+    }
+}
+
+pub type SizesFn = unsafe extern "C" fn(*mut Context, *const *const DlTensor, *mut i64) -> i32;
+pub type MemoryFn = unsafe extern "C" fn(*mut Context, *const i64, *mut Memory) -> i32;
+pub type BindFn = unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const i64, *const Memory) -> i32;
+pub type PrepareFn = unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const Memory) -> i32;
+pub type CallFn =
+    unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const *const DlTensor, *const Memory) -> i32;
+pub type RunFn = unsafe extern "C" fn(
+    *mut Context,
+    *const *const DlTensor,
+    *const *const DlTensor,
+    *const *const DlTensor,
+) -> i32;
+
+/// All that is known about a model. The fields up to `run` are public (`gdl_model` of the header).
+#[repr(C)]
+pub struct Model {
+    pub version: u32,
+    pub real: u32,
+    pub name: *const c_char,
+    pub sizes: List<*const c_char>,
+    pub inputs: List<TensorInfo>,
+    pub weights: List<TensorInfo>,
+    pub outputs: List<TensorInfo>,
+    pub facts: List<Fact>,
+    pub sizes_fn: SizesFn,
+    pub memory_fn: MemoryFn,
+    pub bind_fn: BindFn,
+    pub prepare_fn: PrepareFn,
+    pub call_fn: CallFn,
+    pub run_fn: RunFn,
+    pub preconditions: List<Precondition>,
+    pub places: List<Place>,
+    pub slots: List<Slot>,
+    pub members: List<i64>,
+    pub bind: List<Kernel>,
+    pub prepare: List<Kernel>,
+    pub call: List<Kernel>,
+    /// Tells the model's memories from others'.
+    pub hash: u64,
+    /// Instructions the code needs, bits of [`FEATURE_V3`].
+    pub features: u64,
+}
+
+/// The x86-64-v3 set: AVX2, FMA, BMI, and what comes with them.
+pub const FEATURE_V3: u64 = 1;
+/// AVX-512 F, DQ, VL.
+pub const FEATURE_AVX512: u64 = 2;

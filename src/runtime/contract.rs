@@ -1,0 +1,239 @@
+//! The dense kernel: rows found by address, times packed panels, tile by tile, each finished by the caller's epilogue.
+//! Blocks of rows are cut so that they stay in the second-level cache while all panels pass by them.
+//! Every sum runs in the order of `tap`, then `k`, whatever the blocks and threads: the numbers never depend on them.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use super::abi::{Context, F64};
+use super::microkernel::{Real, Tile};
+use super::pool;
+
+/// One contraction, as generated code describes it.
+#[repr(C)]
+pub struct Contract {
+    pub m_extent: i64,
+    pub n_extent: i64,
+    pub taps: i64,
+    pub k_extent: i64,
+    /// Elements from one `k` to the next.
+    pub a_stride: i64,
+    pub panel: i64,
+    pub dtype: i64,
+    /// Whether rows may be missing (null in the table).
+    pub guarded: i64,
+    /// Whether blocks may go to other threads.
+    pub parallel: i64,
+    pub packed: *const u8,
+    /// Writes the addresses of `count` rows from `m`, tap by tap within a row; null where the row is zero.
+    pub rows: unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, table: *mut *const u8),
+    /// Finishes a tile of `count` rows from `m` and columns `n..n + width`, whose rows are `panel` apart.
+    pub epilogue:
+        unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8),
+    pub data: *const c_void,
+}
+
+/// Addresses a block holds at most.
+const TABLE: usize = 4096;
+/// Bytes of `a` a block should keep in the second-level cache.
+const BLOCK_BYTES: i64 = 400 << 10;
+/// Numbers a tile holds at most: 14 rows of 64 columns.
+const TILE: usize = 14 * 64;
+/// The row of zeros, in bytes.
+const ZERO_BYTES: usize = 64 << 10;
+
+/// Never written; the cell makes it memory without bytes in the file.
+#[repr(C, align(64))]
+struct Zeros(UnsafeCell<[u8; ZERO_BYTES]>);
+// SAFETY: never written.
+unsafe impl Sync for Zeros {}
+static ZEROS: Zeros = Zeros(UnsafeCell::new([0; ZERO_BYTES]));
+
+/// How the work is cut.
+struct Plan<'a> {
+    c: &'a Contract,
+    /// Rows a block.
+    block: i64,
+    /// Groups that the panels are dealt into, so that few rows still make enough pieces.
+    groups: i64,
+    /// `k` a step: all of them, unless the row of zeros is shorter.
+    k_step: i64,
+}
+
+impl<'a> Plan<'a> {
+    fn new(c: &'a Contract, width: i64, bytes: i64) -> Self {
+        let row_bytes = (c.taps * c.k_extent * bytes).max(1);
+        let most = (TABLE as i64 / c.taps.max(1)).min((BLOCK_BYTES / row_bytes).max(48)).max(1);
+        let share = (c.m_extent + 4 * width - 1) / (4 * width);
+        let block = if width > 1 { most.min(round_up(share, 24).max(24)) } else { most };
+        let panels = panels(c);
+        let blocks = (c.m_extent + block - 1) / block;
+        let groups = if blocks >= 2 * width { 1 } else { ((2 * width + blocks - 1) / blocks).min(panels).max(1) };
+        let reach = (ZERO_BYTES as i64 / bytes) / c.a_stride.unsigned_abs().max(1) as i64;
+        let k_step = if c.guarded != 0 && c.k_extent > reach { reach.max(1) } else { c.k_extent };
+        Plan { c, block, groups, k_step }
+    }
+}
+
+fn round_up(n: i64, to: i64) -> i64 {
+    (n + to - 1) / to * to
+}
+
+fn panels(c: &Contract) -> i64 {
+    (c.n_extent + c.panel - 1) / c.panel
+}
+
+/// Runs a contraction.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_contract(context: *const Context, contract: *const Contract) {
+    let c = unsafe { &*contract };
+    if c.m_extent <= 0 || c.n_extent <= 0 {
+        return;
+    }
+    if c.dtype == F64 as i64 {
+        unsafe { run::<f64>(context, c) }
+    } else {
+        unsafe { run::<f32>(context, c) }
+    }
+}
+
+unsafe fn run<T: Real>(context: *const Context, c: &Contract) {
+    let bytes = size_of::<T>() as i64;
+    // About 30 multiplications a nanosecond: a guess that decides only whether threads are worth waking.
+    let flops = c.m_extent.saturating_mul(c.n_extent).saturating_mul((c.taps * c.k_extent).max(8));
+    let ns = flops / 30;
+    let width = if c.parallel != 0 { pool::width(unsafe { &*context }, ns) } else { 1 };
+    let plan = Plan::new(c, width, bytes);
+    let pieces = (c.m_extent + plan.block - 1) / plan.block * plan.groups;
+    let data = (&raw const plan).cast::<c_void>();
+    if c.parallel != 0 {
+        unsafe { pool::gdl_rt_parallel(context, 0, pieces, ns / pieces, piece::<T>, data) }
+    } else {
+        unsafe { piece::<T>(data, 0, pieces) }
+    }
+}
+
+/// The memory of one block: addresses and a tile.
+struct Scratch<T> {
+    table: [MaybeUninit<*const T>; TABLE],
+    /// The addresses of a tile's rows, moved along `k`.
+    shifted: [MaybeUninit<*const T>; TABLE],
+    tile: [MaybeUninit<T>; TILE],
+}
+
+unsafe extern "C" fn piece<T: Real>(data: *const c_void, begin: i64, end: i64) {
+    let plan = unsafe { &*data.cast::<Plan<'_>>() };
+    let mut scratch: MaybeUninit<Scratch<T>> = MaybeUninit::uninit();
+    // SAFETY: all of it may stay uninitialised.
+    let scratch = unsafe { &mut *scratch.as_mut_ptr() };
+    for p in begin..end {
+        let (block, group) = (p / plan.groups, p % plan.groups);
+        let m = block * plan.block;
+        let count = plan.block.min(plan.c.m_extent - m);
+        let all = panels(plan.c);
+        let (first, last) = (all * group / plan.groups, all * (group + 1) / plan.groups);
+        unsafe {
+            if plan.k_step == plan.c.k_extent {
+                whole_block(plan, scratch, m, count, first, last);
+            } else {
+                stepped_block(plan, scratch, m, count, first, last);
+            }
+        }
+    }
+}
+
+/// Fills the table and puts the row of zeros where rows are missing.
+unsafe fn find_rows<T: Real>(c: &Contract, table: *mut *const T, m: i64, count: i64) {
+    unsafe { (c.rows)(c.data, m, count, table.cast()) };
+    if c.guarded != 0 {
+        for e in 0..(count * c.taps) as usize {
+            unsafe {
+                if (*table.add(e)).is_null() {
+                    *table.add(e) = zeros(c);
+                }
+            }
+        }
+    }
+}
+
+/// Where the row of zeros is read from: its end, when `k` goes down.
+fn zeros<T>(c: &Contract) -> *const T {
+    let start = ZEROS.0.get().cast::<u8>().cast_const();
+    let skip = if c.a_stride < 0 { ZERO_BYTES - size_of::<T>() } else { 0 };
+    start.wrapping_add(skip).cast()
+}
+
+/// A block whose rows' addresses all fit the table.
+unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, count: i64, first: i64, last: i64) {
+    let c = plan.c;
+    let (table, tile) = (s.table.as_mut_ptr().cast::<*const T>(), s.tile.as_mut_ptr().cast::<T>());
+    unsafe { find_rows(c, table, m, count) };
+    let most = T::rows(c.panel);
+    for p in first..last {
+        let packed = c.packed.cast::<T>().wrapping_add((p * c.taps * c.k_extent * c.panel) as usize);
+        let mut row = 0;
+        while row < count {
+            let rows = T::take(most, count - row);
+            let t = Tile {
+                rows: table.wrapping_add((row * c.taps) as usize),
+                row_step: c.taps,
+                taps: c.taps,
+                k_extent: c.k_extent,
+                stride: c.a_stride,
+                packed,
+                tap_skip: 0,
+                panel: c.panel,
+                tile,
+                resume: false,
+            };
+            unsafe {
+                T::multiply(&t, rows);
+                let n = p * c.panel;
+                (c.epilogue)(c.data, m + row, rows, n, c.panel.min(c.n_extent - n), tile.cast());
+            }
+            row += rows;
+        }
+    }
+}
+
+/// A block whose depth must be cut, because the row of zeros is shorter: the tile is resumed step by step.
+unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, count: i64, first: i64, last: i64) {
+    let c = plan.c;
+    let (table, tile) = (s.table.as_mut_ptr().cast::<*const T>(), s.tile.as_mut_ptr().cast::<T>());
+    let shifted = s.shifted.as_mut_ptr().cast::<*const T>();
+    unsafe { (c.rows)(c.data, m, count, table.cast()) };
+    let most = T::rows(c.panel).min(TABLE as i64 / c.taps.max(1)).max(1);
+    for p in first..last {
+        let mut row = 0;
+        while row < count {
+            let rows = T::take(most, count - row);
+            let mut k = 0;
+            while k < c.k_extent {
+                let step = plan.k_step.min(c.k_extent - k);
+                for e in 0..(rows * c.taps) as usize {
+                    let a = unsafe { *table.add((row * c.taps) as usize + e) };
+                    let moved = a.wrapping_offset((k * c.a_stride) as isize);
+                    unsafe { *shifted.add(e) = if a.is_null() { zeros(c) } else { moved } };
+                }
+                let t = Tile {
+                    rows: shifted,
+                    row_step: c.taps,
+                    taps: c.taps,
+                    k_extent: step,
+                    stride: c.a_stride,
+                    packed: c.packed.cast::<T>().wrapping_add(((p * c.taps * c.k_extent + k) * c.panel) as usize),
+                    tap_skip: (c.k_extent - step) * c.panel,
+                    panel: c.panel,
+                    tile,
+                    resume: k > 0,
+                };
+                unsafe { T::multiply(&t, rows) };
+                k += step;
+            }
+            let n = p * c.panel;
+            unsafe { (c.epilogue)(c.data, m + row, rows, n, c.panel.min(c.n_extent - n), tile.cast()) };
+            row += rows;
+        }
+    }
+}

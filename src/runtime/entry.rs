@@ -1,0 +1,148 @@
+//! The entry points, one set for all models: a library's own symbols add the model as the last argument and jump here.
+
+use core::ptr::null_mut;
+
+use super::abi::*;
+use super::call;
+use super::check::solve;
+use super::cpu;
+use super::layout::{ALIGN, lay_out};
+use super::message::{Checked, Failed, fail, text};
+use super::system;
+
+/// More run-time sizes than any program has; they live on the stack.
+const MAX_SIZES: usize = 256;
+
+/// Runs `work` with the caller's context, or with one of its own where none is given; an empty message means success.
+unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(&mut Context, &Model) -> Checked) -> i32 {
+    let mut own = Context { version: VERSION, threads: 0, parallel_for: None, host: null_mut(), message: [0; 512] };
+    let context = unsafe { context.as_mut() }.unwrap_or(&mut own);
+    let model = unsafe { &*model };
+    if context.version != VERSION {
+        let given = context.version;
+        return fail(context, INVALID, format_args!("the context has version {given}, and needs {VERSION}")).0;
+    }
+    context.message[0] = 0;
+    if !cpu::has(model.features) {
+        let reason = format_args!("`{}` was built for processors with AVX2 and FMA (x86-64-v3)", text(model.name));
+        return fail(context, UNSUPPORTED, reason).0;
+    }
+    match work(context, model) {
+        Ok(()) => OK,
+        Err(Failed(status)) => status,
+    }
+}
+
+/// Finds the run-time sizes from the shapes of the inputs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_sizes(
+    context: *mut Context,
+    inputs: *const *const DlTensor,
+    sizes: *mut i64,
+    model: *const Model,
+) -> i32 {
+    let work = |context: &mut Context, model: &Model| {
+        let mut found = [0i64; MAX_SIZES];
+        let n = model.sizes.count as usize;
+        if sizes.is_null() && n > 0 {
+            return Err(fail(context, INVALID, format_args!("the array for the sizes is missing (null)")));
+        }
+        unsafe {
+            solve(context, model, inputs, &mut found[..n])?;
+            core::ptr::copy_nonoverlapping(found.as_ptr(), sizes, n);
+        }
+        Ok(())
+    };
+    unsafe { guarded(context, model, work) }
+}
+
+/// Fills in the bytes that the three memories need.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_memory(
+    context: *mut Context,
+    sizes: *const i64,
+    memory: *mut Memory,
+    model: *const Model,
+) -> i32 {
+    let work = |context: &mut Context, model: &Model| {
+        if memory.is_null() || (sizes.is_null() && model.sizes.count > 0) {
+            return Err(fail(context, INVALID, format_args!("the array of sizes or memories is missing (null)")));
+        }
+        let sizes = unsafe { super::check::slice(sizes, model.sizes.count) };
+        super::check::preconditions(context, model, sizes)?;
+        let bytes = unsafe { lay_out(context, model, sizes, None)? };
+        for (m, n) in bytes.into_iter().enumerate() {
+            unsafe { (*memory.add(m)).bytes = n };
+        }
+        Ok(())
+    };
+    unsafe { guarded(context, model, work) }
+}
+
+/// Makes an instance of the domain in `memory[0]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_bind(
+    context: *mut Context,
+    inputs: *const *const DlTensor,
+    sizes: *const i64,
+    memory: *const Memory,
+    model: *const Model,
+) -> i32 {
+    unsafe { guarded(context, model, |c, m| call::bind(c, m, inputs, sizes, memory)) }
+}
+
+/// Prepares the weights in `memory[1]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_prepare(
+    context: *mut Context,
+    weights: *const *const DlTensor,
+    memory: *const Memory,
+    model: *const Model,
+) -> i32 {
+    unsafe { guarded(context, model, |c, m| call::prepare(c, m, weights, memory)) }
+}
+
+/// Computes the outputs; scratch is `memory[2]`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_call(
+    context: *mut Context,
+    inputs: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+    memory: *const Memory,
+    model: *const Model,
+) -> i32 {
+    unsafe { guarded(context, model, |c, m| call::call(c, m, inputs, outputs, memory)) }
+}
+
+/// All in one, with memory of its own: sizes, bind, prepare, call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_run(
+    context: *mut Context,
+    inputs: *const *const DlTensor,
+    weights: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+    model: *const Model,
+) -> i32 {
+    let work = |context: &mut Context, model: &Model| unsafe {
+        let mut sizes = [0i64; MAX_SIZES];
+        let n = model.sizes.count as usize;
+        solve(context, model, inputs, &mut sizes[..n])?;
+        let bytes = lay_out(context, model, &sizes[..n], None)?;
+        let total = bytes.iter().sum::<i64>() + 3 * ALIGN;
+        let block = system::malloc(total as usize).cast::<u8>();
+        if block.is_null() {
+            return Err(fail(context, NO_MEMORY, format_args!("no memory: {total} bytes are needed")));
+        }
+        let memory = [
+            Memory { data: block, bytes: bytes[0] },
+            Memory { data: block.wrapping_add(bytes[0] as usize), bytes: bytes[1] },
+            Memory { data: block.wrapping_add((bytes[0] + bytes[1]) as usize), bytes: bytes[2] },
+        ];
+        let done = call::bind(context, model, inputs, sizes.as_ptr(), memory.as_ptr())
+            .and_then(|()| call::prepare(context, model, weights, memory.as_ptr()))
+            .and_then(|()| call::call(context, model, inputs, outputs, memory.as_ptr()));
+        system::free(block.cast());
+        done
+    };
+    unsafe { guarded(context, model, work) }
+}

@@ -1,0 +1,202 @@
+//! Micro-kernels: a few rows times one packed panel, all sums in registers.
+//! One shape a vector width: columns in `NV` vectors, `MR` rows, so that accumulators, one panel row and one broadcast fit the registers.
+
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::abi::{FEATURE_AVX512, FEATURE_V3};
+#[cfg(target_arch = "x86_64")]
+use super::cpu;
+
+/// One tile: `tile[r][n] (+)= Σ_tap Σ_k rows[r][tap][k · stride] · packed[tap][k][n]`.
+pub(crate) struct Tile<T> {
+    pub rows: *const *const T,
+    /// Entries of `rows` from one row to the next.
+    pub row_step: i64,
+    pub taps: i64,
+    pub k_extent: i64,
+    pub stride: i64,
+    pub packed: *const T,
+    /// Numbers of `packed` to pass over between taps.
+    pub tap_skip: i64,
+    /// Columns, and numbers from one row of `packed` or `tile` to the next.
+    pub panel: i64,
+    pub tile: *mut T,
+    /// Go on from what `tile` holds, instead of from zero.
+    pub resume: bool,
+}
+
+/// A number type with micro-kernels.
+pub(crate) trait Real: Copy {
+    /// Rows that fill the registers, for a panel.
+    fn rows(panel: i64) -> i64;
+    /// Computes a tile of `rows` rows, a number that [`Real::take`] gave.
+    unsafe fn multiply(t: &Tile<Self>, rows: i64);
+
+    /// How many of the rows left to do at once: the most, or a smaller kernel for the tail.
+    fn take(most: i64, left: i64) -> i64 {
+        if left >= most {
+            most
+        } else {
+            left.min(3)
+        }
+    }
+}
+
+/// Defines `$name<MR, NV>` with the given vector instructions. A macro and not a trait: every instruction must be called from
+/// a function that has its target feature.
+macro_rules! kernel {
+    ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, column: usize) {
+            unsafe {
+                let panel = t.panel as usize;
+                let out = t.tile.add(column);
+                let mut acc = [[$zero(); NV]; MR];
+                if t.resume {
+                    for r in 0..MR {
+                        for v in 0..NV {
+                            acc[r][v] = $load(out.add(r * panel + v * $lanes));
+                        }
+                    }
+                }
+                let mut b = t.packed.add(column);
+                for tap in 0..t.taps as usize {
+                    let mut a = [core::ptr::null::<$t>(); MR];
+                    for r in 0..MR {
+                        a[r] = *t.rows.add(r * t.row_step as usize + tap);
+                    }
+                    let mut offset = 0isize;
+                    for _ in 0..t.k_extent {
+                        let mut row = [$zero(); NV];
+                        for v in 0..NV {
+                            row[v] = $load(b.add(v * $lanes));
+                        }
+                        for r in 0..MR {
+                            let s = $splat(*a[r].offset(offset));
+                            for v in 0..NV {
+                                acc[r][v] = $fma(s, row[v], acc[r][v]);
+                            }
+                        }
+                        offset += t.stride as isize;
+                        b = b.add(panel);
+                    }
+                    b = b.add(t.tap_skip as usize);
+                }
+                for r in 0..MR {
+                    for v in 0..NV {
+                        $store(out.add(r * panel + v * $lanes), acc[r][v]);
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// Calls a kernel for the number of rows at hand.
+macro_rules! by_rows {
+    ($name:ident, $most:literal, $nv:literal, $t:ident, $rows:ident, $column:expr) => {
+        match $rows {
+            $most => $name::<$most, $nv>($t, $column),
+            3 => $name::<3, $nv>($t, $column),
+            2 => $name::<2, $nv>($t, $column),
+            _ => $name::<1, $nv>($t, $column),
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+
+    kernel!(f32x16, ["avx512f"], f32, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+    kernel!(f64x8, ["avx512f"], f64, 8, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd);
+    kernel!(f32x8, ["avx2,fma"], f32, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+    kernel!(f64x4, ["avx2,fma"], f64, 4, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd);
+    kernel!(f32x4, [], f32, 4, _mm_setzero_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_set1_ps, |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c));
+    kernel!(f64x2, [], f64, 2, _mm_setzero_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_set1_pd, |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c));
+
+    macro_rules! real {
+        ($t:ident, $unit:literal, $wide:ident, $middle:ident, $narrow:ident) => {
+            impl Real for $t {
+                fn rows(panel: i64) -> i64 {
+                    if cpu::has(FEATURE_AVX512) {
+                        match panel / $unit {
+                            4 => 6,
+                            3 => 8,
+                            _ => 12,
+                        }
+                    } else if cpu::has(FEATURE_V3) {
+                        6
+                    } else {
+                        4
+                    }
+                }
+
+                unsafe fn multiply(t: &Tile<Self>, rows: i64) {
+                    let units = (t.panel / $unit) as usize;
+                    unsafe {
+                        if cpu::has(FEATURE_AVX512) {
+                            match units {
+                                4 => by_rows!($wide, 6, 4, t, rows, 0),
+                                3 => by_rows!($wide, 8, 3, t, rows, 0),
+                                2 => by_rows!($wide, 12, 2, t, rows, 0),
+                                _ => by_rows!($wide, 12, 1, t, rows, 0),
+                            }
+                        } else if cpu::has(FEATURE_V3) {
+                            for u in 0..units {
+                                by_rows!($middle, 6, 2, t, rows, u * $unit)
+                            }
+                        } else {
+                            for u in 0..2 * units {
+                                by_rows!($narrow, 4, 2, t, rows, u * $unit / 2)
+                            }
+                        }
+                    }
+                }
+            }
+        };
+    }
+
+    real!(f32, 16, f32x16, f32x8, f32x4);
+    real!(f64, 8, f64x8, f64x4, f64x2);
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::*;
+    use core::arch::aarch64::*;
+
+    kernel!(f32x4, ["neon"], f32, 4, zero_f32, vld1q_f32, vst1q_f32, vdupq_n_f32, |a, b, c| vfmaq_f32(c, a, b));
+    kernel!(f64x2, ["neon"], f64, 2, zero_f64, vld1q_f64, vst1q_f64, vdupq_n_f64, |a, b, c| vfmaq_f64(c, a, b));
+
+    #[target_feature(enable = "neon")]
+    fn zero_f32() -> float32x4_t {
+        vdupq_n_f32(0.0)
+    }
+
+    #[target_feature(enable = "neon")]
+    fn zero_f64() -> float64x2_t {
+        vdupq_n_f64(0.0)
+    }
+
+    macro_rules! real {
+        ($t:ident, $unit:literal, $kernel:ident) => {
+            impl Real for $t {
+                fn rows(_: i64) -> i64 {
+                    6
+                }
+
+                unsafe fn multiply(t: &Tile<Self>, rows: i64) {
+                    for u in 0..(t.panel / $unit) as usize {
+                        unsafe { by_rows!($kernel, 6, 4, t, rows, u * $unit) }
+                    }
+                }
+            }
+        };
+    }
+
+    real!(f32, 16, f32x4);
+    real!(f64, 8, f64x2);
+}
