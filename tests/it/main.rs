@@ -1,6 +1,7 @@
 //! The one test binary: a module a layer, and those that cut across.
 
 mod derive;
+mod conformance;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;
