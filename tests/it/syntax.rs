@@ -28,7 +28,7 @@ fn programs(folder: &Path) -> Vec<(PathBuf, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "gdl") {
-                let text = fs::read_to_string(&path).expect("a program is text");
+                let text = String::from_utf8_lossy(&fs::read(&path).expect("readable")).into_owned();
                 found.push((path, text));
             }
         }
@@ -278,5 +278,21 @@ fn the_reference_lists_the_reserved_words() {
     for word in words {
         let (_, mistakes) = read(&format!("layer f({word}: A -> 1): A -> 1 = 1\n"));
         assert!(mistakes.iter().any(|m| m.message.contains("is a word of the language")), "{word}: {mistakes:?}");
+    }
+}
+
+/// What fuzzing has found stays found.
+#[test]
+fn the_fuzzing_corpus_ends_in_a_diagnostic_or_a_program() {
+    let found = programs(&root().join("fuzz/corpus"));
+    assert!(!found.is_empty());
+    for (path, text) in found {
+        let name = path.display().to_string();
+        if on_small_stack({
+            let text = text.clone();
+            move || read(&text).1.is_empty()
+        }) {
+            assert_formats(&name, &text);
+        }
     }
 }
