@@ -67,13 +67,12 @@ class Library:
         path = os.path.join(os.path.abspath(folder), name)
         self.library = ctypes.CDLL(os.path.join(os.path.abspath(folder), f"lib{name}.so"))
         with open(f"{path}.json") as file:
-            self.manifest = json.load(file)
-        self.model = self.manifest["models"][0]
+            self.model = json.load(file)
         self.context = Context(version=1)
 
     def entry(self, step, *arguments):
-        """Calls gdl_<model>_<step>; a failure is an exception with the library's own words."""
-        function = getattr(self.library, f"gdl_{self.model['name'].lower()}_{step}")
+        """Calls one of the library's functions; a failure is an exception with the library's own words."""
+        function = getattr(self.library, self.model["symbols"] + step)
         if function(ctypes.byref(self.context), *arguments) != 0:
             raise ValueError(self.context.message.decode())
 
