@@ -16,7 +16,7 @@
 //! - [`inclusion`]: subgroups and how they sit in the group.
 //! - [`symmetric_power`]: the action on polynomials in the components.
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
-//! - [`decompose`]: the change of basis to irreps (Fourier on a finite group).
+//! - [`mod@decompose`]: the change of basis to irreps (Fourier on a finite group).
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
 //! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths.
 //! - [`partition`]: S_n on `[n]^k`: set partitions and Bell numbers.
