@@ -69,11 +69,18 @@ pub(super) fn unclosed(bracket: u8, span: Span, here: Option<Span>) -> Diagnosti
     }
 }
 
-/// The grammar could not read on in the item `text`, which starts at `offset` of its file.
-pub(super) fn unexpected(failure: &Error<Rule>, text: &str, source: SourceId, offset: usize) -> Diagnostic {
-    let at = match failure.location {
-        InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
-    };
+/// The grammar could not read on in the item `text`, which starts at `offset` of its file; it had begun at `from`.
+pub(super) fn unexpected(
+    failure: &Error<Rule>,
+    from: usize,
+    text: &str,
+    source: SourceId,
+    offset: usize,
+) -> Diagnostic {
+    let at = from
+        + match failure.location {
+            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
+        };
     let expected = match &failure.variant {
         ErrorVariant::ParsingError { positives, .. } => positives.as_slice(),
         ErrorVariant::CustomError { .. } => &[],
@@ -133,6 +140,12 @@ impl<'a> Place<'a> {
     fn line(&self) -> &'a str {
         let before = &self.text[..self.at];
         before[before.rfind('\n').map_or(0, |n| n + 1)..].trim_start()
+    }
+
+    /// Whether the word before is the `sum` of `pool sum`.
+    fn pools(&self) -> bool {
+        let before = self.text[..self.at].trim_end_matches([' ', '\r', '\n']);
+        last_token(before[..before.len() - self.previous.len()].trim_end()) == "pool"
     }
 
     fn found_words(&self) -> String {
@@ -229,7 +242,7 @@ fn missing_operand(place: &Place<'_>) -> Option<Diagnostic> {
         "over" => ("a neighbourhood after `over`, such as `3x3`, `edges`, `all` or a radius", ""),
         "pool" => ("`sum`, `mean` or `max` after `pool`", "x |> pool mean"),
         "under" | "restrict" => ("a group after `{}`, such as `p4m` or `SO(3)`", ""),
-        "sum" | "mean" | "max" | "softmax" if !place.text[..place.at].contains("pool") => {
+        "sum" | "mean" | "max" | "softmax" if !place.pools() => {
             ("an index after `{}`, such as `j~i`", "{} j~i: m[i,j]` over neighbours, or `x |> pool {}")
         }
         "attend" => ("an index after `attend`, such as `j~i`", "attend j~i by score[i,j]: v[j]"),

@@ -381,3 +381,37 @@ fn starts_infix(token: Token<'_>) -> bool {
         Token::Number | Token::Quoted | Token::Open(_) | Token::Close(_) => false,
     }
 }
+
+/// The lines of a block that follow the one `at` stands in, up to the closing bracket; nothing outside of blocks.
+/// The text has its layout decided.
+pub(super) fn lines_after(text: &str, at: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut open = Vec::new();
+    for b in text[..at].bytes() {
+        match b {
+            b'(' | b'[' | b'{' => open.push(b),
+            b')' | b']' | b'}' => drop(open.pop()),
+            _ => {}
+        }
+    }
+    // Brackets that the line itself opened are closed before it ends.
+    let mut depth = open.iter().rposition(|b| *b == b'{').map_or(0, |block| open.len() - block);
+    let mut lines = Vec::new();
+    let mut start = None;
+    for (n, b) in text.bytes().enumerate().skip(at) {
+        match b {
+            _ if depth == 0 => break,
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || b == b'\n' && depth == 1 {
+            lines.extend(start.map(|start| start..n).filter(|line| !text[line.clone()].trim().is_empty()));
+            start = Some(n + 1);
+        }
+    }
+    lines.into_iter().map(|line: std::ops::Range<usize>| {
+        let kept = text[line.clone()].trim();
+        let start = line.start + text[line.clone()].find(kept).unwrap_or(0);
+        start..start + kept.len()
+    })
+}

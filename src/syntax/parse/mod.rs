@@ -45,7 +45,7 @@ pub fn parse(sources: &SourceMap, id: SourceId) -> (Program, Vec<Diagnostic>) {
                     items.push(item);
                 }
             }
-            Err(failure) => reader.mistakes.push(error::unexpected(&failure, text, id, chunk.start)),
+            Err(failure) => reader.mistakes.extend(mistakes_of(&failure, text, id, chunk.start)),
         }
         diagnostics.append(&mut reader.mistakes);
         if diagnostics.len() > MISTAKES {
@@ -55,6 +55,17 @@ pub fn parse(sources: &SourceMap, id: SourceId) -> (Program, Vec<Diagnostic>) {
     diagnostics.sort_by_key(|d| d.labels.first().map(|label| label.span));
     diagnostics.truncate(MISTAKES);
     (Program { items, trivia: layout.trivia }, diagnostics)
+}
+
+/// The mistake that stopped the grammar, and those in the lines after it of the same block.
+fn mistakes_of(failure: &pest::error::Error<Rule>, text: &str, source: SourceId, offset: usize) -> Vec<Diagnostic> {
+    let first = error::unexpected(failure, 0, text, source, offset);
+    let at = first.labels.iter().find(|label| label.primary).map_or(0, |label| label.span.start as usize - offset);
+    let later = layout::lines_after(text, at).filter_map(|line| {
+        let failure = recogniser::Gdl::parse(Rule::lone, &text[line.clone()]).err()?;
+        Some(error::unexpected(&failure, line.start, text, source, offset))
+    });
+    std::iter::once(first).chain(later).take(MISTAKES).collect()
 }
 
 /// Whether a word belongs to the language and cannot be a name.
