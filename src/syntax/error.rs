@@ -279,7 +279,8 @@ fn missing_fibre_argument(place: &Place<'_>) -> Option<Diagnostic> {
 
 /// A word of the language where a name or a value should be.
 fn reserved_name(place: &Place<'_>) -> Option<Diagnostic> {
-    let names = [Rule::name, Rule::param, Rule::arg, Rule::expr, Rule::operand, Rule::primary, Rule::binding];
+    let names =
+        [Rule::name, Rule::param, Rule::arg, Rule::expr, Rule::operand, Rule::primary, Rule::binding, Rule::lone];
     if !place.expects(&names) || !super::parse::is_reserved(place.found) {
         return None;
     }

@@ -36,7 +36,9 @@ const END: &str = "the end of the item";
 fn phrase(rule: Rule) -> String {
     let words = match rule {
         Rule::EOI => END,
-        Rule::expr | Rule::head | Rule::body | Rule::operand | Rule::primary | Rule::tuple_part => "an expression",
+        Rule::expr | Rule::head | Rule::body | Rule::operand | Rule::primary | Rule::tuple_part | Rule::lone => {
+            "an expression"
+        }
         Rule::name | Rule::arg | Rule::param | Rule::size_name | Rule::target | Rule::ambient => "a name",
         Rule::fibre | Rule::type_fibre | Rule::fibre_term => "a fibre, such as `16`, `8 regular` or `irreps(0..2)`",
         Rule::signal_type | Rule::domain_ref | Rule::domain_leaf => "a type, such as `Pixels -> 16`",

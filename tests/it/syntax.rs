@@ -1,7 +1,7 @@
 //! The parser: every program of the language definition reads, every mistake is said well, nothing hangs.
 
 use gdlc::base::diagnostic::Diagnostic;
-use gdlc::base::render::render;
+use gdlc::base::render::{render, to_json};
 use gdlc::base::span::SourceMap;
 use gdlc::syntax::ast::*;
 use gdlc::syntax::{format, parse};
@@ -295,4 +295,29 @@ fn the_fuzzing_corpus_ends_in_a_diagnostic_or_a_program() {
             assert_formats(&name, &text);
         }
     }
+}
+
+/// However long a line, a report stays short and names the true column.
+#[test]
+fn a_very_long_line_is_shown_in_part() {
+    let before = format!("layer f(x: A -> 1): A -> 1 = g({}", "x, ".repeat(100_000));
+    let mut sources = SourceMap::default();
+    let id = sources.add("long.gdl", format!("{before}y z, {})", "x, ".repeat(100_000)));
+    let (_, mistakes) = parse(&sources, id);
+    let shown = render(&mistakes, &sources);
+    assert!(shown.len() < 2000 && shown.contains("y z, x"), "{shown}");
+    assert!(shown.contains(&format!("long.gdl:1:{}", before.len() + 3)), "{shown}");
+}
+
+#[test]
+fn a_diagnostic_is_readable_by_programs() {
+    let mut sources = SourceMap::default();
+    let id = sources.add("a.gdl", "domain P = set(n)\nlayer f(x: P -> 1): P -> 1 = linear(8)(x)\n");
+    let (_, mistakes) = parse(&sources, id);
+    let json = to_json(&mistakes[0], &sources);
+    assert_eq!((&json["severity"], &json["code"]), (&"error".into(), &"E0100".into()));
+    let label = &json["labels"][0];
+    assert_eq!((&label["file"], &label["line"], &label["column"]), (&"a.gdl".into(), &2.into(), &36.into()));
+    assert_eq!((&label["start"], &label["end"], &label["end_column"]), (&53.into(), &54.into(), &37.into()));
+    assert_eq!(json["hint"], "write `linear 8 (x)`");
 }
