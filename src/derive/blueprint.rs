@@ -49,9 +49,16 @@ pub struct Hom {
     pub input: String,
     pub output: String,
     pub dim: usize,
+    /// How many functions of the distance each map has a weight for; 1 where there is no distance.
+    pub functions: usize,
 }
 
 impl Row {
+    /// Free weights with one copy a kind: dim Hom summed over the pairs of kinds, times the radial functions.
+    pub fn dim(&self) -> usize {
+        self.hom.iter().map(|h| h.dim * h.functions).sum()
+    }
+
     /// The row of the layer whose nodes are those from `first_node` on and whose weights are those from `first_weight` on.
     #[expect(clippy::too_many_arguments, reason = "a row reports on every part of a layer")]
     pub(super) fn new(
@@ -204,8 +211,8 @@ impl fmt::Display for Blueprint {
 
 fn cells(row: &Row) -> Vec<String> {
     let hom = |h: &Hom| {
-        let single = row.hom.len() == 1;
-        if single { h.dim.to_string() } else { format!("{}->{} {}", h.input, h.output, h.dim) }
+        let count = if h.functions == 1 { h.dim.to_string() } else { format!("{}x{}", h.dim, h.functions) };
+        if row.hom.len() == 1 { count } else { format!("{}->{} {count}", h.input, h.output) }
     };
     vec![
         row.name.clone(),

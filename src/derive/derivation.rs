@@ -7,6 +7,7 @@ use crate::base::size::Size;
 use crate::derive::blueprint::{Blueprint, Row};
 use crate::derive::place::{Place, Places, ones};
 use crate::derive::signal::{self, Kind, Part, Signal};
+use crate::domain::Batching;
 use crate::sema::hir::{Base, Model, Op, Program, Type, Value};
 use crate::tensor::graph::{Axis, Function, Graph, Init, Input, InputKind, Relation, Val, Weight};
 
@@ -39,6 +40,11 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
     derivation.outputs();
     let blueprint = Blueprint { model: model.name.clone(), rows: derivation.rows };
     Ok(Derived { graph: derivation.graph, blueprint })
+}
+
+/// How the samples of a model that derives share tensors.
+pub(super) fn batching_of(program: &Program, model: &Model) -> Batching {
+    crate::derive::place::batching(program, model).unwrap_or(Batching::Leading)
 }
 
 /// The state of the walk.

@@ -393,6 +393,7 @@ pub(super) fn homs(layer: &Layer, pairs: &[Pair]) -> Vec<Hom> {
         input: layer.sources[p.source].kind.to_string(),
         output: layer.targets[p.target].kind.to_string(),
         dim: p.coupling.weights,
+        functions: 1,
     };
     pairs.iter().map(hom).collect()
 }

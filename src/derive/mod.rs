@@ -26,8 +26,11 @@
 //! `window`, `permutation`, `star`, `radial`; then the other operations, a file each; `blueprint`, `certificate`, `transform`.
 
 pub mod blueprint;
+pub mod certificate;
+pub mod instance;
 pub mod place;
 pub mod signal;
+pub mod transform;
 
 mod arithmetic;
 mod bilinear;

@@ -10,7 +10,7 @@ use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::size::{Size, SizeTable};
 use crate::domain::{Batching, Domain};
-use crate::sema::hir::{Base, DomainDecl, Model, Program};
+use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program};
 use crate::tensor::graph::{Affine, Axis, Constant, Function, Graph, Input, InputKind, Outside, Relation, Val};
 use crate::tensor::op::Func;
 
@@ -191,22 +191,29 @@ fn fresh_size(sizes: &mut SizeTable, name: &str, hint: usize) -> crate::base::si
     sizes.intern(&free, hint)
 }
 
-fn batching(program: &Program, model: &Model) -> Result<Batching, Diagnostic> {
+/// How the samples of a model share tensors: as its domains say. Pairs of points follow the domain that the points are of, where the model has signals on both.
+pub(super) fn batching(program: &Program, model: &Model) -> Result<Batching, Diagnostic> {
     let types = model.args.iter().map(|a| &a.ty).chain(model.values.iter().map(|(_, v)| &v.ty));
-    let mut found: Option<(Batching, Id<DomainDecl>)> = None;
-    for ty in types {
-        let (Base::Points(id) | Base::Edges(id)) = ty.base else { continue };
-        let this = program.domains[id].domain.batching();
-        match found {
-            Some((other, first)) if other != this => {
-                let names = (&program.domains[first].name, &program.domains[id].name);
-                return Err(Diagnostic::error("E0900", "not derived yet: one model on domains that are batched in different ways")
-                    .at(program.domains[id].span, "batched another way")
-                    .why(format!("`{}` and `{}` differ: one has a leading batch axis, the other is a disjoint union", names.0, names.1)));
-            }
-            Some(_) => (),
-            None => found = Some((this, id)),
+    let mut domains: Vec<Id<DomainDecl>> = types.filter_map(|ty| match ty.base {
+        Base::Points(id) | Base::Edges(id) => Some(id),
+        Base::Constant | Base::Sample => None,
+    }).collect();
+    domains.sort();
+    domains.dedup();
+    let all = domains.clone();
+    domains.retain(|id| match program.domains[*id].origin {
+        Origin::Product(a, _) => !all.contains(&a),
+        Origin::Declared | Origin::Coarsened { .. } => true,
+    });
+    let of = |id: Id<DomainDecl>| program.domains[id].domain.batching();
+    let Some(&first) = domains.first() else { return Ok(Batching::Leading) };
+    match domains.iter().find(|id| of(**id) != of(first)) {
+        None => Ok(of(first)),
+        Some(&other) => {
+            let names = (&program.domains[first].name, &program.domains[other].name);
+            Err(Diagnostic::error("E0900", "not derived yet: one model on domains that are batched in different ways")
+                .at(program.domains[other].span, "batched another way")
+                .why(format!("`{}` and `{}` differ: one has a leading batch axis, the other is a disjoint union", names.0, names.1)))
         }
     }
-    Ok(found.map_or(Batching::Leading, |(batching, _)| batching))
 }

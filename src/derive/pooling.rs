@@ -16,6 +16,9 @@ impl Derivation<'_> {
     pub(super) fn pool(&mut self, value: &Value, how: Aggregate, invariant: bool) -> Result<Signal, Diagnostic> {
         let x = self.operand(value, 0);
         let (relations, bound, count) = match x.base {
+            Base::Points(id) if self.places.batching == Batching::Union && self.places.domain(id).axes().len() > 1 => {
+                return Err(not_derived("pool over pairs of points of a disjoint union"));
+            }
             Base::Points(id) => self.samples(id),
             Base::Edges(_) => return Err(not_derived("pool over edges")),
             Base::Constant | Base::Sample => return Err(not_derived("pool of a signal that does not live on points")),

@@ -18,7 +18,7 @@ use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::geometry::{BESSEL_COUNT, Vectors};
 use crate::derive::hom::{Join, rep_of};
-use crate::derive::linear::{Layer, pair_name};
+use crate::derive::linear::{Layer, homs, pair_name};
 use crate::derive::place::Table;
 use crate::derive::signal::{Part, Signal, slice};
 use crate::sema::hir::{Base, DomainDecl, Over, Radial};
@@ -63,7 +63,7 @@ impl Derivation<'_> {
         let top = pairs.iter().flat_map(|p| &p.paths).map(|p| p.degree as usize).max().unwrap_or(0);
         let vectors = self.edge_vectors(id, at)?;
         let field = self.field(id, &vectors, top, cutoff);
-        self.own_orbit(layer, &pairs)?;
+        let own = self.own_orbit(layer, &pairs)?;
         let Over::Radius { radial, .. } = &layer.linear.over else {
             return Err(not_derived("a linear over distances without a radius"));
         };
@@ -76,8 +76,9 @@ impl Derivation<'_> {
             input: layer.sources[p.source].kind.to_string(),
             output: layer.targets[p.target].kind.to_string(),
             dim: p.paths.len(),
+            functions: BESSEL_COUNT,
         };
-        Ok(pairs.iter().map(hom).collect())
+        Ok(own.into_iter().chain(pairs.iter().map(hom)).collect())
     }
 
     fn paths(&mut self, layer: &Layer, id: Id<DomainDecl>) -> Result<Vec<Paths>, Diagnostic> {
@@ -111,7 +112,7 @@ impl Derivation<'_> {
     }
 
     /// The point itself: `self · x`.
-    fn own_orbit(&mut self, layer: &mut Layer, paths: &[Paths]) -> Result<(), Diagnostic> {
+    fn own_orbit(&mut self, layer: &mut Layer, paths: &[Paths]) -> Result<Vec<Hom>, Diagnostic> {
         let pairs = self.point_pairs(layer, 1)?;
         let place = self.place(layer.base);
         for pair in &pairs {
@@ -142,7 +143,7 @@ impl Derivation<'_> {
             let seen = layer.sources[pair.source].tensors();
             self.products(layer, pair, &read, &seen, &[], &place.axes);
         }
-        Ok(())
+        Ok(homs(layer, &pairs))
     }
 
     /// `C_path` times its normalisation and that of the sum over neighbours, as `[input?, harmonic?, output?]` under these names.

@@ -1,0 +1,219 @@
+//! The certificate of a derived layer: equivariant, not zero, and with as many weights as there are maps.
+//!
+//! In: a checked program. Out: for each linear of each model, derived anew with one copy a kind on a small instance: the residual under
+//! random group elements, the size of its values, and dim Hom, the number of weights and the rank of the map from weights to dense kernels,
+//! which must be equal. Rank is measured on random inputs: the values for each weight alone are the rows of a matrix.
+
+use crate::base::arena::Arena;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::size::{Size, SizeVar};
+use crate::derive::derivation::derive;
+use crate::derive::instance::{Filling, arguments, small_sizes};
+use crate::derive::signal::{self, Kind};
+use crate::derive::transform::{Transform, residual};
+use crate::math::{Matrix, Rng};
+use crate::sema::hir::{Argument, Block, BlockKind, Fibre, Linear, Model, Op, Over, Program, Radial, Type, Value};
+use crate::tensor::eval::{Arguments, Array, eval};
+use crate::tensor::graph::{Graph, InputKind};
+
+/// What was found about one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCertificate {
+    /// `Digits: linear2`
+    pub name: String,
+    /// The largest relative violation of equivariance found.
+    pub residual: f64,
+    /// The largest value on random input.
+    pub size: f64,
+    /// dim Hom summed over pairs of kinds, times the radial functions where there are some.
+    pub dim: usize,
+    /// Weights of the layer with one copy a kind, biases not counted.
+    pub weights: usize,
+    /// The rank of the map from weights to dense kernels.
+    pub rank: usize,
+}
+
+/// Equivariance in f64 up to this.
+pub const TOLERANCE: f64 = 1e-10;
+
+/// How many group elements are tried.
+const ELEMENTS: usize = 4;
+
+impl LayerCertificate {
+    /// Why the layer must not pass, if it must not.
+    pub fn fault(&self) -> Option<String> {
+        if self.residual.is_nan() || self.residual > TOLERANCE {
+            return Some(format!("{} is not equivariant: residual {:.1e}", self.name, self.residual));
+        }
+        if self.size == 0.0 && self.dim > 0 {
+            return Some(format!("{} is zero", self.name));
+        }
+        if self.dim != self.weights || self.weights != self.rank {
+            return Some(format!("{}: dim Hom is {}, the layer has {} weights, and they span {} maps", self.name, self.dim, self.weights, self.rank));
+        }
+        None
+    }
+}
+
+/// One layer as a model of its own, with one copy a kind.
+#[derive(Clone, Debug)]
+pub struct Specimen {
+    pub name: String,
+    pub model: Model,
+    /// Sizes at least this large have room for the neighbourhood.
+    pub least: usize,
+}
+
+/// The linears of all models, each as a model of its own.
+pub fn specimens(program: &Program) -> Vec<Specimen> {
+    let mut all = Vec::new();
+    for model in &program.models {
+        for (_, value) in model.values.iter() {
+            if let Op::Linear(linear) = &value.op {
+                all.push(specimen(model, value, linear));
+            }
+        }
+    }
+    all
+}
+
+/// Certificates of all linears. Fails with what could not be derived.
+pub fn certify(program: &Program, seed: u64) -> Result<Vec<LayerCertificate>, Vec<Diagnostic>> {
+    let mut certificates = Vec::new();
+    for specimen in specimens(program) {
+        let derived = derive(program, &specimen.model)?;
+        let dim = derived.blueprint.rows.iter().map(|r| r.dim()).sum();
+        certificates.push(examine(program, &specimen, &derived.graph, dim, seed));
+    }
+    Ok(certificates)
+}
+
+/// Examines a graph that claims to compute a specimen's layer.
+pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize, seed: u64) -> LayerCertificate {
+    let mut rng = Rng::new(seed);
+    let sizes = sizes(graph, specimen.least);
+    let args = arguments(graph, sizes, Filling::Generic, &mut rng);
+    let mut worst = 0.0f64;
+    for _ in 0..ELEMENTS {
+        let transform = Transform::sample(program, &specimen.model, &args, &mut rng);
+        worst = worst.max(residual(graph, &transform, &args).unwrap_or(f64::NAN));
+    }
+    let (weights, rank) = rank(graph, &args);
+    LayerCertificate { name: specimen.name.clone(), residual: worst, size: size(graph, &args), dim, weights, rank }
+}
+
+fn specimen(model: &Model, value: &Value, linear: &Linear) -> Specimen {
+    let mut values: Arena<Value> = Arena::new();
+    let (mut args, mut operands, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    for (k, id) in value.args.iter().enumerate() {
+        let original = &model.values[*id].ty;
+        let positions = matches!(linear.over, Over::Radius { .. }) && k + 1 == value.args.len();
+        let ty = if positions { original.clone() } else { single_copies(original, &mut seen) };
+        if ty.fibre.blocks.is_empty() {
+            continue;
+        }
+        let name = format!("x{k}");
+        args.push(Argument { name, ty: ty.clone(), span: value.span });
+        operands.push(values.push(Value { op: Op::Argument(args.len() - 1), args: vec![], ty, span: value.span }));
+    }
+    // a network of radial functions is not linear in its weights; its maps are those of the linear radial functions
+    let over = match &linear.over {
+        Over::Radius { cutoff, .. } => Over::Radius { cutoff: *cutoff, radial: Radial::Bessel },
+        other @ (Over::Point | Over::Window(_) | Over::Disk(_) | Over::All | Over::Edges) => other.clone(),
+    };
+    let layer = Linear { name: "layer".into(), over, bias: linear.bias, depthwise: linear.depthwise };
+    let ty = single_copies(&value.ty, &mut Vec::new());
+    let least = match &linear.over {
+        Over::Window(window) => window.iter().max().map_or(4, |k| k + 2),
+        Over::Disk(r) => 2 * r.ceil() as usize + 3,
+        Over::Point | Over::All | Over::Edges => 5,
+        Over::Radius { .. } => 20,
+    };
+    let result = values.push(Value { op: Op::Linear(layer), args: operands, ty, span: value.span });
+    let name = format!("{}: {}", model.name, linear.name);
+    Specimen { model: Model { name: name.clone(), args, values, results: vec![("y".into(), result)] }, name, least }
+}
+
+/// One copy of each kind that was not seen before.
+fn single_copies(ty: &Type, seen: &mut Vec<Kind>) -> Type {
+    let mut blocks = Vec::new();
+    for block in &ty.fibre.blocks {
+        let one = Block { count: 1, kind: one_of(&block.kind) };
+        let fibre = Fibre { blocks: vec![block.clone()] };
+        let kinds = signal::blocks(&fibre, 0);
+        let (kind, _) = &kinds[0];
+        if !seen.iter().any(|k| k.same(kind)) {
+            seen.push(kind.clone());
+            blocks.push(one);
+        }
+    }
+    Type { base: ty.base, fibre: Fibre { blocks } }
+}
+
+fn one_of(kind: &BlockKind) -> BlockKind {
+    match kind {
+        BlockKind::Class(_) => BlockKind::Class(1),
+        BlockKind::Rep(_) | BlockKind::Position => kind.clone(),
+    }
+}
+
+/// Small sizes: two samples, twice as many points as `least` in a disjoint union, six times as many edges.
+fn sizes(graph: &Graph, least: usize) -> Vec<usize> {
+    let mut sizes = small_sizes(graph, least);
+    let mut set = |size: Size, n: usize| {
+        if let Some(SizeVar(v)) = size.depends_on() {
+            sizes[v as usize] = n;
+        }
+    };
+    for (var, info) in graph.sizes.iter() {
+        if ["batch", "samples"].iter().any(|word| info.name.starts_with(word)) {
+            set(Size::var(var), 2);
+        }
+    }
+    for (_, input) in graph.inputs.iter() {
+        match &input.kind {
+            InputKind::Table { range, .. } if input.name.ends_with(".receivers") => {
+                set(*range, 2 * least);
+                set(input.dims[0], 6 * least);
+            }
+            InputKind::Table { .. } if input.name.ends_with(".index") => set(input.dims[0], 2 * least),
+            InputKind::Table { .. } | InputKind::Real | InputKind::Index { .. } => (),
+        }
+    }
+    sizes
+}
+
+fn size(graph: &Graph, args: &Arguments) -> f64 {
+    let largest = |a: &Array| a.data.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    eval(graph, args).map_or(f64::NAN, |y| y.values().map(largest).fold(0.0, f64::max))
+}
+
+/// The number of weights, and the dimension of the span of their maps.
+fn rank(graph: &Graph, args: &Arguments) -> (usize, usize) {
+    let mut zero = args.clone();
+    zero.weights.values_mut().for_each(|w| w.data.fill(0.0));
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    let names: Vec<(String, usize)> = graph
+        .weights
+        .iter()
+        .filter(|(_, w)| !w.name.contains(".bias"))
+        .map(|(_, w)| (w.name.clone(), w.dims.iter().product()))
+        .collect();
+    for (name, count) in &names {
+        for k in 0..*count {
+            let mut one = zero.clone();
+            if let Some(weight) = one.weights.get_mut(name) {
+                weight.data[k] = 1.0;
+            }
+            let y = eval(graph, &one).map_or(vec![], |y| y.values().flat_map(|a| a.data.clone()).collect());
+            rows.push(y);
+        }
+    }
+    let cols = rows.first().map_or(0, Vec::len);
+    let scaled = rows.iter().flat_map(|r| {
+        let top = r.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        r.iter().map(move |x| x / top)
+    });
+    let matrix = Matrix::from_vec(rows.len(), cols, scaled.collect());
+    (rows.len(), if rows.is_empty() || cols == 0 { 0 } else { matrix.rank() })
+}

@@ -1,0 +1,123 @@
+//! Random instances: sizes, signals, graphs and weights that a derived model can be called with.
+//!
+//! In: a derived graph and the sizes wanted. Out: arguments of the evaluator, the same for the same seed.
+
+use std::collections::BTreeMap;
+
+use crate::base::size::{Size, SizeVar};
+use crate::math::Rng;
+use crate::tensor::eval::{Arguments, Array};
+use crate::tensor::graph::{Graph, Init, Input, InputKind};
+
+/// How weights are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// As initialised.
+    Initial,
+    /// Standard normal times the initial scale, biases too: nothing vanishes by chance.
+    Generic,
+}
+
+/// Arguments with these sizes (by [`SizeVar`]), random numbers, random edges within samples sorted by receiver.
+pub fn arguments(graph: &Graph, sizes: Vec<usize>, filling: Filling, rng: &mut Rng) -> Arguments {
+    let mut args = Arguments { sizes, inputs: BTreeMap::new(), weights: BTreeMap::new() };
+    for (_, input) in graph.inputs.iter() {
+        if args.inputs.contains_key(&input.name) {
+            continue;
+        }
+        match &input.kind {
+            InputKind::Real => {
+                let array = normal(&dims(&args, input), 1.0, rng);
+                args.inputs.insert(input.name.clone(), array);
+            }
+            InputKind::Index { range } => {
+                let range = args.size(*range);
+                let array = filled(&dims(&args, input), || rng.below(range) as f64);
+                args.inputs.insert(input.name.clone(), array);
+            }
+            InputKind::Table { range, .. } => tables(graph, input, *range, &mut args, rng),
+        }
+    }
+    weights(graph, filling, &mut args, rng);
+    args
+}
+
+/// Fills the weights.
+pub fn weights(graph: &Graph, filling: Filling, args: &mut Arguments, rng: &mut Rng) {
+    for (_, weight) in graph.weights.iter() {
+        let array = match (weight.init, filling) {
+            (Init::Normal(std), _) => normal(&weight.dims, std, rng),
+            (Init::Zeros, Filling::Initial) => Array::zeros(weight.dims.clone()),
+            (Init::Ones, Filling::Initial) => filled(&weight.dims, || 1.0),
+            (Init::Zeros, Filling::Generic) => normal(&weight.dims, 0.3, rng),
+            (Init::Ones, Filling::Generic) => filled(&weight.dims, || 1.0 + 0.3 * rng.normal()),
+        };
+        args.weights.insert(weight.name.clone(), array);
+    }
+}
+
+/// Sizes for a small instance: each at least `least`, and such that all preconditions hold.
+pub fn small_sizes(graph: &Graph, least: usize) -> Vec<usize> {
+    let mut sizes: Vec<usize> = vec![least; graph.sizes.len()];
+    for _ in 0..graph.sizes.preconditions.len() + 1 {
+        for precondition in &graph.sizes.preconditions {
+            let Some(SizeVar(v)) = precondition.size.depends_on() else { continue };
+            for _ in 0..precondition.modulus {
+                if precondition.size.eval(|SizeVar(k)| sizes[k as usize]) % precondition.modulus == 0 {
+                    break;
+                }
+                sizes[v as usize] += 1;
+            }
+        }
+    }
+    sizes
+}
+
+fn dims(args: &Arguments, input: &Input) -> Vec<usize> {
+    input.dims.iter().map(|n| args.size(*n)).collect()
+}
+
+fn filled(dims: &[usize], mut value: impl FnMut() -> f64) -> Array {
+    Array { dims: dims.to_vec(), data: (0..dims.iter().product::<usize>()).map(|_| value()).collect() }
+}
+
+fn normal(dims: &[usize], std: f64, rng: &mut Rng) -> Array {
+    filled(dims, || std * rng.normal())
+}
+
+/// The tables of one domain together: they must agree.
+fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: &mut Rng) {
+    let (domain, word) = input.name.rsplit_once('.').unwrap_or((&input.name, ""));
+    let name = |word: &str| format!("{domain}.{word}");
+    let count = args.size(input.dims[0]);
+    let (points, samples) = if word == "index" { (count, args.size(range)) } else { (args.size(range), samples_of(graph, domain, args)) };
+    let index: Vec<usize> = (0..points).map(|k| k * samples.max(1) / points.max(1)).collect();
+    let table = |list: &[usize]| Array { dims: vec![list.len()], data: list.iter().map(|k| *k as f64).collect() };
+    if word == "index" {
+        args.inputs.insert(name("index"), table(&index));
+        return;
+    }
+    let mut pairs: Vec<(usize, usize)> = (0..points)
+        .flat_map(|i| (0..points).map(move |j| (i, j)))
+        .filter(|(i, j)| i != j && index[*i] == index[*j])
+        .collect();
+    // a random choice of edges, and repetitions only where there are too few
+    for k in (1..pairs.len()).rev() {
+        pairs.swap(k, rng.below(k + 1));
+    }
+    let mut edges: Vec<(usize, usize)> = (0..count).filter_map(|k| pairs.get(k % pairs.len().max(1)).copied()).collect();
+    edges.resize(count, (0, 0));
+    edges.sort_unstable();
+    let (receivers, senders): (Vec<usize>, Vec<usize>) = edges.into_iter().unzip();
+    args.inputs.insert(name("receivers"), table(&receivers));
+    args.inputs.insert(name("senders"), table(&senders));
+}
+
+/// The number of samples, where the model asks for it.
+fn samples_of(graph: &Graph, domain: &str, args: &Arguments) -> usize {
+    let index = graph.inputs.iter().find(|(_, i)| i.name == format!("{domain}.index"));
+    match index.map(|(_, i)| &i.kind) {
+        Some(InputKind::Table { range, .. }) => args.size(*range),
+        Some(InputKind::Real | InputKind::Index { .. }) | None => 1,
+    }
+}

@@ -1,0 +1,330 @@
+//! How an element of the symmetry group acts on the inputs and outputs of a model.
+//!
+//! In: a model, its arguments, a seed. Out: one sampled symmetry: points permuted (or cells moved), fibres turned by their representations,
+//! tables relabelled. `equivariant f` means `f(move x) = move f(x)`, which [`residual`] measures.
+//! - grids: the point group about the centre; on a torus also shifts by whole coarsest blocks;
+//! - sets, graphs, points: a permutation of the points of each sample; edges are sorted again by receiver;
+//! - points of R^d: a rotation (and reflection) of positions and fibres, and a translation under E(d) and SE(d).
+
+use std::collections::BTreeMap;
+
+use crate::base::arena::Id;
+use crate::base::size::Size;
+use crate::derive::derivation::batching_of;
+use crate::derive::signal::{self, Kind};
+use crate::domain::{Batching, Boundary, Domain};
+use crate::math::Rng;
+use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program, Type};
+use crate::symmetry::{Element, GroupRef};
+use crate::tensor::eval::{Arguments, Array, eval};
+use crate::tensor::graph::Graph;
+
+/// A sampled symmetry of a model.
+#[derive(Clone, Debug)]
+pub struct Transform<'a> {
+    program: &'a Program,
+    model: &'a Model,
+    batching: Batching,
+    sizes: Vec<usize>,
+    motions: BTreeMap<Id<DomainDecl>, Motion>,
+    /// For each domain with edges: the old edge at each new position.
+    edges: BTreeMap<Id<DomainDecl>, Vec<usize>>,
+}
+
+/// What a symmetry does to one declared domain.
+#[derive(Clone, Debug)]
+struct Motion {
+    group: GroupRef,
+    element: Element,
+    points: PointMotion,
+    translation: Vec<f64>,
+}
+
+#[derive(Clone, Debug)]
+enum PointMotion {
+    /// Cells moved by an integer matrix about the centre, then shifted on the torus (in cells of the declared grid).
+    Grid { matrix: Vec<Vec<i64>>, shift: Vec<i64>, wraps: bool },
+    /// Point `k` goes to `to[k]`.
+    Permutation(Vec<usize>),
+}
+
+impl<'a> Transform<'a> {
+    /// A random symmetry for these arguments.
+    pub fn sample(program: &'a Program, model: &'a Model, args: &Arguments, rng: &mut Rng) -> Transform<'a> {
+        let batching = batching_of(program, model);
+        let mut transform =
+            Transform { program, model, batching, sizes: args.sizes.clone(), motions: BTreeMap::new(), edges: BTreeMap::new() };
+        for (id, decl) in program.domains.iter() {
+            if decl.origin == Origin::Declared && transform.is_used(id) {
+                let motion = transform.motion(id, args, rng);
+                transform.motions.insert(id, motion);
+            }
+        }
+        let declared: Vec<Id<DomainDecl>> = transform.motions.keys().copied().collect();
+        for id in declared {
+            if let Some(order) = transform.edge_order(id, args) {
+                transform.edges.insert(id, order);
+            }
+        }
+        transform
+    }
+
+    /// What it is, for the certificate.
+    pub fn describe(&self) -> String {
+        let one = |(id, motion): (&Id<DomainDecl>, &Motion)| {
+            let name = &self.program.domains[*id].name;
+            let points = match &motion.points {
+                PointMotion::Grid { shift, .. } => format!("element {:?} of {}, shift {shift:?}", motion.element, motion.group.name()),
+                PointMotion::Permutation(_) if motion.translation.is_empty() => "a permutation".into(),
+                PointMotion::Permutation(_) => format!("a permutation and an element of {}", self.program.domains[*id].domain.symmetry()),
+            };
+            format!("{name}: {points}")
+        };
+        self.motions.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The arguments moved.
+    pub fn arguments(&self, args: &Arguments) -> Arguments {
+        let mut moved = args.clone();
+        for argument in &self.model.args {
+            if let Some(x) = args.inputs.get(&argument.name) {
+                moved.inputs.insert(argument.name.clone(), self.signal(&argument.ty, x));
+            }
+        }
+        for (id, motion) in &self.motions {
+            let name = &self.program.domains[*id].name;
+            let (PointMotion::Permutation(to), Some(order)) = (&motion.points, self.edges.get(id)) else { continue };
+            for word in ["senders", "receivers"] {
+                let key = format!("{name}.{word}");
+                if let Some(table) = args.inputs.get(&key) {
+                    let data = order.iter().map(|e| to[table.data[*e] as usize] as f64).collect();
+                    moved.inputs.insert(key, Array { dims: table.dims.clone(), data });
+                }
+            }
+        }
+        moved
+    }
+
+    /// The result called `name`, moved.
+    pub fn output(&self, name: &str, y: &Array) -> Array {
+        match self.model.results.iter().find(|(n, _)| n == name) {
+            Some((_, id)) => self.signal(&self.model.values[*id].ty, y),
+            None => y.clone(),
+        }
+    }
+
+    fn is_used(&self, id: Id<DomainDecl>) -> bool {
+        let types = self.model.args.iter().map(|a| &a.ty).chain(self.model.values.iter().map(|(_, v)| &v.ty));
+        types.into_iter().any(|ty| match ty.base {
+            Base::Points(d) | Base::Edges(d) => self.root(d) == id,
+            Base::Constant | Base::Sample => false,
+        })
+    }
+
+    /// The declared domain that a domain was made from.
+    fn root(&self, id: Id<DomainDecl>) -> Id<DomainDecl> {
+        match self.program.domains[id].origin {
+            Origin::Declared => id,
+            Origin::Coarsened { of, .. } => self.root(of),
+            Origin::Product(a, _) => self.root(a),
+        }
+    }
+
+    fn domain(&self, id: Id<DomainDecl>) -> &'a dyn Domain {
+        self.program.domains[id].domain.as_ref()
+    }
+
+    fn size(&self, size: Size) -> usize {
+        size.eval(|v| self.sizes[v.0 as usize])
+    }
+
+    fn motion(&self, id: Id<DomainDecl>, args: &Arguments, rng: &mut Rng) -> Motion {
+        let domain = self.domain(id);
+        let group = domain.stabiliser();
+        let element = group.sample(rng);
+        let sizes: Vec<usize> = domain.axes().iter().map(|n| self.size(*n)).collect();
+        let points = match domain.boundary() {
+            Some(boundary) => {
+                let wraps = boundary == Boundary::Torus;
+                let block = self.coarsest(id);
+                let shift = sizes.iter().map(|n| if wraps { (block * rng.below((n / block).max(1))) as i64 } else { 0 }).collect();
+                PointMotion::Grid { matrix: integer_matrix(&group, &element), shift, wraps }
+            }
+            None => PointMotion::Permutation(self.permutation(id, sizes[0], args, rng)),
+        };
+        let symmetry = domain.symmetry();
+        let moves = symmetry.starts_with("E(") || symmetry.starts_with("SE(");
+        let translation = domain.ambient().map_or(vec![], |d| (0..d).map(|_| if moves { rng.normal() } else { 0.0 }).collect());
+        Motion { group, element, points, translation }
+    }
+
+    /// How many cells of a declared grid make one of the coarsest made from it.
+    fn coarsest(&self, id: Id<DomainDecl>) -> usize {
+        let factor = |mut at: Id<DomainDecl>| {
+            let mut product = 1;
+            while let Origin::Coarsened { of, factor } = self.program.domains[at].origin {
+                product *= factor;
+                at = of;
+            }
+            if at == id { product } else { 1 }
+        };
+        self.program.domains.ids().map(factor).max().unwrap_or(1)
+    }
+
+    /// A permutation that keeps every point in its sample.
+    fn permutation(&self, id: Id<DomainDecl>, points: usize, args: &Arguments, rng: &mut Rng) -> Vec<usize> {
+        let index = args.inputs.get(&format!("{}.index", self.program.domains[id].name));
+        let sample = |k: usize| index.map_or(0, |table| table.data[k] as usize);
+        let mut to: Vec<usize> = (0..points).collect();
+        for k in (1..points).rev() {
+            let candidates: Vec<usize> = (0..=k).filter(|j| sample(*j) == sample(k)).collect();
+            let j = candidates[rng.below(candidates.len())];
+            to.swap(j, k);
+        }
+        to
+    }
+
+    /// The edges in their new order: by new receiver, then as before.
+    fn edge_order(&self, id: Id<DomainDecl>, args: &Arguments) -> Option<Vec<usize>> {
+        let receivers = args.inputs.get(&format!("{}.receivers", self.program.domains[id].name))?;
+        let PointMotion::Permutation(to) = &self.motions[&id].points else { return None };
+        let mut order: Vec<usize> = (0..receivers.data.len()).collect();
+        order.sort_by_key(|e| to[receivers.data[*e] as usize]);
+        Some(order)
+    }
+
+    /// A signal moved: places first, then fibres.
+    fn signal(&self, ty: &Type, x: &Array) -> Array {
+        let index = signal::is_index(ty).is_some() && x.data.len() == self.places(ty.base).iter().product::<usize>();
+        let fibre = if index { 1 } else { x.dims.last().copied().unwrap_or(1) };
+        let sources = self.sources(ty.base);
+        let mut data = Vec::with_capacity(x.data.len());
+        for source in sources {
+            data.extend_from_slice(&x.data[source * fibre..(source + 1) * fibre]);
+        }
+        let mut moved = Array { dims: x.dims.clone(), data };
+        if !index {
+            self.turn(ty, &mut moved);
+        }
+        moved
+    }
+
+    /// The sizes of the axes of a base.
+    fn places(&self, base: Base) -> Vec<usize> {
+        let own: Vec<usize> = match base {
+            Base::Constant => return vec![],
+            Base::Sample => vec![],
+            Base::Points(id) => self.domain(id).axes().iter().map(|n| self.size(*n)).collect(),
+            Base::Edges(id) => self.domain(id).edges().iter().map(|n| self.size(*n)).collect(),
+        };
+        let leading = match (base, self.batching) {
+            (Base::Points(_) | Base::Edges(_), Batching::Union) => None,
+            (Base::Constant | Base::Sample | Base::Points(_) | Base::Edges(_), _) => self.sample_count(),
+        };
+        leading.into_iter().chain(own).collect()
+    }
+
+    /// The number of samples: the size that derivation adds after the user's.
+    fn sample_count(&self) -> Option<usize> {
+        self.sizes.get(self.program.sizes.len()).copied()
+    }
+
+    /// For each new position (row-major over the axes of the base) the old one.
+    fn sources(&self, base: Base) -> Vec<usize> {
+        let dims = self.places(base);
+        let total: usize = dims.iter().product();
+        match base {
+            Base::Constant | Base::Sample => (0..total).collect(),
+            Base::Edges(id) => self.edges.get(&id).cloned().unwrap_or_else(|| (0..total).collect()),
+            Base::Points(id) => {
+                let axes = self.domain(id).axes().len();
+                let (outer, inner) = dims.split_at(dims.len() - axes);
+                let count: usize = inner.iter().product();
+                let mut from = vec![0; count];
+                for (old, index) in indices(inner).into_iter().enumerate() {
+                    from[flat(&self.image(id, &index, inner), inner)] = old;
+                }
+                (0..outer.iter().product::<usize>()).flat_map(|b| from.iter().map(move |k| b * count + k)).collect()
+            }
+        }
+    }
+
+    /// Where a point goes.
+    fn image(&self, id: Id<DomainDecl>, index: &[usize], sizes: &[usize]) -> Vec<usize> {
+        let root = self.root(id);
+        match &self.motions[&root].points {
+            PointMotion::Permutation(to) => index.iter().map(|k| to[*k]).collect(),
+            PointMotion::Grid { matrix, shift, wraps } => {
+                // twice the position relative to the centre is a whole number
+                let centred: Vec<i64> = index.iter().zip(sizes).map(|(i, n)| 2 * *i as i64 - (*n as i64 - 1)).collect();
+                let turned = matrix.iter().map(|row| row.iter().zip(&centred).map(|(a, x)| a * x).sum::<i64>());
+                let fine: Vec<usize> = self.domain(root).axes().iter().map(|n| self.size(*n)).collect();
+                let cell = |(k, x): (usize, i64)| {
+                    let n = sizes[k] as i64;
+                    let moved = (x + n - 1) / 2 + shift[k] * n / fine[k].max(1) as i64;
+                    (if *wraps { moved.rem_euclid(n) } else { moved }) as usize
+                };
+                turned.enumerate().map(cell).collect()
+            }
+        }
+    }
+
+    /// Turns the fibres of a signal whose last axis holds them.
+    fn turn(&self, ty: &Type, x: &mut Array) {
+        let motion = match ty.base {
+            Base::Points(id) | Base::Edges(id) => self.motions.get(&self.root(id)),
+            Base::Constant | Base::Sample => None,
+        };
+        let dim = motion.map_or(0, |m| m.translation.len());
+        let total = x.dims.last().copied().unwrap_or(1);
+        let mut offset = 0;
+        for (kind, copies) in signal::blocks(&ty.fibre, dim) {
+            let width = kind.dim();
+            let turn = match (&kind, motion) {
+                (Kind::Scalar, _) | (Kind::Position(_), None) => None,
+                (Kind::Position(_), Some(m)) => Some((m.group.action(&m.element), m.translation.clone())),
+                (Kind::Rep(rep), _) => self.acting(rep.group()).map(|m| (rep.rho(&m.element), vec![0.0; width])),
+            };
+            if let Some((matrix, translation)) = turn {
+                for row in x.data.chunks_exact_mut(total) {
+                    for copy in row[offset..offset + copies * width].chunks_exact_mut(width) {
+                        let new = matrix.apply(copy);
+                        copy.iter_mut().zip(new).zip(&translation).for_each(|((c, v), t)| *c = v + t);
+                    }
+                }
+            }
+            offset += copies * width;
+        }
+    }
+
+    /// The motion whose group a representation is of.
+    fn acting(&self, group: &GroupRef) -> Option<&Motion> {
+        self.motions.values().find(|m| m.group.same_as(group.as_ref()))
+    }
+}
+
+/// `max |f(move x) - move f(x)| / max |f(x)|` over all outputs.
+pub fn residual(graph: &Graph, transform: &Transform, args: &Arguments) -> Result<f64, String> {
+    let (y, moved) = (eval(graph, args)?, eval(graph, &transform.arguments(args))?);
+    let mut worst = 0.0f64;
+    for (name, y) in &y {
+        let expected = transform.output(name, y);
+        let top = y.data.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let error = expected.data.iter().zip(&moved[name].data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        worst = worst.max(error / top);
+    }
+    Ok(worst)
+}
+
+fn integer_matrix(group: &GroupRef, element: &Element) -> Vec<Vec<i64>> {
+    let m = group.action(element);
+    (0..m.rows()).map(|i| m.row(i).iter().map(|x| x.round() as i64).collect()).collect()
+}
+
+fn indices(dims: &[usize]) -> Vec<Vec<usize>> {
+    dims.iter().fold(vec![vec![]], |all, n| all.iter().flat_map(|head| (0..*n).map(move |k| [&head[..], &[k]].concat())).collect())
+}
+
+fn flat(index: &[usize], dims: &[usize]) -> usize {
+    index.iter().zip(dims).fold(0, |at, (k, n)| at * n + k)
+}
