@@ -5,36 +5,27 @@
 
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::signal::{Kind, Part, Signal, slice};
+use crate::derive::place::Place;
+use crate::derive::signal::{Kind, Part, Shape, Signal, fibre_dim, join, slice, split};
 use crate::sema::hir::{LearnInit, Op, Value};
-use crate::tensor::graph::{Axis, Init, Val};
+use crate::tensor::graph::{Axis, Init, Val, union};
 use crate::tensor::op::Func;
 
 impl Derivation<'_> {
     /// A number, or a number for each component of the type.
     pub(super) fn number(&mut self, value: &Value, x: f64) -> Result<Signal, Diagnostic> {
-        let parts = self.bare_parts(value, |this| this.graph.scalar(x));
+        let number = self.graph.scalar(x);
+        let parts = self.shapes(&value.ty).iter().map(|shape| self.bare_part(shape, number.clone())).collect();
         Ok(Signal { base: value.ty.base, parts })
-    }
-
-    fn bare_parts(&mut self, value: &Value, mut val: impl FnMut(&mut Self) -> Val) -> Vec<Part> {
-        let mut parts = Vec::new();
-        for (kind, copies) in self.blocks(&value.ty) {
-            let (copy, component) = (self.graph.axis(), (kind.dim() > 1).then(|| self.graph.axis()));
-            let part = Part { kind, copies, val: val(self), copy, component };
-            let own = crate::derive::place::Place::default();
-            parts.push(if copies == 1 && component.is_none() { part } else { self.complete(&part, &own) });
-        }
-        parts
     }
 
     /// A learnt vector `[copies]`; of a fibre without invariants there is none.
     pub(super) fn learn(&mut self, value: &Value, name: &str, init: LearnInit) -> Result<Signal, Diagnostic> {
-        let blocks = self.blocks(&value.ty);
-        if let Some((kind, _)) = blocks.iter().find(|(kind, _)| !matches!(kind, Kind::Scalar)) {
-            return Err(not_derived(format!("a learnt constant of fibre {kind}: only scalars stay the same under the group")));
+        let shapes = self.shapes(&value.ty);
+        if let Some(shape) = shapes.iter().find(|s| !matches!(s.kind, Kind::Scalar)) {
+            return Err(not_derived(format!("a learnt constant of fibre {}: only scalars stay the same under the group", shape.kind)));
         }
-        let total: usize = blocks.iter().map(|(_, copies)| copies).sum();
+        let total = fibre_dim(&shapes);
         let init = match init {
             LearnInit::Zeros => Init::Zeros,
             LearnInit::Ones => Init::Ones,
@@ -42,7 +33,7 @@ impl Derivation<'_> {
         };
         let whole = self.weight(name.to_string(), &[total], init);
         let fibre = whole.axes[0];
-        Ok(Signal { base: value.ty.base, parts: crate::derive::signal::split(&mut self.graph, &whole, fibre, &blocks) })
+        Ok(Signal { base: value.ty.base, parts: split(&mut self.graph, &whole, fibre, &shapes) })
     }
 
     /// `x + sign · y`
@@ -63,7 +54,7 @@ impl Derivation<'_> {
         let has = |a: Axis| p.val.has(a) || q.val.has(a);
         let needed = p.copies == 1 || has(p.copy);
         let whole = needed && p.component.is_none_or(has);
-        if whole { (p.clone(), q.clone()) } else { (self.complete(p, &crate::derive::place::Place::default()), q.clone()) }
+        if whole { (p.clone(), q.clone()) } else { (self.complete(p, &Place::default()), q.clone()) }
     }
 
     /// Two signals with the same blocks under the same axes; one scalar is repeated over the other signal's blocks.
@@ -98,7 +89,7 @@ impl Derivation<'_> {
         Some(self.graph.contract(&[&part.val], &out))
     }
 
-    /// Scalars as factors of the blocks of `x`: one for all, one a copy, or block by block.
+    /// Scalars as factors of the parts of `x`: one for all, one a copy of each block in one block or block by block.
     pub(super) fn factors_for(&mut self, scalars: &Signal, x: &Signal) -> Option<Vec<Val>> {
         if !scalars.is_scalar() {
             return None;
@@ -106,24 +97,40 @@ impl Derivation<'_> {
         if let Some(one) = self.single(scalars) {
             return Some(vec![one; x.parts.len()]);
         }
-        let blockwise = scalars.parts.len() == x.parts.len() && scalars.parts.iter().zip(&x.parts).all(|(s, p)| s.copies == p.copies);
+        let counts = x.block_copies();
+        let blockwise = scalars.parts.len() == counts.len() && scalars.parts.iter().zip(&counts).all(|(s, n)| s.copies == *n);
         if blockwise {
-            let renamed = scalars.parts.iter().zip(&x.parts).map(|(s, p)| s.val.rename(&[(s.copy, p.copy)]));
-            return Some(renamed.collect());
+            let factor = |p: &Part| scalars.parts[p.block].val.rename(&[(scalars.parts[p.block].copy, p.copy)]);
+            return Some(x.parts.iter().map(factor).collect());
         }
         let [all] = &scalars.parts[..] else { return None };
-        if all.copies != x.copies() {
+        if all.copies != counts.iter().sum::<usize>() {
             return None;
         }
-        let (mut offset, mut factors) = (0, Vec::new());
+        let offset = |p: &Part| counts[..p.block].iter().sum();
+        Some(x.parts.iter().map(|p| self.cut(&all.val, all.copy, all.copies, offset(p), p)).collect())
+    }
+
+    /// One number a copy of each part, cut from a vector over all parts in order.
+    pub(super) fn cut_by_parts(&mut self, all: &Val, axis: Axis, x: &Signal) -> Vec<Val> {
+        let mut offset = 0;
+        let mut cuts = Vec::new();
         for p in &x.parts {
-            let part = slice(&mut self.graph, &[p.copies], &[1], offset, all.copies);
-            let part = part.rename(&[(part.axes[0], p.copy), (part.axes[1], all.copy)]);
-            let out: Vec<Axis> = all.val.axes.iter().map(|a| if *a == all.copy { p.copy } else { *a }).collect();
-            factors.push(self.graph.contract(&[&all.val, &part], &out));
+            cuts.push(self.cut(all, axis, x.copies(), offset, p));
             offset += p.copies;
         }
-        Some(factors)
+        cuts
+    }
+
+    /// The entries `offset..` of an axis of `total` numbers, under the copy axis of `p`.
+    fn cut(&mut self, all: &Val, axis: Axis, total: usize, offset: usize, p: &Part) -> Val {
+        if total == p.copies {
+            return all.rename(&[(axis, p.copy)]);
+        }
+        let part = slice(&mut self.graph, &[p.copies], &[1], offset, total);
+        let part = part.rename(&[(part.axes[0], p.copy), (part.axes[1], axis)]);
+        let out: Vec<Axis> = all.axes.iter().map(|a| if *a == axis { p.copy } else { *a }).collect();
+        self.graph.contract(&[all, &part], &out)
     }
 
     pub(super) fn multiply(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
@@ -166,12 +173,10 @@ impl Derivation<'_> {
         let argument = &self.model.values[value.args[0]];
         if matches!(argument.op, Op::Length) && k > 0 && k % 2 == 0 {
             let x = self.operand(argument, 0);
-            let squares: Vec<Val> = x.parts.iter().map(|p| self.square(p)).collect();
-            let parts = x.parts.iter().zip(squares).map(|(p, s)| {
-                let val = if k == 2 { s } else { self.graph.map(Func::Powi(k / 2), &[&s]) };
-                scalar_part(p, val)
-            });
-            let parts = parts.collect();
+            let mut parts = self.within_copies(&x, &x);
+            if k > 2 {
+                parts = parts.iter().map(|p| p.with(self.graph.map(Func::Powi(k / 2), &[&p.val]))).collect();
+            }
             return self.scalars(value, parts);
         }
         let x = self.operand(value, 0);
@@ -181,25 +186,18 @@ impl Derivation<'_> {
 
     /// `Σ_component x²` for each copy.
     pub(super) fn square(&mut self, p: &Part) -> Val {
-        let own = crate::derive::place::Place::default();
+        let own = Place::default();
         let p = if p.component.is_some_and(|a| !p.val.has(a)) { self.complete(p, &own) } else { p.clone() };
         let out: Vec<Axis> = p.val.axes.iter().copied().filter(|a| Some(*a) != p.component).collect();
         self.graph.contract(&[&p.val, &p.val], &out)
     }
 
-    /// The length of each copy.
+    /// The length of each copy; scalars are one copy.
     pub(super) fn length(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let x = self.operand(value, 0);
         let mut parts = Vec::new();
-        for p in &x.parts {
-            let val = match p.component {
-                None => self.graph.map(Func::Abs, &[&p.val]),
-                Some(_) => {
-                    let square = self.square(p);
-                    self.graph.map(Func::Sqrt, &[&square])
-                }
-            };
-            parts.push(scalar_part(p, val));
+        for p in self.within_copies(&x, &x) {
+            parts.push(p.with(self.graph.map(Func::Sqrt, &[&p.val])));
         }
         self.scalars(value, parts)
     }
@@ -211,57 +209,125 @@ impl Derivation<'_> {
         if !alike {
             return Err(not_derived("a dot product of signals whose blocks differ"));
         }
-        let mut parts: Vec<Part> = Vec::new();
-        for (p, q) in x.parts.iter().zip(&y.parts) {
-            let (p, q) = (p.clone(), q.named_as(p));
-            let (p, q) = self.both_complete(&p, &q);
-            let bound = p.component.unwrap_or(p.copy);
-            let out: Vec<Axis> = crate::tensor::graph::union(&[&p.val, &q.val]).into_iter().filter(|a| *a != bound).collect();
-            let val = self.graph.contract(&[&p.val, &q.val], &out);
-            let copies = if p.component.is_some() { p.copies } else { 1 };
-            parts.push(Part { copies, ..scalar_part(&p, val) });
-        }
-        if parts.len() > 1 && self.blocks(&value.ty).iter().map(|(_, c)| c).sum::<usize>() == 1 {
-            let vals: Vec<&Val> = parts.iter().map(|p| &p.val).collect();
-            let val = self.graph.sum(&vals);
-            parts = vec![parts[0].with(val)];
-        }
+        let parts = self.within_copies(&x, &y);
         self.scalars(value, parts)
     }
 
-    /// Scalar parts as the blocks of the result, joined where it has fewer blocks.
-    fn scalars(&mut self, value: &Value, parts: Vec<Part>) -> Result<Signal, Diagnostic> {
-        let blocks = self.blocks(&value.ty);
-        if blocks.len() == parts.len() {
-            return self.retyped(parts, &value.ty);
+    /// For each block `Σ_component x y` of each copy, or of a block of scalars one sum over the copies.
+    fn within_copies(&mut self, x: &Signal, y: &Signal) -> Vec<Part> {
+        let mut blocks: Vec<Part> = Vec::new();
+        for (p, q) in x.parts.iter().zip(&y.parts) {
+            let own = Place::default();
+            let alone = x.parts.iter().filter(|o| o.block == p.block).count() == 1;
+            let (p, q) = (self.complete(p, &own), q.named_as(p));
+            let over_copies = alone && p.component.is_none() && matches!(p.kind, Kind::Scalar);
+            let bound = if over_copies { Some(p.copy) } else { p.component };
+            let out: Vec<Axis> = union(&[&p.val, &q.val]).into_iter().filter(|a| Some(*a) != bound).collect();
+            let val = self.graph.contract(&[&p.val, &q.val], &out);
+            match blocks.last_mut() {
+                Some(last) if last.block == p.block => {
+                    let val = val.rename(&[(p.copy, last.copy)]);
+                    last.val = self.graph.sum(&[&last.val, &val]);
+                }
+                _ => {
+                    let copies = if over_copies { 1 } else { p.copies };
+                    blocks.push(Part { copies, ..scalar_part(&p, val) });
+                }
+            }
         }
-        self.regrouped(parts, &blocks, value)
+        blocks
     }
 
-    /// Scalar blocks cut anew.
-    fn regrouped(&mut self, parts: Vec<Part>, blocks: &[(Kind, usize)], value: &Value) -> Result<Signal, Diagnostic> {
-        let total: usize = parts.iter().map(|p| p.copies).sum();
-        let scalar = blocks.iter().all(|(k, _)| matches!(k, Kind::Scalar)) && parts.iter().all(|p| p.component.is_none());
-        if !scalar || blocks.iter().map(|(_, c)| c).sum::<usize>() != total {
+    /// Scalar parts as the blocks of the result, joined or cut anew where it has others.
+    pub(super) fn scalars(&mut self, value: &Value, parts: Vec<Part>) -> Result<Signal, Diagnostic> {
+        let shapes = self.shapes(&value.ty);
+        let scalar = shapes.iter().all(|s| matches!(s.kind, Kind::Scalar)) && parts.iter().all(|p| p.component.is_none());
+        let same = shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.copies == p.copies);
+        if same || !scalar {
             return self.retyped(parts, &value.ty);
         }
-        let mut place = self.place(value.ty.base);
-        let present: Vec<bool> = place.axes.iter().map(|a| parts.iter().any(|p| p.val.has(*a))).collect();
-        let mut keep = present.iter();
-        place.axes.retain(|_| *keep.next().unwrap_or(&false));
-        let mut keep = present.iter();
-        place.sizes.retain(|_| *keep.next().unwrap_or(&false));
+        let parts = self.regrouped(parts, &shapes, value)?;
+        self.retyped(parts, &value.ty)
+    }
+
+    /// Scalar parts cut anew.
+    pub(super) fn regrouped(&mut self, parts: Vec<Part>, shapes: &[Shape], value: &Value) -> Result<Vec<Part>, Diagnostic> {
+        if shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.copies == p.copies) {
+            return Ok(parts);
+        }
+        let total: usize = parts.iter().map(|p| p.copies).sum();
+        if shapes.iter().map(|s| s.copies).sum::<usize>() != total {
+            return Err(not_derived(format!("{total} scalars read as {}", shapes.iter().map(|s| s.copies.to_string()).collect::<Vec<_>>().join(" + "))));
+        }
+        let all = self.place(value.ty.base);
+        let present = all.axes.iter().zip(&all.sizes).filter(|(a, _)| parts.iter().any(|p| p.val.has(**a)));
+        let (axes, sizes): (Vec<Axis>, Vec<_>) = present.map(|(a, n)| (*a, *n)).unzip();
+        let place = Place { axes, sizes };
         let parts: Vec<Part> = parts.iter().map(|p| self.complete(p, &place)).collect();
+        let old = rows_of_scalars(parts.iter().map(|p| p.copies));
+        let new = rows_of_scalars(shapes.iter().map(|s| s.copies));
         let fibre = self.graph.axis();
-        let whole = crate::derive::signal::join(&mut self.graph, &parts, &place.axes, fibre);
-        Ok(Signal { base: value.ty.base, parts: crate::derive::signal::split(&mut self.graph, &whole, fibre, blocks) })
+        let whole = join(&mut self.graph, &parts, &old, &place.axes, fibre);
+        Ok(split(&mut self.graph, &whole, fibre, &new))
     }
 
     /// The blocks of all operands in order.
     pub(super) fn concat(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let all: Vec<Part> = (0..value.args.len()).flat_map(|k| self.operand(value, k).parts).collect();
-        self.scalars(value, all)
+        let shapes = self.shapes(&value.ty);
+        if shapes.len() == all.len() {
+            return self.retyped(all, &value.ty);
+        }
+        // neighbouring blocks of one kind have become one
+        let mut rest = all.into_iter().peekable();
+        let mut parts = Vec::new();
+        for shape in &shapes {
+            let mut group: Vec<Part> = Vec::new();
+            while group.iter().map(|p| p.copies).sum::<usize>() < shape.copies && rest.peek().is_some_and(|p| p.kind.same(&shape.kind)) {
+                group.extend(rest.next());
+            }
+            parts.push(self.stacked(group, shape, value)?);
+        }
+        self.retyped(parts, &value.ty)
     }
+
+    /// Parts of one kind joined along their copies.
+    fn stacked(&mut self, group: Vec<Part>, shape: &Shape, value: &Value) -> Result<Part, Diagnostic> {
+        if let [only] = &group[..] {
+            return Ok(only.clone());
+        }
+        if group.iter().map(|p| p.copies).sum::<usize>() != shape.copies {
+            return Err(not_derived("a concatenation whose blocks of one kind interleave"));
+        }
+        let all = self.place(value.ty.base);
+        let present = all.axes.iter().zip(&all.sizes).filter(|(a, _)| group.iter().any(|p| p.val.has(**a)));
+        let (axes, sizes): (Vec<Axis>, Vec<_>) = present.map(|(a, n)| (*a, *n)).unzip();
+        let place = Place { axes, sizes };
+        let (copy, component) = (self.graph.axis(), group.first().and_then(|p| p.component));
+        let (mut offset, mut placed) = (0, Vec::new());
+        for p in &group {
+            let p = self.complete(p, &place);
+            let relation = slice(&mut self.graph, &[p.copies], &[1], offset, shape.copies);
+            let relation = relation.rename(&[(relation.axes[0], p.copy), (relation.axes[1], copy)]);
+            let val = p.val.rename(&p.component.into_iter().zip(component).collect::<Vec<_>>());
+            let out: Vec<Axis> = place.axes.iter().copied().chain([copy]).chain(component).collect();
+            placed.push(self.graph.contract(&[&val, &relation], &out));
+            offset += p.copies;
+        }
+        let val = self.graph.sum(&placed.iter().collect::<Vec<_>>());
+        Ok(Part { kind: shape.kind.clone(), copies: shape.copies, block: shape.block, val, copy, component })
+    }
+}
+
+/// Blocks of scalars one after the other.
+fn rows_of_scalars(copies: impl Iterator<Item = usize>) -> Vec<Shape> {
+    let mut offset = 0;
+    let mut shapes = Vec::new();
+    for (block, copies) in copies.enumerate() {
+        shapes.push(Shape { kind: Kind::Scalar, copies, block, offset, stride: 1 });
+        offset += copies;
+    }
+    shapes
 }
 
 /// The block of scalars, one a copy of `part`.

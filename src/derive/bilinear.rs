@@ -10,7 +10,7 @@ use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::hom::rep_of;
 use crate::derive::linear::sum;
 use crate::derive::place::Place;
-use crate::derive::signal::{Kind, Part, Signal};
+use crate::derive::signal::{Kind, Part, Shape, Signal};
 use crate::math::Matrix;
 use crate::sema::hir::Value;
 use crate::symmetry::{GroupRef, Rep, equivariant_basis};
@@ -30,19 +30,20 @@ impl Derivation<'_> {
     pub(super) fn bilinear(&mut self, value: &Value, name: &str, depthwise: bool) -> Result<Signal, Diagnostic> {
         let (a, b) = (self.operand(value, 0), self.operand(value, 1));
         let b = self.apart(&b);
-        let blocks = self.blocks(&value.ty);
-        let triples = triples(&a, &b, &blocks)?;
+        let shapes = self.shapes(&value.ty);
+        let triples = triples(&a, &b, &shapes)?;
         let mut results: Vec<Part> = Vec::new();
-        for (kind, copies) in &blocks {
-            let (copy, component) = (self.graph.axis(), (kind.dim() > 1).then(|| self.graph.axis()));
+        for shape in &shapes {
+            let (copy, component) = (self.graph.axis(), (shape.kind.dim() > 1).then(|| self.graph.axis()));
             let zero = self.graph.scalar(0.0);
-            results.push(Part { kind: kind.clone(), copies: *copies, val: zero, copy, component });
+            results.push(Part { kind: shape.kind.clone(), copies: shape.copies, block: shape.block, val: zero, copy, component });
         }
-        let mut terms: Vec<Vec<Val>> = vec![vec![]; blocks.len()];
+        let mut used: Vec<String> = Vec::new();
+        let mut terms: Vec<Vec<Val>> = vec![vec![]; shapes.len()];
         for triple in &triples {
             let (x, y, z) = (&a.parts[triple.a], &b.parts[triple.b], &results[triple.out]);
             let fan = fan(&triples, triple, &a, &b, depthwise);
-            let name = weight_name(name, triples.len() == 1, z, x, y);
+            let name = distinct(weight_name(name, triples.len() == 1, z, x, y), &mut used);
             let term = if depthwise { self.channels(&name, triple, fan, x, y, z)? } else { self.all_pairs(&name, triple, fan, x, y, z) };
             terms[triple.out].push(term);
         }
@@ -107,9 +108,9 @@ impl Derivation<'_> {
     }
 }
 
-fn triples(a: &Signal, b: &Signal, blocks: &[(Kind, usize)]) -> Result<Vec<Triple>, Diagnostic> {
+fn triples(a: &Signal, b: &Signal, shapes: &[Shape]) -> Result<Vec<Triple>, Diagnostic> {
     let mut found = Vec::new();
-    for (o, (out, _)) in blocks.iter().enumerate() {
+    for (o, Shape { kind: out, .. }) in shapes.iter().enumerate() {
         for (i, x) in a.parts.iter().enumerate() {
             for (j, y) in b.parts.iter().enumerate() {
                 let maps = maps(&x.kind, &y.kind, out)?;
@@ -154,4 +155,11 @@ fn fan(triples: &[Triple], of: &Triple, a: &Signal, b: &Signal, depthwise: bool)
 
 fn weight_name(prefix: &str, only: bool, z: &Part, x: &Part, y: &Part) -> String {
     if only { format!("{prefix}.weight") } else { format!("{prefix}.weight.{}.{}.{}", z.kind.tag(), x.kind.tag(), y.kind.tag()) }
+}
+
+/// The name, with `.2`, `.3`, ... where blocks of one kind meet more than once.
+fn distinct(name: String, used: &mut Vec<String>) -> String {
+    let free = (1..).map(|k| if k == 1 { name.clone() } else { format!("{name}.{k}") }).find(|n| !used.contains(n)).unwrap_or(name);
+    used.push(free.clone());
+    free
 }

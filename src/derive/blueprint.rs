@@ -74,13 +74,13 @@ impl Row {
         let graph = &derivation.graph;
         let parts: Vec<(&Kind, usize)> = inputs.iter().flat_map(|s| &s.parts).map(|p| (&p.kind, p.copies)).collect();
         let base = inputs.first().map_or(value.ty.base, |s| s.base);
-        let blocks = derivation.blocks(&value.ty);
+        let shapes = derivation.shapes(&value.ty);
         let weights = graph.weights.iter().skip(first_weight).map(|(_, w)| w.dims.iter().product::<usize>()).sum();
         let (flops, bytes) = cost(graph, first_node);
         Row {
             name: linear.name.clone(),
             input: show(derivation, base, &parts),
-            output: show(derivation, value.ty.base, &blocks.iter().map(|(k, c)| (k, *c)).collect::<Vec<_>>()),
+            output: show(derivation, value.ty.base, &shapes.iter().map(|s| (&s.kind, s.copies)).collect::<Vec<_>>()),
             over: over_name(&linear.over),
             orbits: orbit_words(orbits),
             stabiliser: stabiliser(derivation, &value.ty),

@@ -196,7 +196,7 @@ impl Derivation<'_> {
         };
         let rows = self.rows(Base::Edges(id))?;
         let val = self.gathered(&rows, &[]);
-        let part = Part { kind: Kind::Scalar, copies: 1, val, copy: self.graph.axis(), component: None };
+        let part = Part { kind: Kind::Scalar, copies: 1, block: 0, val, copy: self.graph.axis(), component: None };
         self.retyped(vec![part], &value.ty)
     }
 

@@ -2,11 +2,13 @@
 //!
 //! In: a checked model. Out: its tensor program and blueprint. Every operation of the checked program is either derived or refused by name.
 
+use std::collections::BTreeMap;
+
 use crate::base::diagnostic::Diagnostic;
 use crate::base::size::Size;
 use crate::derive::blueprint::{Blueprint, Row};
 use crate::derive::place::{Place, Places, ones};
-use crate::derive::signal::{self, Kind, Part, Signal};
+use crate::derive::signal::{self, Kind, Part, Shape, Signal};
 use crate::domain::Batching;
 use crate::sema::hir::{Base, Model, Op, Program, Type, Value};
 use crate::tensor::graph::{Axis, Function, Graph, Init, Input, InputKind, Relation, Val, Weight};
@@ -23,7 +25,7 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
     let mut graph = Graph::default();
     graph.sizes = program.sizes.clone();
     let places = Places::new(program, model, &mut graph).map_err(|d| vec![d])?;
-    let mut derivation = Derivation { program, model, graph, places, arguments: Vec::new(), signals: Vec::new(), rows: Vec::new() };
+    let mut derivation = Derivation { program, model, graph, places, arguments: Vec::new(), weights: BTreeMap::new(), signals: Vec::new(), rows: Vec::new() };
     derivation.declare_arguments();
     let mut errors = Vec::new();
     for (_, value) in model.values.iter() {
@@ -55,6 +57,8 @@ pub(super) struct Derivation<'a> {
     pub(super) graph: Graph,
     pub(super) places: Places<'a>,
     arguments: Vec<Signal>,
+    /// The weights by name.
+    weights: BTreeMap<String, Val>,
     /// The values so far, in the order of the model's arena.
     pub(super) signals: Vec<Signal>,
     pub(super) rows: Vec<Row>,
@@ -71,13 +75,13 @@ impl Derivation<'_> {
         self.places.of(&mut self.graph, base)
     }
 
-    /// The kinds and copies of the blocks of a type.
-    pub(super) fn blocks(&self, ty: &Type) -> Vec<(Kind, usize)> {
+    /// The parts of the fibre of a type.
+    pub(super) fn shapes(&self, ty: &Type) -> Vec<Shape> {
         let dim = match ty.base {
             Base::Points(id) | Base::Edges(id) => self.places.domain(id).ambient().unwrap_or(0),
             Base::Constant | Base::Sample => 0,
         };
-        signal::blocks(&ty.fibre, dim)
+        signal::shapes(&ty.fibre, dim)
     }
 
     /// Declares the inputs, in the order of the arguments.
@@ -93,15 +97,15 @@ impl Derivation<'_> {
                     self.graph.relation(Relation { from: place.sizes, to: Size::fixed(classes), map: Function::Table(id) })
                 }
                 None => {
-                    let total = Size::fixed(signal::fibre_dim(&self.blocks(ty)));
+                    let total = Size::fixed(signal::fibre_dim(&self.shapes(ty)));
                     let dims = place.sizes.into_iter().chain([total]).collect();
                     self.graph.input(Input { name, dims, kind: InputKind::Real })
                 }
             };
             let axes = place.axes.into_iter().chain([fibre]);
             let whole = whole.rename(&whole.axes.iter().copied().zip(axes).collect::<Vec<_>>());
-            let blocks = self.blocks(ty);
-            let parts = signal::split(&mut self.graph, &whole, fibre, &blocks);
+            let shapes = self.shapes(ty);
+            let parts = signal::split(&mut self.graph, &whole, fibre, &shapes);
             self.arguments.push(Signal { base: ty.base, parts });
         }
     }
@@ -112,7 +116,8 @@ impl Derivation<'_> {
             let place = self.place(signal.base);
             let fibre = self.graph.axis();
             let parts: Vec<Part> = signal.parts.iter().map(|p| self.complete(p, &place)).collect();
-            let whole = signal::join(&mut self.graph, &parts, &place.axes, fibre);
+            let shapes = self.shapes(&self.model.values[*id].ty);
+            let whole = signal::join(&mut self.graph, &parts, &shapes, &place.axes, fibre);
             let order: Vec<Axis> = place.axes.iter().copied().chain([fibre]).collect();
             self.graph.output(name.clone(), &whole, &order);
         }
@@ -158,34 +163,40 @@ impl Derivation<'_> {
 
     /// The same tensors seen as the blocks of `ty`. Fails when their shapes differ.
     pub(super) fn retyped(&self, parts: Vec<Part>, ty: &Type) -> Result<Signal, Diagnostic> {
-        let blocks = self.blocks(ty);
-        let fits = blocks.len() == parts.len()
-            && blocks.iter().zip(&parts).all(|((kind, copies), p)| kind.dim() == p.kind.dim() && *copies == p.copies);
+        let shapes = self.shapes(ty);
+        let fits = shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.kind.dim() == p.kind.dim() && s.copies == p.copies);
         if !fits {
             let shape = |(kind, copies): (&Kind, usize)| format!("{copies} {kind}");
             let have: Vec<String> = parts.iter().map(|p| shape((&p.kind, p.copies))).collect();
-            let want: Vec<String> = blocks.iter().map(|(k, c)| shape((k, *c))).collect();
+            let want: Vec<String> = shapes.iter().map(|s| shape((&s.kind, s.copies))).collect();
             return Err(not_derived(format!("the blocks {} read as {}", have.join(" + "), want.join(" + "))));
         }
-        let parts = blocks.into_iter().zip(parts).map(|((kind, _), p)| Part { kind, ..p }).collect();
+        let parts = shapes.into_iter().zip(parts).map(|(s, p)| Part { kind: s.kind, block: s.block, ..p }).collect();
         Ok(Signal { base: ty.base, parts })
     }
 
-    /// Declares a weight.
+    /// Declares a weight, or reads it again where an instance is called twice.
     pub(super) fn weight(&mut self, name: String, dims: &[usize], init: Init) -> Val {
-        self.graph.weight(Weight { name, dims: dims.to_vec(), init })
+        if let Some(known) = self.weights.get(&name) {
+            return self.graph.fresh(known.id);
+        }
+        let val = self.graph.weight(Weight { name: name.clone(), dims: dims.to_vec(), init });
+        self.weights.insert(name, val.clone());
+        val
+    }
+
+    /// A part of this shape that is the same everywhere.
+    pub(super) fn bare_part(&mut self, shape: &Shape, val: Val) -> Part {
+        let (copy, component) = (self.graph.axis(), (shape.kind.dim() > 1).then(|| self.graph.axis()));
+        let part = Part { kind: shape.kind.clone(), copies: shape.copies, block: shape.block, val, copy, component };
+        if part.copies == 1 && component.is_none() { part } else { self.complete(&part, &Place::default()) }
     }
 
     /// Zeros of a type, to go on after an error.
     fn placeholder(&mut self, ty: &Type) -> Signal {
-        let blocks = self.blocks(ty);
-        let parts = blocks.into_iter().map(|(kind, copies)| {
-            let (copy, component) = (self.graph.axis(), (kind.dim() > 1).then(|| self.graph.axis()));
-            let zero = self.graph.scalar(0.0);
-            let part = Part { kind, copies, val: zero, copy, component };
-            self.complete(&part, &Place::default())
-        });
-        Signal { base: ty.base, parts: parts.collect() }
+        let zero = self.graph.scalar(0.0);
+        let parts = self.shapes(ty).iter().map(|shape| self.bare_part(shape, zero.clone())).collect();
+        Signal { base: ty.base, parts }
     }
 
     fn value(&mut self, value: &Value) -> Result<Signal, Diagnostic> {

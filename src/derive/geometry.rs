@@ -10,7 +10,7 @@
 use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::place::Table;
+use crate::derive::place::{Place, Table};
 use crate::derive::signal::{Kind, Part, Signal};
 use crate::sema::hir::{DomainDecl, Value};
 use crate::symmetry::harmonics::recurrence;
@@ -138,8 +138,9 @@ impl Derivation<'_> {
         let vectors = self.vectors(&part.val, component, dim);
         let all = self.harmonics_of(&vectors, to as usize);
         let mut parts = Vec::new();
-        for ((kind, copies), (val, axis)) in self.blocks(&value.ty).into_iter().zip(&all[from as usize..]) {
-            parts.push(Part { kind, copies, val: val.clone(), copy: part.copy, component: *axis });
+        for (shape, (val, axis)) in self.shapes(&value.ty).into_iter().zip(&all[from as usize..]) {
+            let part = Part { kind: shape.kind, copies: part.copies, block: shape.block, val: val.clone(), copy: part.copy, component: *axis };
+            parts.push(self.complete(&part, &Place::default()));
         }
         self.retyped(parts, &value.ty)
     }
@@ -149,7 +150,7 @@ impl Derivation<'_> {
         let x = self.operand(value, 0);
         let length = self.single(&x).ok_or_else(|| not_derived("bessel functions of more than one distance"))?;
         let (val, copy) = self.radial_functions(&length, count, cutoff);
-        let part = Part { kind: Kind::Scalar, copies: count, val, copy, component: None };
+        let part = Part { kind: Kind::Scalar, copies: count, block: 0, val, copy, component: None };
         self.retyped(vec![part], &value.ty)
     }
 }

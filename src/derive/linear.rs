@@ -8,7 +8,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::derive::blueprint::{Hom, Row};
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::hom::{Coupling, Join, Roles};
-use crate::derive::signal::{Kind, Part, Signal, slice};
+use crate::derive::signal::{Kind, Part, Shape, Signal, slice};
 use crate::domain::{DomainError, Neighbourhood, Orbits};
 use crate::sema::hir::{Base, Linear, Over, Value};
 use crate::tensor::graph::{Axis, Graph, Init, Val};
@@ -142,7 +142,7 @@ impl Derivation<'_> {
     /// The kinds of the output, in order of first appearance.
     fn targets(&mut self, value: &Value) -> Vec<Target> {
         let mut targets: Vec<Target> = Vec::new();
-        for (kind, copies) in self.blocks(&value.ty) {
+        for Shape { kind, copies, .. } in self.shapes(&value.ty) {
             match targets.iter_mut().find(|t| t.kind.same(&kind)) {
                 Some(target) => target.copies += copies,
                 None => {
@@ -335,7 +335,7 @@ impl Derivation<'_> {
             .iter()
             .map(|t| {
                 let val = sum(&mut self.graph, &t.terms);
-                let part = Part { kind: t.kind.clone(), copies: t.copies, val, copy: t.copy, component: t.component };
+                let part = Part { kind: t.kind.clone(), copies: t.copies, block: 0, val, copy: t.copy, component: t.component };
                 let own = crate::derive::place::Place::default();
                 let bare = !part.val.has(part.copy);
                 if bare { self.complete(&part, &own) } else { part }
@@ -343,12 +343,12 @@ impl Derivation<'_> {
             .collect();
         let mut used = vec![0; whole.len()];
         let mut parts = Vec::new();
-        for (kind, copies) in self.blocks(&value.ty) {
+        for Shape { kind, copies, block, .. } in self.shapes(&value.ty) {
             let at = whole.iter().position(|p| p.kind.same(&kind)).expect("targets were made from these blocks");
             let (part, offset) = (&whole[at], used[at]);
             used[at] += copies;
             if part.copies == copies {
-                parts.push(part.clone());
+                parts.push(Part { block, ..part.clone() });
                 continue;
             }
             let relation = slice(&mut self.graph, &[copies], &[1], offset, part.copies);
@@ -356,7 +356,7 @@ impl Derivation<'_> {
             let relation = relation.rename(&[(relation.axes[0], copy), (relation.axes[1], part.copy)]);
             let out: Vec<Axis> = part.val.axes.iter().map(|a| if *a == part.copy { copy } else { *a }).collect();
             let val = self.graph.contract(&[&part.val, &relation], &out);
-            parts.push(Part { copies, val, copy, ..part.clone() });
+            parts.push(Part { copies, block, val, copy, ..part.clone() });
         }
         Ok(Signal { base: value.ty.base, parts })
     }

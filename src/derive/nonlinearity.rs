@@ -88,15 +88,12 @@ impl Derivation<'_> {
         Ok((self.graph.map(Func::Sigmoid, &[&total]), axis))
     }
 
-    /// `f(|v| + b) v / |v|` a copy, 0 where `v = 0`: weight `<name>.bias [copies]`.
+    /// `f(|v| + b) v / |v|` a copy of each part, 0 where `v = 0`: weight `<name>.bias [copies]`.
     pub(super) fn norm_act(&mut self, value: &Value, name: &str, f: Pointwise) -> Result<Signal, Diagnostic> {
         let x = self.operand(value, 0);
         let total = x.copies();
         let bias = self.weight(format!("{name}.bias"), &[total], Init::Zeros);
-        let scalars = Part { kind: Kind::Scalar, copies: total, copy: bias.axes[0], val: bias, component: None };
-        let biases = self
-            .factors_for(&Signal { base: crate::sema::hir::Base::Constant, parts: vec![scalars] }, &x)
-            .expect("one bias a copy");
+        let biases = self.cut_by_parts(&bias, bias.axes[0], &x);
         let mut parts = Vec::new();
         for (p, b) in x.parts.iter().zip(biases) {
             let square = self.square(p);

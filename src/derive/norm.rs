@@ -1,14 +1,15 @@
 //! `norm`: stateless normalisation.
 //!
-//! In: a signal. Out: each block divided by its root mean square over copies and components, times one learnt scale a copy:
-//! `y[c, k] = s[c] x[c, k] / sqrt(mean_{c, k} x² + 1e-6)`. The weight is `<name>.scale [copies]` over all blocks in order, ones at first.
+//! In: a signal. Out: each part (a block, or each irrep of a block) divided by its root mean square over copies and components, times one
+//! learnt scale a copy: `y[c, k] = s[c] x[c, k] / sqrt(mean_{c, k} x² + 1e-6)`. The weight is `<name>.scale [copies]` over all parts in order,
+//! ones at first.
 //! The mean square of a copy is invariant because the representations are orthogonal.
 
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::Derivation;
 use crate::derive::place::Place;
-use crate::derive::signal::{Kind, Part, Signal};
-use crate::sema::hir::{Base, Value};
+use crate::derive::signal::Signal;
+use crate::sema::hir::Value;
 use crate::tensor::graph::{Axis, Init};
 use crate::tensor::op::Func;
 
@@ -20,10 +21,7 @@ impl Derivation<'_> {
         let x = self.operand(value, 0);
         let total = x.copies();
         let scale = self.weight(format!("{name}.scale"), &[total], Init::Ones);
-        let scales = Part { kind: Kind::Scalar, copies: total, copy: scale.axes[0], val: scale, component: None };
-        let scales = self
-            .factors_for(&Signal { base: Base::Constant, parts: vec![scales] }, &x)
-            .expect("one scale a copy");
+        let scales = self.cut_by_parts(&scale, scale.axes[0], &x);
         let mut parts = Vec::new();
         for (p, s) in x.parts.iter().zip(scales) {
             let p = self.complete(p, &Place::default());

@@ -27,6 +27,9 @@ impl Derivation<'_> {
         let sample = self.place(Base::Sample);
         let mut parts = Vec::new();
         for p in &x.parts {
+            if invariant && let Kind::Rep(rep) = &p.kind && rep.invariants().rows() != 1 {
+                return Err(not_derived(format!("an invariant pool of {}, on whose components the group has several orbits", p.kind)));
+            }
             let p = self.complete(p, &place);
             let group = if invariant { p.component } else { None };
             let gone = |a: &Axis| bound.contains(a) || Some(*a) == group;
@@ -46,6 +49,9 @@ impl Derivation<'_> {
             };
             let (kind, component) = if invariant { (Kind::Scalar, None) } else { (p.kind.clone(), p.component) };
             parts.push(Part { kind, val, component, ..p });
+        }
+        if invariant {
+            return self.scalars(value, parts);
         }
         self.retyped(parts, &value.ty)
     }

@@ -7,7 +7,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::size::Size;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::place::{Place, ones};
-use crate::derive::signal::{Kind, Part, Signal};
+use crate::derive::signal::{Kind, Part, Shape, Signal};
 use crate::sema::hir::{Base, Coarsening, Value};
 use crate::tensor::graph::{Affine, Axis, Function, Outside, Relation, Val};
 use crate::tensor::op::Reduction;
@@ -87,31 +87,33 @@ impl Derivation<'_> {
     /// Scalars as functions on the group, constant along it.
     pub(super) fn lift(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let x = self.operand(value, 0);
-        let blocks = self.blocks(&value.ty);
-        if blocks.len() != x.parts.len() || !x.is_scalar() {
+        let shapes = self.shapes(&value.ty);
+        if !x.is_scalar() {
             return Err(not_derived("lift of a fibre that is not scalar"));
         }
-        let mut parts = Vec::new();
-        for ((kind, _), p) in blocks.iter().zip(&x.parts) {
-            let component = (kind.dim() > 1).then(|| self.graph.axis());
+        let scalars: Vec<Shape> = shapes.iter().map(|s| Shape { kind: Kind::Scalar, stride: 1, ..s.clone() }).collect();
+        let parts = self.regrouped(x.parts, &scalars, value)?;
+        let lifted = shapes.iter().zip(&parts).map(|(shape, p)| {
+            let component = (shape.kind.dim() > 1).then(|| self.graph.axis());
             let val = match component {
                 None => p.val.clone(),
                 Some(axis) => {
-                    let one = ones(&mut self.graph, axis, Size::fixed(kind.dim()));
+                    let one = ones(&mut self.graph, axis, Size::fixed(shape.kind.dim()));
                     self.graph.mul(&p.val, &one)
                 }
             };
-            parts.push(Part { kind: kind.clone(), val, component, ..p.clone() });
-        }
-        self.retyped(parts, &value.ty)
+            Part { kind: shape.kind.clone(), val, component, ..p.clone() }
+        });
+        let lifted = lifted.collect();
+        self.retyped(lifted, &value.ty)
     }
 
     /// The same numbers under a subgroup.
     pub(super) fn restrict(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let x = self.operand(value, 0);
-        let same = |(kind, copies): &(Kind, usize), p: &Part| kind.dim() == p.kind.dim() && *copies == p.copies;
-        let blocks = self.blocks(&value.ty);
-        if blocks.len() == x.parts.len() && blocks.iter().zip(&x.parts).all(|(b, p)| same(b, p)) {
+        let same = |s: &Shape, p: &Part| s.kind.dim() == p.kind.dim() && s.copies == p.copies;
+        let shapes = self.shapes(&value.ty);
+        if shapes.len() == x.parts.len() && shapes.iter().zip(&x.parts).all(|(s, p)| same(s, p)) {
             return self.onto(value, x.parts);
         }
         Err(not_derived("restriction that cuts a block into others"))

@@ -1,6 +1,6 @@
 //! Signals as tensors.
 //!
-//! In: a fibre from the checked program. Out: one tensor a block, with the axes of the place it lives on, a *copy* axis and,
+//! In: a fibre from the checked program. Out: one tensor a part (a block, or a summand of a block), with the axes of the place it lives on, a *copy* axis and,
 //! where a copy has more than one component, a *component* axis. A tensor may lack any of these axes along which it is constant,
 //! except the copy axis of more than one copy.
 //!
@@ -70,7 +70,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The kinds and numbers of copies of the blocks of a fibre. `point_dim` is the dimension of the space that positions live in.
+/// The kinds and numbers of copies of the blocks of a fibre, as the user wrote them. `point_dim` is the dimension of the space that positions live in.
 pub fn blocks(fibre: &Fibre, point_dim: usize) -> Vec<(Kind, usize)> {
     let block = |b: &crate::sema::hir::Block| match &b.kind {
         BlockKind::Class(k) => (Kind::Scalar, b.count * k),
@@ -81,16 +81,61 @@ pub fn blocks(fibre: &Fibre, point_dim: usize) -> Vec<(Kind, usize)> {
     fibre.blocks.iter().map(block).collect()
 }
 
-/// The number of components of a fibre.
-pub fn fibre_dim(blocks: &[(Kind, usize)]) -> usize {
-    blocks.iter().map(|(kind, copies)| kind.dim() * copies).sum()
+/// One part of a fibre: all copies of one summand of a block. `c irreps(0..2)` is one block of three parts.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub kind: Kind,
+    pub copies: usize,
+    /// The block that it is a part of.
+    pub block: usize,
+    /// Component `k` of copy `c` lies at `offset + c · stride + k` of the fibre.
+    pub offset: usize,
+    pub stride: usize,
 }
 
-/// One block of a signal.
+/// The parts of a fibre. Sums of nontrivial representations are taken apart; each summand has as many copies as the block.
+pub fn shapes(fibre: &Fibre, point_dim: usize) -> Vec<Shape> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (block, (kind, copies)) in blocks(fibre, point_dim).into_iter().enumerate() {
+        let stride = kind.dim();
+        for (summand, within) in summands(&kind) {
+            parts.push(Shape { kind: summand, copies, block, offset: start + within, stride });
+        }
+        start += copies * stride;
+    }
+    parts
+}
+
+/// The summands of one copy with their first components.
+fn summands(kind: &Kind) -> Vec<(Kind, usize)> {
+    let Kind::Rep(rep) = kind else { return vec![(kind.clone(), 0)] };
+    let all = rep.blocks();
+    let whole = rep.is_trivial() || (all.len() == 1 && all[0].multiplicity == 1);
+    if whole {
+        return vec![(kind.clone(), 0)];
+    }
+    let mut parts = Vec::new();
+    for summand in all {
+        let dim = summand.rep.dim();
+        let kind = if dim == 1 && summand.rep.is_trivial() { Kind::Scalar } else { Kind::Rep(Arc::new(summand.rep)) };
+        parts.extend((0..summand.multiplicity).map(|k| (kind.clone(), summand.offset + k * dim)));
+    }
+    parts
+}
+
+/// The number of components of a fibre.
+pub fn fibre_dim(shapes: &[Shape]) -> usize {
+    shapes.iter().map(|s| s.kind.dim() * s.copies).sum()
+}
+
+/// One part of a signal.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub kind: Kind,
     pub copies: usize,
+    /// The block of the fibre that it is a part of.
+    pub block: usize,
     pub val: Val,
     pub copy: Axis,
     /// Absent where a copy has one component.
@@ -121,9 +166,20 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// The number of copies of all blocks.
+    /// The number of copies of all parts.
     pub fn copies(&self) -> usize {
         self.parts.iter().map(|p| p.copies).sum()
+    }
+
+    /// For each block the number of its copies.
+    pub fn block_copies(&self) -> Vec<usize> {
+        let mut counts = Vec::new();
+        for p in &self.parts {
+            if p.block == counts.len() {
+                counts.push(p.copies);
+            }
+        }
+        counts
     }
 
     /// Whether every block is scalar.
@@ -153,44 +209,37 @@ pub fn slice(graph: &mut Graph, from: &[usize], scale: &[usize], offset: usize, 
 }
 
 /// The parts of a tensor whose axis `fibre` holds the blocks in order.
-pub fn split(graph: &mut Graph, whole: &Val, fibre: Axis, blocks: &[(Kind, usize)]) -> Vec<Part> {
-    let total = fibre_dim(blocks);
+pub fn split(graph: &mut Graph, whole: &Val, fibre: Axis, shapes: &[Shape]) -> Vec<Part> {
+    let total = fibre_dim(shapes);
     let rest: Vec<Axis> = whole.axes.iter().copied().filter(|a| *a != fibre).collect();
-    let mut offset = 0;
     let mut parts = Vec::new();
-    for (kind, copies) in blocks {
-        let dim = kind.dim();
-        let copy = graph.axis();
-        let component = (dim > 1).then(|| graph.axis());
-        let val = if component.is_none() && blocks.len() == 1 {
+    for shape in shapes {
+        let (copy, component) = (graph.axis(), (shape.kind.dim() > 1).then(|| graph.axis()));
+        let val = if component.is_none() && shapes.len() == 1 {
             whole.rename(&[(fibre, copy)])
         } else {
-            let relation = place_of(graph, *copies, dim, offset, total, copy, component, fibre);
+            let relation = place_of(graph, shape, total, (copy, component), fibre);
             let out: Vec<Axis> = rest.iter().copied().chain([copy]).chain(component).collect();
             graph.contract(&[whole, &relation], &out)
         };
-        parts.push(Part { kind: kind.clone(), copies: *copies, val, copy, component });
-        offset += copies * dim;
+        parts.push(Part { kind: shape.kind.clone(), copies: shape.copies, block: shape.block, val, copy, component });
     }
     parts
 }
 
-/// The tensor with one axis `fibre` that holds the parts in order; every part must have all of `rest`.
-pub fn join(graph: &mut Graph, parts: &[Part], rest: &[Axis], fibre: Axis) -> Val {
-    let total = parts.iter().map(|p| p.copies * p.kind.dim()).sum();
+/// The tensor with one axis `fibre` that holds the parts where `shapes` says; every part must have all of `rest`.
+pub fn join(graph: &mut Graph, parts: &[Part], shapes: &[Shape], rest: &[Axis], fibre: Axis) -> Val {
     if let [only] = parts
         && only.component.is_none()
     {
         return only.val.rename(&[(only.copy, fibre)]);
     }
+    let total = fibre_dim(shapes);
     let out: Vec<Axis> = rest.iter().copied().chain([fibre]).collect();
-    let mut offset = 0;
     let mut placed = Vec::new();
-    for p in parts {
-        let dim = p.kind.dim();
-        let relation = place_of(graph, p.copies, dim, offset, total, p.copy, p.component, fibre);
+    for (p, shape) in parts.iter().zip(shapes) {
+        let relation = place_of(graph, shape, total, (p.copy, p.component), fibre);
         placed.push(graph.contract(&[&p.val, &relation], &out));
-        offset += p.copies * dim;
     }
     match &placed[..] {
         [only] => only.clone(),
@@ -198,23 +247,13 @@ pub fn join(graph: &mut Graph, parts: &[Part], rest: &[Axis], fibre: Axis) -> Va
     }
 }
 
-/// Where `[copy, component]` of a block lies in the fibre, as a relation under these axis names.
-#[expect(clippy::too_many_arguments, reason = "the extents and the names of one relation")]
-fn place_of(
-    graph: &mut Graph,
-    copies: usize,
-    dim: usize,
-    offset: usize,
-    total: usize,
-    copy: Axis,
-    component: Option<Axis>,
-    fibre: Axis,
-) -> Val {
-    let val = match component {
-        None => slice(graph, &[copies], &[1], offset, total),
-        Some(_) => slice(graph, &[copies, dim], &[dim, 1], offset, total),
+/// Where `[copy, component]` of a part lies in the fibre, as a relation under these axis names.
+fn place_of(graph: &mut Graph, shape: &Shape, total: usize, own: (Axis, Option<Axis>), fibre: Axis) -> Val {
+    let val = match own.1 {
+        None => slice(graph, &[shape.copies], &[shape.stride], shape.offset, total),
+        Some(_) => slice(graph, &[shape.copies, shape.kind.dim()], &[shape.stride, 1], shape.offset, total),
     };
-    let names: Vec<Axis> = [copy].into_iter().chain(component).chain([fibre]).collect();
+    let names = [own.0].into_iter().chain(own.1).chain([fibre]);
     let names: Vec<(Axis, Axis)> = val.axes.iter().copied().zip(names).collect();
     val.rename(&names)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gdlc::base::arena::{Arena, Id};
-use gdlc::base::size::{Size, SizeTable};
+use gdlc::base::size::Size;
 use gdlc::base::span::Span;
 use gdlc::derive::{Derived, derive};
 use gdlc::domain::{Domain, DomainSpec, GroupSpec, construct};
@@ -21,7 +21,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new() -> Draft {
-        let program = Program { sizes: SizeTable::default(), domains: Arena::new(), models: vec![] };
+        let program = Program::default();
         let model = Model { name: "Test".into(), args: vec![], values: Arena::new(), results: vec![] };
         Draft { program, model }
     }
