@@ -10,7 +10,7 @@ use gdlc::tensor::eval::Array;
 
 use super::draft::{Draft, class, copies, distance, read, run, spec};
 
-fn digits(group: &str) -> Draft {
+pub(crate) fn digits(group: &str) -> Draft {
     let mut d = Draft::new();
     let pixels = d.grid(&["zero"], group, 2);
     let domain = d.program.domains[pixels].domain.clone();
