@@ -1,1 +1,89 @@
-//! (see ARCHITECTURE.md)
+//! Tensor programs to cheaper equal ones, by equality saturation.
+//!
+//! In: a graph. Out: a graph with the same outputs, and a report. Knows nothing of groups and of kernels; laws are
+//! equations of tensor algebra over the reals, each tested on random programs.
+//!
+//! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
+//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time), `explain`.
+
+pub mod classes;
+pub mod cost;
+pub mod extract;
+pub mod language;
+pub mod rules;
+pub mod saturate;
+pub mod window;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::rewrite::cost::{Target, seconds};
+use crate::tensor::cost::operand;
+use crate::tensor::graph::Graph;
+use crate::tensor::pass::dce::dce;
+use crate::tensor::pass::fold::fold;
+use crate::tensor::verify::verify;
+
+/// How hard to search, and for which machine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub target: Target,
+    /// Operations in a window.
+    pub window: usize,
+    /// Nodes in the e-graph of a window, for each operation of the window.
+    pub growth: usize,
+    pub rounds: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { target: Target::default(), window: 32, growth: 40, rounds: 10 }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Expected seconds a call, before and after.
+    pub before: f64,
+    pub after: f64,
+    /// Operations, before and after.
+    pub operations: (usize, usize),
+    /// How often each law found something new.
+    pub laws: BTreeMap<&'static str, usize>,
+    pub windows: Vec<window::Summary>,
+    pub time: Duration,
+}
+
+/// An equal graph that is expected to run faster; never a slower one.
+pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
+    let start = Instant::now();
+    let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
+    report.operations.0 = operations(graph);
+    let mut current = dce(&fold(graph));
+    let mut cache = window::Cache::default();
+    for offset in [0, options.window / 2] {
+        current = window::sweep(&current, options, offset, &mut cache, &mut report);
+    }
+    let current = dce(&current);
+    if let Err(why) = verify(&current) {
+        panic!("rewriting made an ill-formed tensor graph: {why}");
+    }
+    report.after = total_seconds(&current, &options.target);
+    report.operations.1 = operations(&current);
+    report.time = start.elapsed();
+    (current, report)
+}
+
+fn operations(graph: &Graph) -> usize {
+    graph.nodes().filter(|(_, n)| !n.op.is_leaf()).count()
+}
+
+/// The expected seconds of a call.
+pub fn total_seconds(graph: &Graph, target: &Target) -> f64 {
+    let one = |(id, node): (_, &crate::tensor::op::Node)| {
+        let operands: Vec<_> = node.args.iter().map(|a| operand(graph, *a)).collect();
+        seconds(target, node, &operands, graph.ty(id).needs)
+    };
+    graph.nodes().map(one).sum()
+}

@@ -5,6 +5,8 @@ mod conformance;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;
+mod rewrite;
+mod soundness;
 mod tensor;
 mod syntax;
 mod syntax_random;

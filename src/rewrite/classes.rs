@@ -1,0 +1,357 @@
+//! The e-graph as laws see it: values under axis names. Equal up to the order of factors or of axes is equal here,
+//! by a table of canonical nodes; so laws need not know of orders.
+
+use std::collections::BTreeMap;
+
+use egg::{EGraph, Id};
+
+use crate::base::size::Size;
+use crate::rewrite::cost::{Target, seconds};
+use crate::rewrite::language::{Facts, Tables};
+use crate::tensor::cost::Operand;
+use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Val, union};
+use crate::tensor::node;
+use crate::tensor::op::{Node, Op, Slot};
+
+/// Names made by laws start here; those below are slots of the node at hand.
+const FIRST_FRESH: u32 = 1 << 20;
+
+/// A node that a law would make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    pub op: Op,
+    pub operands: Vec<Val>,
+    pub out: Vec<Axis>,
+}
+
+impl Term {
+    /// `Σ Π operands`, over the axes not in `out`.
+    pub fn contract(operands: Vec<Val>, out: Vec<Axis>) -> Term {
+        Term { op: Op::Contract, operands, out }
+    }
+
+    /// `Σ operands`
+    pub fn sum(operands: Vec<Val>, out: Vec<Axis>) -> Term {
+        Term { op: Op::Sum, operands, out }
+    }
+}
+
+/// An operand that may not exist yet, as the cost model sees it.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    pub axes: Vec<Axis>,
+    pub operand: Operand,
+    pub needs: Needs,
+}
+
+/// The seconds that `op` on these operands would cost as one kernel.
+pub fn seconds_of(target: &Target, op: &Op, factors: &[&Factor], out: &[Axis]) -> f64 {
+    let mut slots: Vec<Axis> = Vec::new();
+    let mut slot = |a: &Axis| {
+        slots.iter().position(|b| a == b).unwrap_or_else(|| {
+            slots.push(*a);
+            slots.len() - 1
+        }) as Slot
+    };
+    let reads = factors.iter().map(|f| f.axes.iter().map(&mut slot).collect()).collect();
+    let out = out.iter().map(&mut slot).collect();
+    let node = Node { op: op.clone(), args: vec![Id::from(0); factors.len()], reads, out };
+    let operands: Vec<Operand> = factors.iter().map(|f| f.operand.clone()).collect();
+    let needs = factors.iter().fold(Needs::default(), |n, f| n.and(f.needs));
+    seconds(target, &node, &operands, needs)
+}
+
+/// Classes of equal values.
+pub struct Classes {
+    pub egraph: EGraph<Node, Tables>,
+    /// Canonical node to its class; axis `k` of the class is axis `order[k]` of the canonical node.
+    known: BTreeMap<Node, (Id, Vec<usize>)>,
+    n_fresh: u32,
+    /// No more nodes are made than this.
+    limit: usize,
+    pub target: Target,
+    /// How often each law has found something new.
+    pub fired: BTreeMap<&'static str, usize>,
+}
+
+impl Classes {
+    /// An e-graph over the tables of `graph`, with at most `limit` nodes.
+    pub fn new(graph: &Graph, limit: usize, target: Target) -> Classes {
+        let tables = Tables { graph: graph.tables(), law: "none" };
+        Classes {
+            egraph: EGraph::new(tables),
+            known: BTreeMap::new(),
+            n_fresh: 0,
+            limit,
+            target,
+            fired: BTreeMap::new(),
+        }
+    }
+
+    /// The same, remembering why classes are equal.
+    pub fn with_explanations(mut self) -> Classes {
+        self.egraph = self.egraph.with_explanations_enabled().without_explanation_length_optimization();
+        self
+    }
+
+    pub fn graph(&self) -> &Graph {
+        &self.egraph.analysis.graph
+    }
+
+    pub fn facts(&self, id: Id) -> &Facts {
+        &self.egraph[id].data
+    }
+
+    /// The size of an axis of one of these values.
+    pub fn size(&self, operands: &[Val], axis: Axis) -> Size {
+        let at = |v: &Val| v.axes.iter().position(|a| *a == axis).map(|k| self.facts(v.id).ty.dims[k]);
+        operands.iter().find_map(at).expect("an axis of an operand")
+    }
+
+    /// The expected number of elements under these axes of the operands.
+    pub fn volume(&self, operands: &[Val], axes: &[Axis]) -> f64 {
+        axes.iter().map(|a| self.graph().sizes.hint(self.size(operands, *a)) as f64).product()
+    }
+
+    /// What the cost model knows of an operand.
+    pub fn factor(&self, val: &Val) -> Factor {
+        let facts = self.facts(val.id);
+        Factor { axes: val.axes.clone(), operand: facts.operand.clone(), needs: facts.ty.needs }
+    }
+
+    /// The seconds that a term would cost as one kernel.
+    pub fn seconds(&self, term: &Term) -> f64 {
+        let factors: Vec<Factor> = term.operands.iter().map(|v| self.factor(v)).collect();
+        seconds_of(&self.target, &term.op, &factors.iter().collect::<Vec<_>>(), &term.out)
+    }
+
+    pub fn fresh(&mut self) -> Axis {
+        self.n_fresh += 1;
+        Axis(FIRST_FRESH + self.n_fresh)
+    }
+
+    /// Whether an axis was named by a law, so that it is bound in the node at hand.
+    pub fn is_fresh(axis: Axis) -> bool {
+        axis.0 >= FIRST_FRESH
+    }
+
+    /// The nodes of a class.
+    pub fn nodes(&self, id: Id) -> Vec<Node> {
+        self.egraph[id].nodes.clone()
+    }
+
+    /// Whether the budget is spent.
+    pub fn full(&self) -> bool {
+        self.egraph.total_number_of_nodes() >= self.limit
+    }
+
+    /// Adds a node as it is, such as those of the program at the start.
+    pub fn add(&mut self, node: Node) -> Id {
+        self.egraph.add(node)
+    }
+
+    /// A leaf, its axes called by fresh names.
+    fn leaf(&mut self, op: Op, rank: usize) -> Val {
+        let node = Node { op, args: vec![], reads: vec![], out: (0..rank as Slot).collect() };
+        let id = self.egraph.add(node);
+        Val { id, axes: (0..rank).map(|_| self.fresh()).collect() }
+    }
+
+    /// A constant, its axes called by fresh names.
+    pub fn constant(&mut self, constant: Constant) -> Val {
+        let rank = constant.dims.len();
+        let graph = &mut self.egraph.analysis.graph;
+        let same = |c: &Constant| c.dims == constant.dims && same_bits(&c.data, &constant.data);
+        let found = graph.constants.iter().find(|(_, c)| same(c)).map(|(id, _)| id);
+        let id = found.unwrap_or_else(|| graph.constants.push(constant));
+        self.leaf(Op::Constant(id), rank)
+    }
+
+    /// A number.
+    pub fn scalar(&mut self, x: f64) -> Val {
+        self.constant(Constant { name: format!("{x}"), dims: vec![], data: [x].into() })
+    }
+
+    /// A relation, its axes called by fresh names.
+    pub fn relation(&mut self, relation: Relation) -> Val {
+        let rank = relation.from.len() + 1;
+        let graph = &mut self.egraph.analysis.graph;
+        let found = graph.relations.iter().find(|(_, r)| **r == relation).map(|(id, _)| id);
+        let id = found.unwrap_or_else(|| graph.relations.push(relation));
+        self.leaf(Op::Relation(id), rank)
+    }
+
+    /// The operands of a node; its slots are the names.
+    pub fn operands(node: &Node) -> Vec<Val> {
+        let val = |(id, reads): (&Id, &Vec<Slot>)| Val { id: *id, axes: reads.iter().map(|s| Axis(*s)).collect() };
+        node.args.iter().zip(&node.reads).map(val).collect()
+    }
+
+    /// The axes of the result of a node; its slots are the names.
+    pub fn out(node: &Node) -> Vec<Axis> {
+        node.out.iter().map(|s| Axis(*s)).collect()
+    }
+
+    /// The operands of a node of a class that is read under `axes`; bound axes get fresh names.
+    pub fn open(&mut self, node: &Node, axes: &[Axis]) -> Vec<Val> {
+        let mut names: BTreeMap<Slot, Axis> = node.out.iter().copied().zip(axes.iter().copied()).collect();
+        let mut res = Vec::new();
+        for (id, reads) in node.args.iter().zip(&node.reads) {
+            let mut axes = Vec::new();
+            for slot in reads {
+                let known = names.get(slot).copied();
+                let name = known.unwrap_or_else(|| self.fresh());
+                names.insert(*slot, name);
+                axes.push(name);
+            }
+            res.push(Val { id: *id, axes });
+        }
+        res
+    }
+
+    /// The canonical node of a term and the names of its axes; or the operand itself where the term is nothing else.
+    fn canonical(&self, term: &Term) -> Result<Val, (Node, Vec<Axis>)> {
+        let canonical = |v: &Val| Val { id: self.egraph.find(v.id), axes: v.axes.clone() };
+        let operands: Vec<Val> = term.operands.iter().map(canonical).collect();
+        let refs: Vec<&Val> = operands.iter().collect();
+        if let [only] = &operands[..]
+            && (term.op.commutes() || term.op == Op::View)
+            && union(&[only]).len() == only.axes.len()
+            && only.axes.len() == term.out.len()
+            && only.axes.iter().all(|a| term.out.contains(a))
+        {
+            return Ok(only.clone());
+        }
+        Err(node::make(term.op.clone(), &refs, &term.out))
+    }
+
+    /// The value of a term where it exists already.
+    pub fn find(&self, term: &Term) -> Option<Val> {
+        match self.canonical(term) {
+            Ok(val) => Some(val),
+            Err((node, axes)) => self.look_up(&node, &axes),
+        }
+    }
+
+    fn look_up(&self, node: &Node, axes: &[Axis]) -> Option<Val> {
+        let (id, order) = self.known.get(node)?;
+        Some(Val { id: self.egraph.find(*id), axes: order.iter().map(|&k| axes[k]).collect() })
+    }
+
+    /// The value of a term, made if it is new.
+    pub fn make(&mut self, term: &Term) -> Val {
+        let (node, axes) = match self.canonical(term) {
+            Ok(val) => return val,
+            Err(new) => new,
+        };
+        if let Some(val) = self.look_up(&node, &axes) {
+            return val;
+        }
+        let id = self.egraph.add(node.clone());
+        self.known.insert(node, (id, (0..axes.len()).collect()));
+        Val { id, axes }
+    }
+
+    /// Records that the class `class`, read under `names`, equals `term`, by `law`.
+    pub fn equate(&mut self, class: Id, names: &[Axis], term: &Term, law: &'static str) -> bool {
+        self.egraph.analysis.law = law;
+        let found = match self.canonical(term) {
+            Ok(val) => Ok(val),
+            Err((node, axes)) => self.look_up(&node, &axes).ok_or((node, axes)),
+        };
+        let changed = match found {
+            Ok(val) => self.link(class, names, &val, law),
+            Err(_) if self.full() => false,
+            Err((node, axes)) => {
+                let place = |n: &Axis| axes.iter().position(|a| a == n);
+                let order: Option<Vec<usize>> = names.iter().map(place).collect();
+                let Some(order) = order.filter(|o| o.len() == axes.len()) else {
+                    panic!("law `{law}` makes {node:?} with axes {axes:?} instead of {names:?}");
+                };
+                let out = order.iter().map(|&k| node.out[k]).collect();
+                let id = self.egraph.add(Node { out, ..node.clone() });
+                self.known.insert(node, (id, order));
+                self.egraph.union_trusted(class, id, law)
+            }
+        };
+        if changed {
+            *self.fired.entry(law).or_default() += 1;
+        }
+        changed
+    }
+
+    /// Records that a class read under `names` is `val`.
+    fn link(&mut self, class: Id, names: &[Axis], val: &Val, law: &'static str) -> bool {
+        if self.egraph.find(class) == self.egraph.find(val.id) {
+            return false; // the same, or a symmetry of the value, which is not recorded
+        }
+        if val.axes == names {
+            return self.egraph.union_trusted(class, val.id, law);
+        }
+        let view = |id: Id, from: &[Axis], to: &[Axis]| Node {
+            op: Op::View,
+            args: vec![id],
+            reads: vec![(0..from.len() as Slot).collect()],
+            out: to.iter().map(|a| from.iter().position(|b| a == b).expect("the same axes") as Slot).collect(),
+        };
+        let there = self.egraph.add(view(val.id, &val.axes, names));
+        let changed = self.egraph.union_trusted(class, there, law);
+        let back = self.egraph.add(view(class, names, &val.axes));
+        self.egraph.union_trusted(val.id, back, "view") || changed
+    }
+
+    /// Restores the invariants after merges: congruence up to the order of factors and of axes.
+    pub fn rebuild(&mut self) {
+        loop {
+            self.egraph.analysis.law = "congruence";
+            self.egraph.rebuild();
+            self.known.clear();
+            let mut ids: Vec<Id> = self.egraph.classes().map(|c| c.id).collect();
+            ids.sort_unstable();
+            let mut links = Vec::new();
+            for id in ids {
+                for node in self.nodes(id).iter().filter(|n| !n.op.is_leaf()) {
+                    links.extend(self.register(id, node));
+                }
+            }
+            let mut changed = false;
+            for (id, names, val) in links {
+                changed |= self.link(id, &names, &val, "order");
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// Enters a node of a class; another class that has the same node in another order comes back.
+    fn register(&mut self, id: Id, node: &Node) -> Option<(Id, Vec<Axis>, Val)> {
+        let names = Self::out(node);
+        let term = Term { op: node.op.clone(), operands: Self::operands(node), out: names.clone() };
+        match self.canonical(&term) {
+            Ok(val) => (self.egraph.find(val.id) != id && node.op != Op::View).then_some((id, names, val)),
+            Err((canonical, axes)) => {
+                if let Some(val) = self.look_up(&canonical, &axes) {
+                    return (val.id != id).then_some((id, names, val));
+                }
+                let place = |n: &Axis| axes.iter().position(|a| a == n).expect("the same axes");
+                self.known.insert(canonical, (id, names.iter().map(place).collect()));
+                None
+            }
+        }
+    }
+}
+
+fn same_bits(a: &[f64], b: &[f64]) -> bool {
+    a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
+}
+
+/// All but one.
+pub fn without(values: &[Val], at: usize) -> Vec<Val> {
+    values.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v.clone()).collect()
+}
+
+/// The axes of these values, each once, in order of first appearance.
+pub fn axes_of(values: &[Val]) -> Vec<Axis> {
+    union(&values.iter().collect::<Vec<_>>())
+}

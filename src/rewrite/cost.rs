@@ -1,0 +1,51 @@
+//! Time on the target: what extraction makes least.
+//!
+//! A node is a kernel, a class a stored tensor: `max(flops / rate, bytes / bandwidth)` and a launch. Work that needs no
+//! data is done once an instance or once a weight update, and counts little; addressing is inlined into its readers.
+
+use crate::tensor::cost::{Operand, Shape, work};
+use crate::tensor::graph::Needs;
+use crate::tensor::op::Node;
+
+/// What a machine does in a second, on one core in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// Operations a second of the dense matrix product.
+    pub dense: f64,
+    /// Operations a second of other nests of loops.
+    pub loops: f64,
+    /// Bytes a second between memory and core.
+    pub bandwidth: f64,
+    /// Seconds to start a kernel.
+    pub launch: f64,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Target { dense: 2e11, loops: 2.5e10, bandwidth: 1e10, launch: 2e-7 }
+    }
+}
+
+/// The share of the time of work that is done at compile time, at `prepare`, at `bind` and at a call.
+fn weight_of(needs: Needs) -> f64 {
+    match (needs.data, needs.tables, needs.weights) {
+        (true, _, _) => 1.0,
+        (false, true, _) => 1e-2,
+        (false, false, true) => 1e-3,
+        (false, false, false) => 1e-4,
+    }
+}
+
+/// The seconds that a node costs a call. `needs` are those of its class.
+pub fn seconds(target: &Target, node: &Node, operands: &[Operand], needs: Needs) -> f64 {
+    let work = work(node, operands);
+    let moved = work.bytes / target.bandwidth;
+    let time = match work.shape {
+        Shape::Nothing => return 1e-12,
+        Shape::Addressing => 0.05 * moved + 0.1 * target.launch,
+        Shape::Pointwise => f64::max(work.flops / target.loops, 0.5 * moved) + 0.5 * target.launch,
+        Shape::Loops => f64::max(work.flops / target.loops, moved) + target.launch,
+        Shape::Dense => f64::max(work.flops / target.dense, moved) + target.launch,
+    };
+    1e-12 + time * weight_of(needs)
+}

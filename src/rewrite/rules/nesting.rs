@@ -1,0 +1,241 @@
+//! The one dangerous law: splitting a product. All ways to nest a product of `n` factors are very many; the few
+//! cheapest are found by dynamic programming over sets of factors, and only they, and those whose inner value
+//! exists already, become nodes.
+
+use std::collections::BTreeMap;
+
+use egg::Id;
+
+use crate::rewrite::classes::{Classes, Factor, Term, axes_of, seconds_of};
+use crate::rewrite::rules::Law;
+use crate::rewrite::rules::contraction::{MOST_FACTORS, three_matrices};
+use crate::tensor::cost::Operand;
+use crate::tensor::graph::{Axis, Needs, Val};
+use crate::tensor::op::{Node, Op};
+
+/// How many nestings of a set of factors are kept, and how much worse than the best they may be.
+const KEPT: usize = 3;
+const SLACK: f64 = 2.0;
+
+/// `Σ_{B,C} a · b · c = Σ_B a · (Σ_C b · c)`, where `a` has no axis of `C`.
+pub const NEST: Law = Law {
+    name: "nest",
+    equation: "Σ_{B,C} a · b · c = Σ_B a · (Σ_C b · c), C not in a",
+    apply: nest,
+    witness: three_matrices,
+};
+
+/// A set of factors, as bits.
+type Set = u32;
+
+fn nest(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
+    let n = node.args.len();
+    if node.op != Op::Contract || !(2..=MOST_FACTORS).contains(&n) {
+        return vec![];
+    }
+    let product = Product { factors: Classes::operands(node), out: Classes::out(node) };
+    let full: Set = (1 << n) - 1;
+    let admissible: Vec<bool> = (0..=full).map(|s| s == full || product.admissible(classes, s)).collect();
+    let mut res = existing(classes, &product, &admissible, full);
+    if product.is_flat(classes) {
+        let plans = Plans::search(classes, &product, &admissible, full);
+        res.extend(plans.terms(classes, &product, full));
+    }
+    res
+}
+
+struct Product {
+    factors: Vec<Val>,
+    out: Vec<Axis>,
+}
+
+impl Product {
+    fn members(&self, set: Set) -> Vec<Val> {
+        let of = |(k, v): (usize, &Val)| (set >> k & 1 == 1).then(|| v.clone());
+        self.factors.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// The axes of a set of factors that the rest or the result reads.
+    fn kept(&self, set: Set) -> Vec<Axis> {
+        let rest = axes_of(&self.members(!set));
+        axes_of(&self.members(set)).into_iter().filter(|a| self.out.contains(a) || rest.contains(a)).collect()
+    }
+
+    /// Whether multiplying these first can pay: they share axes, they are not all functions, and they sum over an axis
+    /// or make nothing larger than they are.
+    fn admissible(&self, classes: &Classes, set: Set) -> bool {
+        let members = self.members(set);
+        if members.is_empty() || members.iter().all(|v| classes.facts(v.id).ty.relation) {
+            return set.count_ones() == 1;
+        }
+        let (all, kept) = (axes_of(&members), self.kept(set));
+        if members.len() == 1 {
+            return true;
+        }
+        let sums = kept.len() < all.len();
+        let grows = !members.iter().any(|v| kept.iter().all(|a| v.has(*a)));
+        (sums || !grows) && connected(&members)
+    }
+
+    /// The product of a set as one kernel.
+    fn term(&self, set: Set) -> Term {
+        Term::contract(self.members(set), self.kept(set))
+    }
+
+    /// Whether no factor is itself a product that would still fit.
+    fn is_flat(&self, classes: &Classes) -> bool {
+        let room = MOST_FACTORS + 1 - self.factors.len();
+        let opens = |n: &Node| n.op == Op::Contract && n.args.len() <= room;
+        !self.factors.iter().any(|v| classes.egraph[v.id].nodes.iter().any(opens))
+    }
+}
+
+/// Whether axes connect the factors; numbers without axes connect to anything.
+fn connected(members: &[Val]) -> bool {
+    let mut reached = vec![false; members.len()];
+    reached[0] = true;
+    loop {
+        let touches = |k: usize, reached: &[bool]| {
+            members[k].axes.is_empty()
+                || (0..members.len()).any(|l| {
+                    reached[l] && (members[l].axes.is_empty() || members[l].axes.iter().any(|a| members[k].has(*a)))
+                })
+        };
+        let next = (0..members.len()).find(|&k| !reached[k] && touches(k, &reached));
+        match next {
+            Some(k) => reached[k] = true,
+            None => return reached.iter().all(|r| *r),
+        }
+    }
+}
+
+/// Nestings whose inner value exists: they cost nothing to name, and show what is shared.
+fn existing(classes: &mut Classes, product: &Product, admissible: &[bool], full: Set) -> Vec<Term> {
+    let mut res = Vec::new();
+    for set in (1..full).filter(|s| s.count_ones() >= 2 && admissible[*s as usize]) {
+        if let Some(inner) = classes.find(&product.term(set)) {
+            let mut factors = product.members(full & !set);
+            factors.push(inner);
+            res.push(Term::contract(factors, product.out.clone()));
+        }
+    }
+    res
+}
+
+/// The cheapest nestings of every set of factors: blocks that are multiplied in one kernel.
+struct Plans {
+    /// The product of a set as the cost model sees it, and what it costs to have it.
+    blocks: BTreeMap<Set, (Factor, f64)>,
+    kept: BTreeMap<Set, Vec<Vec<Set>>>,
+}
+
+impl Plans {
+    fn search(classes: &Classes, product: &Product, admissible: &[bool], full: Set) -> Plans {
+        let mut plans = Plans { blocks: BTreeMap::new(), kept: BTreeMap::new() };
+        let mut sets: Vec<Set> = (1..=full).filter(|s| admissible[*s as usize]).collect();
+        sets.sort_by_key(|s| (s.count_ones(), *s));
+        for set in sets {
+            let kept = product.kept(set);
+            if set.count_ones() == 1 {
+                plans.blocks.insert(set, single(classes, product, set, kept));
+                continue;
+            }
+            let mut found = Found { best: f64::INFINITY, plans: Vec::new() };
+            plans.partitions(set, admissible, &mut vec![], 0.0, &mut found, &|parts| {
+                seconds_of(&classes.target, &Op::Contract, parts, &kept)
+            });
+            found.plans.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            found.plans.truncate(KEPT);
+            found.plans.retain(|f| f.0 <= SLACK * found.best);
+            plans.blocks.insert(set, (whole(classes, product, set, kept), found.best));
+            plans.kept.insert(set, found.plans.into_iter().map(|f| f.1).collect());
+        }
+        plans
+    }
+
+    /// All partitions of `left` into admissible blocks, added to `parts`, that can still be within the slack.
+    fn partitions(
+        &self,
+        left: Set,
+        admissible: &[bool],
+        parts: &mut Vec<Set>,
+        spent: f64,
+        found: &mut Found,
+        kernel: &dyn Fn(&[&Factor]) -> f64,
+    ) {
+        if spent > SLACK * found.best {
+            return;
+        }
+        if left == 0 {
+            let factors: Vec<&Factor> = parts.iter().map(|p| &self.blocks[p].0).collect();
+            let cost = spent + kernel(&factors);
+            found.best = found.best.min(cost);
+            found.plans.push((cost, parts.clone()));
+            return;
+        }
+        let low = left & left.wrapping_neg();
+        let rest = left & !low;
+        let mut more = 0;
+        loop {
+            let part = low | more;
+            if let Some((_, cost)) = self.blocks.get(&part).filter(|_| admissible[part as usize]) {
+                parts.push(part);
+                self.partitions(left & !part, admissible, parts, spent + cost, found, kernel);
+                parts.pop();
+            }
+            if more == rest {
+                return;
+            }
+            more = (more | !rest).wrapping_add(1) & rest; // the next subset of `rest`
+        }
+    }
+
+    /// Makes the values of the kept plans; those of `full` come back as terms.
+    fn terms(&self, classes: &mut Classes, product: &Product, full: Set) -> Vec<Term> {
+        let mut made = BTreeMap::new();
+        let mut res = Vec::new();
+        for plan in &self.kept[&full] {
+            let factors: Vec<Val> = plan.iter().map(|&p| self.value(classes, product, p, &mut made)).collect();
+            if factors != product.factors {
+                res.push(Term::contract(factors, product.out.clone()));
+            }
+        }
+        res
+    }
+
+    fn value(&self, classes: &mut Classes, product: &Product, set: Set, made: &mut BTreeMap<Set, Val>) -> Val {
+        if let Some(val) = made.get(&set) {
+            return val.clone();
+        }
+        let raw = set.count_ones() == 1 && self.blocks[&set].1 == 0.0;
+        let val = if raw { product.members(set).remove(0) } else { classes.make(&product.term(set)) };
+        made.insert(set, val.clone());
+        for plan in self.kept.get(&set).into_iter().flatten() {
+            let factors: Vec<Val> = plan.iter().map(|&p| self.value(classes, product, p, made)).collect();
+            classes.equate(val.id, &val.axes, &Term::contract(factors, val.axes.clone()), NEST.name);
+        }
+        val
+    }
+}
+
+struct Found {
+    best: f64,
+    plans: Vec<(f64, Vec<Set>)>,
+}
+
+/// One factor: as it is, or summed first over axes that only it has.
+fn single(classes: &Classes, product: &Product, set: Set, kept: Vec<Axis>) -> (Factor, f64) {
+    let factor = classes.factor(&product.members(set)[0]);
+    if factor.operand.relation || factor.axes.iter().all(|a| kept.contains(a)) {
+        return (factor, 0.0);
+    }
+    let cost = seconds_of(&classes.target, &Op::Contract, &[&factor], &kept);
+    (whole(classes, product, set, kept), cost)
+}
+
+fn whole(classes: &Classes, product: &Product, set: Set, axes: Vec<Axis>) -> Factor {
+    let members = product.members(set);
+    let needs = members.iter().fold(Needs::default(), |n, v| n.and(classes.facts(v.id).ty.needs));
+    let dims = axes.iter().map(|a| classes.volume(&members, &[*a])).collect();
+    Factor { axes, operand: Operand { dims, relation: false, density: 1.0, free: false }, needs }
+}
