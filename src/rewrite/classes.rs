@@ -283,7 +283,7 @@ impl Classes {
     /// Records that a class read under `names` is `val`.
     fn link(&mut self, class: Id, names: &[Axis], val: &Val, law: &'static str) -> bool {
         if self.egraph.find(class) == self.egraph.find(val.id) {
-            return false; // the same, or a symmetry of the value, which is not recorded
+            return false; // the same, or the value equals itself with axes exchanged, which is not recorded
         }
         if val.axes == names {
             return self.egraph.union_trusted(class, val.id, law);

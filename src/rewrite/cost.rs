@@ -1,6 +1,6 @@
 //! Time on the target: what extraction makes least.
 //!
-//! A node is a kernel, a class a stored tensor: `max(flops / rate, bytes / bandwidth)` and a launch. Work that needs no
+//! A node is a kernel, a class a stored tensor: the larger of `flops / rate` and `bytes / bandwidth`, and a launch. Work that needs no
 //! data is done once an instance or once a weight update, and counts little; addressing is inlined into its readers.
 
 use crate::tensor::cost::{Operand, Shape, work};
@@ -43,9 +43,14 @@ pub fn seconds(target: &Target, node: &Node, operands: &[Operand], needs: Needs)
     let time = match work.shape {
         Shape::Nothing => return 1e-12,
         Shape::Addressing => 0.05 * moved + 0.1 * target.launch,
-        Shape::Pointwise => f64::max(work.flops / target.loops, 0.5 * moved) + 0.5 * target.launch,
-        Shape::Loops => f64::max(work.flops / target.loops, moved) + target.launch,
-        Shape::Dense => f64::max(work.flops / target.dense, moved) + target.launch,
+        Shape::Pointwise => overlapped(work.flops / target.loops, 0.5 * moved) + 0.5 * target.launch,
+        Shape::Loops => overlapped(work.flops / target.loops, moved) + target.launch,
+        Shape::Dense => overlapped(work.flops / target.dense, moved) + target.launch,
     };
     1e-12 + time * weight_of(needs)
+}
+
+/// Computing and moving overlap, but not wholly.
+fn overlapped(a: f64, b: f64) -> f64 {
+    f64::max(a, b) + 0.25 * f64::min(a, b)
 }

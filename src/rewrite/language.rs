@@ -17,10 +17,7 @@ impl Language for Node {
     }
 
     fn matches(&self, other: &Self) -> bool {
-        self.op == other.op
-            && self.reads == other.reads
-            && self.out == other.out
-            && self.args.len() == other.args.len()
+        self.op == other.op && self.reads == other.reads && self.out == other.out && self.args.len() == other.args.len()
     }
 
     fn children(&self) -> &[Id] {

@@ -4,7 +4,7 @@
 //! equations of tensor algebra over the reals, each tested on random programs.
 //!
 //! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
-//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time), `explain`.
+//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time).
 
 pub mod classes;
 pub mod cost;
@@ -61,9 +61,8 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
     let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
     report.operations.0 = operations(graph);
     let mut current = dce(&fold(graph));
-    let mut cache = window::Cache::default();
     for offset in [0, options.window / 2] {
-        current = window::sweep(&current, options, offset, &mut cache, &mut report);
+        current = window::sweep(&current, options, offset, &mut report);
     }
     let current = dce(&current);
     if let Err(why) = verify(&current) {

@@ -1,5 +1,5 @@
 //! One part of a program at a time, so that compile time is linear in the length of the program: windows are
-//! saturated on their own, then others that overlap them. Equal windows are searched once.
+//! saturated on their own, then others that overlap them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,18 +26,10 @@ pub struct Summary {
     /// Expected seconds, before and after.
     pub before: f64,
     pub after: f64,
-    /// Whether an equal window was searched before.
-    pub cached: bool,
-}
-
-/// Windows searched before.
-#[derive(Default)]
-pub struct Cache {
-    known: BTreeMap<Vec<u8>, ()>,
 }
 
 /// Rewrites the windows of a graph one after the other; the first has `offset` operations fewer.
-pub fn sweep(graph: &Graph, options: &Options, offset: usize, _cache: &mut Cache, report: &mut Report) -> Graph {
+pub fn sweep(graph: &Graph, options: &Options, offset: usize, report: &mut Report) -> Graph {
     let mut res = Translation::new(graph);
     for window in cut(graph, options.window, offset) {
         rewrite(graph, &window, options, &mut res, report);
@@ -90,7 +82,13 @@ fn crossing(graph: &Graph, operations: &[ValueId]) -> Vec<usize> {
         change[last[id] + 1] -= 1;
     }
     let mut now = 0;
-    change.iter().map(|c| { now += c; now.max(0) as usize }).collect()
+    change
+        .iter()
+        .map(|c| {
+            now += c;
+            now.max(0) as usize
+        })
+        .collect()
 }
 
 /// Searches one window and makes the best of it in `res`, where all earlier values are.
@@ -126,7 +124,6 @@ fn rewrite(graph: &Graph, window: &Window, options: &Options, res: &mut Translat
         stop,
         before,
         after,
-        cached: false,
     });
     search.rebuild_into(graph, &problem, &selection, &roots, res);
 }

@@ -110,7 +110,7 @@ struct Space {
     sizes: Vec<f64>,
     /// Slots that a function determines.
     determined: Vec<Slot>,
-    /// The reads of operands that are numbers with axes.
+    /// The loops on which operands that are numbers with axes depend, directly or through functions.
     live: Vec<Vec<Slot>>,
     density: f64,
     /// Numbers read.
@@ -126,11 +126,13 @@ impl Space {
                 res.sizes[*slot as usize] = *size;
             }
         }
+        let mut functions: Vec<(Slot, &[Slot])> = Vec::new();
         for (operand, reads) in operands.iter().zip(&node.reads) {
             match reads.split_last() {
                 Some((to, from)) if operand.relation => {
                     if !from.contains(to) && !res.determined.contains(to) {
                         res.determined.push(*to);
+                        functions.push((*to, from));
                     }
                     res.moved += if operand.free { 0.0 } else { res.volume(from) };
                 }
@@ -140,6 +142,14 @@ impl Space {
                     res.moved += if operand.free { 0.0 } else { res.volume(reads) };
                 }
                 None => (),
+            }
+        }
+        for _ in 0..functions.len() {
+            for (to, from) in &functions {
+                for reads in res.live.iter_mut().filter(|r| r.contains(to)) {
+                    reads.retain(|s| s != to);
+                    reads.extend(*from);
+                }
             }
         }
         res

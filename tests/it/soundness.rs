@@ -191,12 +191,12 @@ fn random_program(seed: u64) -> Sample {
 #[test]
 fn saturated_random_programs_evaluate_alike_everywhere() {
     let mut compared = 0;
-    for seed in 0..40 {
+    for seed in 0..100 {
         let sample = random_program(seed);
         let (mut classes, _) = classes_of(&sample.graph, 600);
         saturate(&mut classes, LAWS, 6);
         compared += check_all(&classes, &sample).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
     println!("{compared} nodes compared with their classes");
-    assert!(compared > 2000, "{compared}");
+    assert!(compared > 1500, "{compared}");
 }

@@ -5,6 +5,7 @@ use egg::Id;
 use crate::base::size::Size;
 use crate::rewrite::classes::{Classes, Term, axes_of, without};
 use crate::rewrite::rules::Law;
+use crate::rewrite::rules::nesting::least_cost;
 use crate::rewrite::rules::witness::Sample;
 use crate::tensor::graph::{Affine, Axis, Function, Outside, Relation, Val};
 use crate::tensor::op::{Func, Node, Op};
@@ -111,9 +112,9 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
                     Term::contract(factors, out)
                 })
                 .collect();
-            let cost: f64 = products.iter().map(|t| cheapest_guess(classes, t)).sum();
+            let cost: f64 = products.iter().map(|t| opened_cost(classes, t)).sum();
             let covered = out.iter().all(|a| products.iter().any(|t| t.out.contains(a)));
-            if covered && cost <= 1.25 * cheapest_guess(classes, &whole) + 2e-6 {
+            if covered && cost <= 1.25 * least_cost(classes, &whole) + 2e-6 {
                 let values = products.iter().map(|t| classes.make(t)).collect();
                 res.push(Term::sum(values, out.clone()));
             }
@@ -122,9 +123,17 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     res
 }
 
-/// The cost of a product as one kernel, where an operand whose own axes are summed is summed first.
-fn cheapest_guess(classes: &Classes, term: &Term) -> f64 {
-    classes.seconds(term)
+/// The cost of a product when its last factor, if it is a product, is opened.
+fn opened_cost(classes: &mut Classes, term: &Term) -> f64 {
+    let (last, rest) = term.operands.split_last().expect("a product has factors");
+    let mut least = least_cost(classes, term);
+    for inner in classes.nodes(last.id) {
+        if inner.op == Op::Contract && rest.len() + inner.args.len() <= MOST_FACTORS {
+            let factors = [rest, &classes.open(&inner, &last.axes)].concat();
+            least = least.min(least_cost(classes, &Term::contract(factors, term.out.clone())));
+        }
+    }
+    least
 }
 
 fn bound_axes_missing(before: &[Val], after: &[Val], out: &[Axis]) -> Vec<Axis> {

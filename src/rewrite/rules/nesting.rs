@@ -44,6 +44,18 @@ fn nest(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     res
 }
 
+/// The seconds of a product in its best nesting.
+pub fn least_cost(classes: &Classes, term: &Term) -> f64 {
+    let n = term.operands.len();
+    if !(2..=MOST_FACTORS).contains(&n) {
+        return classes.seconds(term);
+    }
+    let product = Product { factors: term.operands.clone(), out: term.out.clone() };
+    let full: Set = (1 << n) - 1;
+    let admissible: Vec<bool> = (0..=full).map(|s| s == full || product.admissible(classes, s)).collect();
+    Plans::search(classes, &product, &admissible, full).blocks[&full].1
+}
+
 struct Product {
     factors: Vec<Val>,
     out: Vec<Axis>,

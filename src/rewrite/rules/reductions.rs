@@ -45,7 +45,8 @@ fn max_plus(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
         }
         let left = axes_of(&inside);
         let bound = |a: &&Axis| !out.contains(*a);
-        let keeps = all.iter().filter(bound).all(|a| left.contains(a)) && operands[0].axes.iter().all(|a| left.contains(a));
+        let keeps =
+            all.iter().filter(bound).all(|a| left.contains(a)) && operands[0].axes.iter().all(|a| left.contains(a));
         if outside.is_empty() || inside.is_empty() || !keeps {
             continue;
         }

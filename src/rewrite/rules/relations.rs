@@ -37,7 +37,8 @@ fn one_value(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
             if i == j || f.id != g.id || !classes.facts(f.id).ty.relation {
                 continue;
             }
-            let ((n, from), (m, other)) = (f.axes.split_last().expect("a function"), g.axes.split_last().expect("a function"));
+            let ((n, from), (m, other)) =
+                (f.axes.split_last().expect("a function"), g.axes.split_last().expect("a function"));
             if from == other && !out.contains(m) && n != m {
                 let rest = without(&operands, j).iter().map(|v| v.rename(&[(*m, *n)])).collect();
                 return vec![Term::contract(rest, out)];
@@ -80,7 +81,8 @@ fn compose(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
             let Some(composed) = composition(&f, &g, places[0]) else { continue };
             let axes: Vec<Axis> = [from, &through[..places[0]], &through[places[0] + 1..], &[*n]].concat();
             let val = classes.relation(composed);
-            let mut rest: Vec<Val> = (0..operands.len()).filter(|k| *k != i && *k != j).map(|k| operands[k].clone()).collect();
+            let mut rest: Vec<Val> =
+                (0..operands.len()).filter(|k| *k != i && *k != j).map(|k| operands[k].clone()).collect();
             rest.push(Val { id: val.id, axes });
             res.push(Term::contract(rest, out.clone()));
         }
@@ -158,7 +160,14 @@ fn map_gather(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     match node.op {
         Op::Map(h) if node.args.len() == 1 => map_of_gather(classes, node, h),
         Op::Contract => gather_of_map(classes, node),
-        Op::Map(_) | Op::Sum | Op::Reduce(_) | Op::View | Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) => vec![],
+        Op::Map(_)
+        | Op::Sum
+        | Op::Reduce(_)
+        | Op::View
+        | Op::Input(_)
+        | Op::Weight(_)
+        | Op::Constant(_)
+        | Op::Relation(_) => vec![],
     }
 }
 
@@ -226,7 +235,11 @@ fn gather_factors(classes: &Classes, factors: &[Val], out: &[Axis]) -> Option<(V
     };
     let determined = |a: &Axis| out.contains(a) || functions.iter().any(|f| f.axes.last() == Some(a));
     let once = functions.iter().all(|f| functions.iter().filter(|g| g.axes.last() == f.axes.last()).count() == 1);
-    let ok = x.len() == 1 && !functions.is_empty() && once && functions.iter().all(pulls) && x[0].axes.iter().all(determined);
+    let ok = x.len() == 1
+        && !functions.is_empty()
+        && once
+        && functions.iter().all(pulls)
+        && x[0].axes.iter().all(determined);
     ok.then_some((x, functions))
 }
 
@@ -244,9 +257,13 @@ pub fn total(classes: &Classes, functions: &[Val]) -> bool {
 /// Whether `h(0) = 0`.
 pub fn at_zero(h: Func) -> bool {
     match h {
-        Func::Relu | Func::Silu | Func::Gelu | Func::Tanh | Func::Sin | Func::Sqrt | Func::SafeRecip | Func::Abs => true,
+        Func::Relu | Func::Silu | Func::Gelu | Func::Tanh | Func::Sin | Func::Sqrt | Func::SafeRecip | Func::Abs => {
+            true
+        }
         Func::LeakyRelu(Real(slope)) => slope.is_finite(),
         Func::Powi(k) => k > 0,
-        Func::Sigmoid | Func::Exp | Func::Log | Func::Cos | Func::Recip | Func::Max | Func::Min | Func::Greater => false,
+        Func::Sigmoid | Func::Exp | Func::Log | Func::Cos | Func::Recip | Func::Max | Func::Min | Func::Greater => {
+            false
+        }
     }
 }

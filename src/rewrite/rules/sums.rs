@@ -140,13 +140,7 @@ fn take_out(classes: &mut Classes, pattern: &Pattern, products: &[(Product, usiz
 }
 
 /// The sum with the common factors taken out, if nothing grows.
-fn factored(
-    classes: &mut Classes,
-    terms: &[Val],
-    out: &[Axis],
-    common: Vec<Val>,
-    rests: &[Product],
-) -> Option<Term> {
+fn factored(classes: &mut Classes, terms: &[Val], out: &[Axis], common: Vec<Val>, rests: &[Product]) -> Option<Term> {
     let outside = axes_of(&common);
     let bound: Vec<Axis> = outside.iter().copied().filter(|a| Classes::is_fresh(*a)).collect();
     let mut inner: Vec<Term> = Vec::new();
