@@ -19,6 +19,8 @@ pub struct Program {
     pub sizes: SizeTable,
     pub domains: Arena<DomainDecl>,
     pub models: Vec<Model>,
+    /// Layers that no model reaches, elaborated at assumed parameters (8 where there is no default) so that they are checked.
+    pub layers: Vec<Model>,
 }
 
 /// A domain under the name the user gave it, or one made from it (a coarsening, a product).
@@ -149,7 +151,7 @@ pub enum Op {
     Power(i32),
     /// Contraction within a copy; on scalars over all channels.
     Dot,
-    /// The length of each copy.
+    /// The length of each copy; on scalars over all channels, as [`Op::Dot`].
     Length,
     /// `++`
     Concat,

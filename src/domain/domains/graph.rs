@@ -21,7 +21,7 @@ struct Graph {
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &[])?;
     let [nodes, edges] = spec.sizes[..] else {
-        return Err(DomainError::BadConstruction(format!("a graph has a number of nodes and a number of edges, `graph(n, m)`; here are {} sizes", spec.sizes.len())));
+        return Err(DomainError::BadConstruction(format!("a graph has a number of nodes and a number of edges, `graph(n, m)`; {} given", spec.sizes.len())));
     };
     permutations_only(spec)?;
     Ok(Arc::new(Graph { nodes, edges, fixing: trivial(1)?, text: spec.text.clone() }))
