@@ -20,6 +20,7 @@ use gdlc::tensor::op::{Func, Real, Reduction};
 
 mod cases;
 mod dense;
+mod edges;
 mod random;
 
 /// A graph with values for its run-time sizes.

@@ -8,18 +8,25 @@ use crate::kernel::lower::{Home, Lowering};
 use crate::tensor::graph::{Graph, Input, Relation};
 use crate::tensor::op::{Op, ValueId};
 
+/// A value and its element at the index under consideration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) value: ValueId,
+    pub(super) expr: Id<Expr>,
+}
+
 /// A kernel under construction.
 pub(super) struct Cx<'l, 'g> {
     pub(super) low: &'l mut Lowering<'g>,
     pub(super) b: Builder,
     blocks: Vec<Vec<Stmt>>,
-    /// A value whose element is known by other means: the finished sum in an epilogue, which reads it at one index only.
-    pub(super) given: Option<(ValueId, Id<Expr>)>,
+    /// Values whose element is known by other means: the finished sum in an epilogue, which reads it at one index only.
+    pub(super) given: Vec<Given>,
 }
 
 impl<'l, 'g> Cx<'l, 'g> {
     pub(super) fn new(low: &'l mut Lowering<'g>) -> Cx<'l, 'g> {
-        Cx { low, b: Builder::default(), blocks: vec![vec![]], given: None }
+        Cx { low, b: Builder::default(), blocks: vec![vec![]], given: vec![] }
     }
 
     pub(super) fn graph(&self) -> &'g Graph {

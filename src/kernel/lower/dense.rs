@@ -7,7 +7,7 @@ use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, LoopKind, Memory, Stmt, Var};
-use crate::kernel::lower::cx::Cx;
+use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::homes::When;
 use crate::kernel::lower::plan::{self, Step};
@@ -385,9 +385,9 @@ impl Cx<'_, '_> {
             index[*axis] = slots[*slot as usize].expect("lower: every axis of the result is known");
         }
         self.open();
-        self.given = Some((placed.id, sum));
+        self.given.push(Given { value: placed.id, expr: sum });
         let value = self.element(placed.root, &index);
-        self.given = None;
+        self.given.clear();
         self.put(&placed.home, &index, value);
         self.close()
     }

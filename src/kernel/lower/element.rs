@@ -1,13 +1,20 @@
 //! One element of a value as an expression, with the statements it needs before it.
 //! Pointwise values, gathers and windows become pure expressions; sums and reductions become loops over a local number.
 
+use std::collections::BTreeMap;
+
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::ir::{Access, Binary, Combine, Comparison, Expr, LoopKind, Stmt, Unary};
 use crate::kernel::lower::cx::Cx;
+use crate::kernel::lower::edges;
 use crate::kernel::lower::plan::{self, Edge, Plan, Step};
 use crate::kernel::lower::relation::{self, Guarded};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
+
+/// Places that a written-out sum may have, and products that are left of them.
+const MOST_PLACES: usize = 4096;
+const MOST_TERMS: usize = 64;
 
 /// The index of each slot of a node that is known so far.
 pub(super) type Slots = Vec<Option<Id<Expr>>>;
@@ -15,10 +22,8 @@ pub(super) type Slots = Vec<Option<Id<Expr>>>;
 impl Cx<'_, '_> {
     /// The element of a value at `index` (an index for each axis of its type): read where it is stored, computed where not.
     pub(super) fn element(&mut self, id: ValueId, index: &[Id<Expr>]) -> Id<Expr> {
-        if let Some((value, expr)) = self.given
-            && value == id
-        {
-            return expr;
+        if let Some(given) = self.given.iter().find(|given| given.value == id) {
+            return given.expr;
         }
         match self.stored(id, index) {
             Some(value) => value,
@@ -75,12 +80,59 @@ impl Cx<'_, '_> {
         {
             return value;
         }
+        if let Some(value) = self.written_out(node, &plan, sizes, &slots) {
+            return value;
+        }
         let acc = self.local_number("acc", 0.0);
         self.nest(&plan.steps, sizes, &mut slots, &mut |cx, slots| {
             let factors: Vec<Id<Expr>> = plan.factors.iter().map(|k| cx.operand(node, *k, slots)).collect();
             cx.accumulate_product(acc, vec![], &factors);
         });
         self.b.load(acc, vec![])
+    }
+
+    /// A sum over short axes with a constant that is mostly zero: its products one by one.
+    fn written_out(&mut self, node: &Node, plan: &Plan, sizes: &[Size], slots: &Slots) -> Option<Id<Expr>> {
+        let graph = self.graph();
+        let mut bound = Vec::new();
+        for step in &plan.steps {
+            let Step::Loop { slot } = step else { return None };
+            bound.push(*slot);
+        }
+        let mut known = BTreeMap::new();
+        for (slot, index) in slots.iter().enumerate() {
+            if let Some(Expr::Int(i)) = index.map(|i| self.b.get(i)) {
+                known.insert(slot as Slot, usize::try_from(*i).ok()?);
+            }
+        }
+        let resolved = |s: &Slot| bound.contains(s) || known.contains_key(s);
+        let is_constant = |k: &usize| {
+            let reads = &node.reads[*k];
+            matches!(graph.node(node.args[*k]).op, Op::Constant(_)) && !reads.is_empty() && reads.iter().all(resolved)
+        };
+        let volume = bound.iter().try_fold(1, |n, s| sizes[*s as usize].as_fixed().map(|d| n * d))?;
+        if volume > MOST_PLACES || !plan.factors.iter().any(is_constant) {
+            return None;
+        }
+        let terms = edges::terms(graph, node, &plan.factors, &bound, &known);
+        if terms.len() > MOST_TERMS {
+            return None;
+        }
+        let mut sum = None;
+        for term in terms {
+            let mut slots = slots.clone();
+            for (slot, i) in &term.at {
+                slots[*slot as usize] = Some(self.b.int(*i as i64));
+            }
+            let mut factors = vec![self.b.float(term.coefficient)];
+            for k in &plan.factors {
+                if edges::constant_at(graph, node, *k, &term.at).is_none() {
+                    factors.push(self.operand(node, *k, &slots));
+                }
+            }
+            sum = Some(self.add_product(sum, &factors));
+        }
+        Some(sum.unwrap_or_else(|| self.b.float(0.0)))
     }
 
     /// `to += Π factors`, the last product and the sum rounded once.

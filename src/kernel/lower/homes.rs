@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::kernel::ir::Stage;
 use crate::kernel::lower::dense::{self, Dense};
+use crate::kernel::lower::edges::{self, RowRoot};
 use crate::kernel::lower::normal;
 use crate::kernel::lower::plan::{self, Step};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, ValueId};
+
+/// Copies of an element that may be written out.
+const MOST_WRITTEN_OUT: usize = 32;
 
 /// What is known of the values of a graph before any kernel is made.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct Facts {
     pub(super) inlined: BTreeMap<ValueId, bool>,
     /// By the value whose kernel it is part of, the dense sum, and which axis of that value each of its axes is.
     pub(super) dense: BTreeMap<ValueId, (ValueId, Dense, Vec<usize>)>,
+    /// Kernels of row sums: the values that each stores, operands first.
+    pub(super) rows: Vec<Vec<RowRoot>>,
 }
 
 /// The earliest time at which a value can be known.
@@ -53,8 +59,9 @@ pub(super) fn facts(graph: &Graph) -> Facts {
         }
     }
     let inlined = inlined(graph, &live, &users, &when);
-    let mut facts = Facts { live, when, inlined, dense: BTreeMap::new() };
+    let mut facts = Facts { live, when, inlined, dense: BTreeMap::new(), rows: vec![] };
     facts.find_dense(graph, &users);
+    facts.find_rows(graph, &users);
     facts
 }
 
@@ -63,24 +70,101 @@ impl Facts {
     fn find_dense(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
         for id in self.live.clone() {
             let Some(dense) = dense::classify(graph, id, &self.when) else { continue };
-            let (mut root, mut axes) = (id, (0..graph.ty(id).dims.len()).collect::<Vec<_>>());
-            while self.inlined[&root] {
-                let user = users[&root][0];
-                let node = graph.node(user);
-                let at = node.args.iter().position(|a| *a == root).expect("the user reads it");
-                let place = |axis: &usize| {
-                    let slot = node.reads[at][*axis];
-                    node.out.iter().position(|s| *s == slot).expect("it is read as a whole")
-                };
-                axes = axes.iter().map(place).collect();
-                root = user;
-            }
+            let (mut root, mut axes) = self.root(graph, users, id);
             if self.dense.contains_key(&root) {
                 self.inlined.insert(id, false);
                 (root, axes) = (id, (0..graph.ty(id).dims.len()).collect());
             }
             self.dense.insert(root, (id, dense, axes));
         }
+    }
+
+    /// The stored value whose kernel computes a value, and which of its axes each axis of the value is.
+    fn root(&self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>, id: ValueId) -> (ValueId, Vec<usize>) {
+        let (mut root, mut axes) = (id, (0..graph.ty(id).dims.len()).collect::<Vec<_>>());
+        while self.inlined[&root] {
+            let user = users[&root][0];
+            let node = graph.node(user);
+            let at = node.args.iter().position(|a| *a == root).expect("the user reads it");
+            let place = |axis: &usize| {
+                let slot = node.reads[at][*axis];
+                node.out.iter().position(|s| *s == slot).expect("it is read as a whole")
+            };
+            axes = axes.iter().map(place).collect();
+            root = user;
+        }
+        (root, axes)
+    }
+
+    /// Finds the sums over sparse rows, those that one kernel can make together.
+    fn find_rows(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
+        let mut roots: Vec<(RowRoot, ValueId)> = Vec::new();
+        for id in self.live.clone() {
+            let Some(sum) = edges::classify(graph, id, &self.when) else { continue };
+            let (root, axes) = self.root(graph, users, id);
+            let user = if root == id { id } else { users[&id][0] };
+            let added = |user: ValueId| graph.node(user).op == Op::Sum;
+            let known = roots.iter_mut().find(|(known, _)| known.root == root);
+            let alone = match known {
+                None => self.dense.contains_key(&root),
+                Some((known, by)) => !(*by == user && added(user) && known.join(graph, sum.clone(), axes.clone())),
+            };
+            if alone {
+                self.inlined.insert(id, false);
+                let axes = (0..graph.ty(id).dims.len()).collect();
+                roots.push((RowRoot::new(graph, id, sum, axes), id));
+            } else if !roots.iter().any(|(known, _)| known.root == root) {
+                roots.push((RowRoot::new(graph, root, sum, axes), user));
+            }
+        }
+        let place = |id: ValueId| self.live.iter().position(|v| *v == id).expect("it is live");
+        roots.sort_by_key(|(root, _)| place(root.root));
+        let mut groups: Vec<Vec<RowRoot>> = Vec::new();
+        for (root, _) in roots {
+            let fits = groups.last().is_some_and(|group| {
+                let others: usize = group.iter().map(|other| other.row_len(graph)).sum();
+                let same = root.sums[0].same_rows(&group[0].sums[0]) && root.fits(graph, others);
+                same && self.independent(graph, group, root.root)
+            });
+            match groups.last_mut() {
+                Some(group) if fits => group.push(root),
+                _ => groups.push(vec![root]),
+            }
+        }
+        groups.retain(|group| group[0].fits(graph, 0));
+        self.rows = groups;
+    }
+
+    /// The short axes of a stored value along which constants are read, to be written out so that zeros are seen.
+    pub(super) fn written_out(&self, graph: &Graph, id: ValueId) -> Vec<usize> {
+        let node = graph.node(id);
+        let sizes = plan::slot_sizes(graph, node);
+        let short = |s: &u32| sizes[*s as usize].as_fixed().is_some_and(|n| n <= MOST_WRITTEN_OUT);
+        let constants = node.args.iter().zip(&node.reads).filter(|(arg, _)| matches!(graph.node(**arg).op, Op::Constant(_)));
+        let read: Vec<u32> = constants.flat_map(|(_, reads)| reads.iter().copied()).collect();
+        let sums = node.op == Op::Contract && repeats(graph, node) && self.when[&id] == When::Call;
+        let axes = (0..node.out.len()).filter(|axis| sums && read.contains(&node.out[*axis]) && short(&node.out[*axis]));
+        let axes: Vec<usize> = axes.collect();
+        let volume: usize = axes.iter().filter_map(|axis| sizes[node.out[*axis] as usize].as_fixed()).product();
+        if volume <= MOST_WRITTEN_OUT { axes } else { vec![] }
+    }
+
+    /// Whether a value can be made together with those of a group: nothing up to it needs theirs.
+    fn independent(&self, graph: &Graph, group: &[RowRoot], root: ValueId) -> bool {
+        let mut after: Vec<ValueId> = group.iter().map(|r| r.root).collect();
+        let first = self.live.iter().position(|v| *v == after[0]).expect("it is live");
+        for id in &self.live[first + 1..] {
+            if graph.node(*id).args.iter().any(|arg| after.contains(arg)) {
+                return false;
+            }
+            if *id == root {
+                break;
+            }
+            if group.iter().any(|r| r.root == *id) && !after.contains(id) {
+                after.push(*id);
+            }
+        }
+        true
     }
 
     /// The order of a stored value's axes in memory: run-time ones outside; of the others those inside that a dense sum
@@ -97,6 +181,14 @@ impl Facts {
                 let out = &graph.node(*sum).out;
                 let columns = (0..out.len()).filter(|k| dense.columns.contains(&out[*k]));
                 columns.for_each(|k| votes[axes[k]] += 1);
+            }
+        }
+        for root in self.rows.iter().flatten() {
+            if root.root == id {
+                votes[root.channel] += 1;
+            }
+            for sum in &root.sums {
+                sum.lane_axes(graph, id).for_each(|axis| votes[axis] += 1);
             }
         }
         let mut order: Vec<usize> = (0..dims.len()).collect();
@@ -119,7 +211,9 @@ fn inlined(
         let users = users.get(id).map_or(&[][..], |u| u);
         let is_output = graph.outputs.iter().any(|o| o.id == *id);
         let merged = !is_output && read_once(graph, *id, users, when) && once[&users[0]];
-        let read = !is_output && is_read(graph, graph.node(*id));
+        let walks = |user: &ValueId| plan::plan(graph, graph.node(*user)).steps.iter().any(|s| matches!(s, Step::Rows(_)));
+        let copied = normal::is_block(graph, graph.node(*id)) && users.iter().any(walks);
+        let read = !is_output && is_read(graph, graph.node(*id)) && !copied;
         res.insert(*id, graph.node(*id).op.is_leaf() || read || merged);
         once.insert(*id, merged || !read);
     }

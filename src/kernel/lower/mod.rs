@@ -6,6 +6,7 @@
 
 mod cx;
 mod dense;
+mod edges;
 mod element;
 mod homes;
 mod normal;
@@ -36,7 +37,7 @@ pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
     let mut low = Lowering::new(graph, name, dtype);
     let facts = homes::facts(graph);
     for id in &facts.live {
-        if !facts.inlined[id] {
+        if !facts.inlined[id] && !low.rows_of(*id, &facts) {
             low.value(*id, &facts);
         }
     }
@@ -138,17 +139,35 @@ impl<'g> Lowering<'g> {
         buffer
     }
 
-    /// Makes the kernel that stores a value.
-    fn value(&mut self, id: ValueId, facts: &Facts) {
+    /// Makes the kernel of row sums of which the value is the last, if it is in one.
+    fn rows_of(&mut self, id: ValueId, facts: &Facts) -> bool {
+        let Some(group) = facts.rows.iter().find(|group| group.iter().any(|r| r.root == id)) else { return false };
+        if group.last().is_some_and(|last| last.root == id) {
+            let homes: Vec<Home> = group.iter().map(|root| self.home(root.root, facts)).collect();
+            self.row_kernel(group, &homes, facts.when[&id]);
+            for (root, home) in group.iter().zip(homes) {
+                self.homes.insert(root.root, home);
+            }
+        }
+        true
+    }
+
+    fn home(&mut self, id: ValueId, facts: &Facts) -> Home {
         let when = facts.when[&id];
         let output = self.graph.outputs.iter().position(|o| o.id == id);
-        let home = match (output, when) {
+        match (output, when) {
             (Some(k), When::Call) => {
                 self.written[k] = true;
                 self.output_home(k)
             }
             (Some(_) | None, _) => self.place(id, when, facts.order(self.graph, id)),
-        };
+        }
+    }
+
+    /// Makes the kernel that stores a value.
+    fn value(&mut self, id: ValueId, facts: &Facts) {
+        let when = facts.when[&id];
+        let home = self.home(id, facts);
         if when == When::Compile {
             self.folded.push(home.buffer);
         }
@@ -158,7 +177,8 @@ impl<'g> Lowering<'g> {
             self.dense(&placed, &facts.when)
         });
         if dense.is_none() {
-            self.store(id, &home, when.stage());
+            let written_out = facts.written_out(self.graph, id);
+            self.store(id, &home, &written_out, when.stage());
         }
         self.homes.insert(id, home);
     }
@@ -185,14 +205,17 @@ impl<'g> Lowering<'g> {
     }
 
     /// The kernel `home = value`.
-    fn store(&mut self, id: ValueId, home: &Home, stage: Stage) {
+    fn store(&mut self, id: ValueId, home: &Home, written_out: &[usize], stage: Stage) {
         let dims = self.graph.ty(id).dims.clone();
         let name = format!("{} {}", self.op_name(id), self.program.buffers[home.buffer].name);
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
-        cx.element_loops(&home.order, &dims, 0, &mut index, &mut |cx, index| {
-            let value = cx.element(id, index);
-            cx.put(home, index, value);
+        let loops: Vec<usize> = home.order.iter().copied().filter(|axis| !written_out.contains(axis)).collect();
+        cx.element_loops(&loops, &dims, 0, &mut index, &mut |cx, index| {
+            cx.each_place(written_out, &dims, &mut index.to_vec(), &mut |cx, index| {
+                let value = cx.element(id, index);
+                cx.put(home, index, value);
+            });
         });
         cx.finish(name, stage);
     }
@@ -213,13 +236,28 @@ impl<'g> Lowering<'g> {
         for k in 0..self.graph.outputs.len() {
             if !self.written[k] {
                 let home = self.output_home(k);
-                self.store(self.graph.outputs[k].id, &home, Stage::Call);
+                self.store(self.graph.outputs[k].id, &home, &[], Stage::Call);
             }
         }
     }
 }
 
 impl Cx<'_, '_> {
+    /// The body for each place along short axes, written out.
+    fn each_place(
+        &mut self,
+        axes: &[usize],
+        dims: &[Size],
+        index: &mut Vec<Id<crate::kernel::ir::Expr>>,
+        body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
+    ) {
+        let Some((axis, rest)) = axes.split_first() else { return body(self, index) };
+        for i in 0..dims[*axis].as_fixed().expect("lower: a short axis is fixed") {
+            index[*axis] = self.b.int(i as i64);
+            self.each_place(rest, dims, index, body);
+        }
+    }
+
     /// Loops over the axes `order` of an array of `dims`, the first in parallel, the last on lanes.
     fn element_loops(
         &mut self,

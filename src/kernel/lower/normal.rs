@@ -1,7 +1,7 @@
 //! A graph made easier to lower, with the same meaning: no views, gathers and windows inside the products that read them,
 //! and what only weights and tables determine split off into values of its own. Tensor IR in and out.
 
-use crate::tensor::graph::{Axis, Graph, Needs, Val, union};
+use crate::tensor::graph::{Axis, Function, Graph, Needs, Val, union};
 use crate::tensor::op::{Node, Op, ValueId};
 use crate::tensor::translate::Translation;
 
@@ -20,8 +20,9 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let operands: Vec<Val> =
             node.args.iter().zip(&node.reads).map(|(arg, reads)| res.read(*arg, &names(reads))).collect();
         let mut names_left = FRESH;
-        let flat = flatten(&res.graph, operands, &mut names_left);
         let out = names(&node.out);
+        let scatters = operands.iter().any(|val| scatters(&res.graph, val, &out));
+        let flat = flatten(&res.graph, operands, scatters, &mut names_left);
         let flat = hoist(&mut res.graph, flat, &out);
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
         res.set(id, node, value);
@@ -30,12 +31,31 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     crate::tensor::pass::dce::dce(&res.graph)
 }
 
+/// Whether a value is a table from summed axes to one of the result: the sum walks rows.
+fn scatters(graph: &Graph, val: &Val, out: &[Axis]) -> bool {
+    let Op::Relation(id) = graph.node(val.id).op else { return false };
+    let table = matches!(graph.relations[id].map, Function::Table(_));
+    table && val.axes.split_last().is_some_and(|(to, from)| out.contains(to) && !from.iter().any(|a| out.contains(a)))
+}
+
+/// Whether a value is a block of a fixed axis, whose numbers lie apart: read once an entry of a row, it is better copied.
+pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
+    node.args.iter().any(|arg| match graph.node(*arg).op {
+        Op::Relation(id) => {
+            let relation = &graph.relations[id];
+            let affine = matches!(relation.map, Function::Affine { .. });
+            affine && relation.from.len() > 1 && relation.to.as_fixed().is_some()
+        }
+        _ => false,
+    })
+}
+
 /// The operands, with those that are gathers or windows replaced by what they read and how.
-fn flatten(graph: &Graph, operands: Vec<Val>, fresh: &mut u32) -> Vec<Val> {
+fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -> Vec<Val> {
     let mut res = Vec::new();
     for val in operands {
         let node = graph.node(val.id);
-        if !super::homes::is_read(graph, node) {
+        if !super::homes::is_read(graph, node) || (scatters && is_block(graph, node)) {
             res.push(val);
             continue;
         }
@@ -52,7 +72,7 @@ fn flatten(graph: &Graph, operands: Vec<Val>, fresh: &mut u32) -> Vec<Val> {
             .collect();
         let inner = node.args.iter().zip(&node.reads);
         let inner = inner.map(|(arg, reads)| Val { id: *arg, axes: reads.iter().map(|s| names[*s as usize]).collect() });
-        res.extend(flatten(graph, inner.collect(), fresh));
+        res.extend(flatten(graph, inner.collect(), scatters, fresh));
     }
     res
 }
