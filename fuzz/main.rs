@@ -7,6 +7,7 @@ use gdlc::base::render::render;
 use gdlc::base::span::SourceMap;
 use gdlc::syntax::{format, parse};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, process};
@@ -35,7 +36,7 @@ fn main() {
         let outcome = on_small_stack(&text);
         match outcome {
             Ok(outcome) if began.elapsed() < LIMIT => {
-                if outcomes.insert(outcome) && texts.len() < 20_000 {
+                if outcomes.insert(hash(&outcome)) && text.len() < 4096 && texts.len() < 50_000 {
                     texts.push(text);
                 }
             }
@@ -44,6 +45,12 @@ fn main() {
         }
     }
     println!("{count} texts, {} outcomes, seed {seed}: nothing found", outcomes.len());
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn stop(text: &str, what: &str) -> ! {

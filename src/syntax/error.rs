@@ -152,7 +152,7 @@ impl<'a> Place<'a> {
         match self.found {
             "" => "the end of the item".to_string(),
             "\n" => "the end of the line".to_string(),
-            found => format!("`{found}`"),
+            found => format!("`{}`", short(found)),
         }
     }
 
@@ -364,13 +364,13 @@ fn typed_binding(place: &Place<'_>) -> Option<Diagnostic> {
     (place.found == ":" && place.bracket == '{' && is_word(line)).then(|| {
         place
             .error("a binding has no type of its own", "a type stands with arguments and results")
-            .hint(format!("write `{line} = ...`"))
+            .hint(format!("write `{} = ...`", short(line)))
     })
 }
 
 fn group_without_under(place: &Place<'_>) -> Option<Diagnostic> {
     (place.item == "domain" && place.found == "(" && is_word(place.previous) && place.bracket == ' ').then(|| {
-        let group = place.previous;
+        let group = short(place.previous);
         place.error("expected `under` before the group", "").hint(format!("write `under {group}(...)`"))
     })
 }
@@ -391,6 +391,15 @@ fn foreign_sign(place: &Place<'_>) -> Option<Diagnostic> {
     };
     let found = place.error(format!("{} cannot stand here", place.found_words()), "");
     Some(if hint.is_empty() { found } else { found.hint(hint) })
+}
+
+/// The beginning of a text, as a message quotes it.
+pub(super) fn short(text: &str) -> String {
+    let mut shown: String = text.chars().take(40).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 fn is_word(text: &str) -> bool {

@@ -92,7 +92,11 @@ fn on_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> 
 fn survives(name: &str, text: &str) {
     let text = text.to_string();
     let start = std::time::Instant::now();
-    let mistakes = on_small_stack(move || read(&text).1.len());
+    let (mistakes, message) = on_small_stack(move || {
+        let mistakes = read(&text).1;
+        (mistakes.len(), mistakes.iter().map(|m| m.message.len()).max().unwrap_or(0))
+    });
+    assert!(message < 500, "{name}: a message of {message} bytes");
     let time = start.elapsed();
     assert!(mistakes <= 50, "{name}: {mistakes} mistakes");
     assert!(time.as_secs() < 5, "{name} took {time:?}");

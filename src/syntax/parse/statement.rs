@@ -73,7 +73,7 @@ impl Reader<'_> {
             _ if taken.is_some() => found
                 .because(taken.unwrap_or(span), "this goes on with the line before it")
                 .hint("put a result that starts with a sign in brackets: `(-x)`"),
-            Some(name) => found.hint(format!("end the block with the line `{name}`")),
+            Some(name) => found.hint(format!("end the block with the line `{}`", crate::syntax::error::short(&name))),
             None => found.hint("end the block with the value it stands for"),
         });
     }
