@@ -198,3 +198,239 @@ fn elementwise_in_all_lengths() {
     }
     relu(Dtype::F32, 20_000, 64).conforms("relu-large", 0.0);
 }
+
+/// `y[i, n] = bias[n] + Σ_t Σ_k x[i + t - 1, k] w[t, k, n]`, zero outside: packed by a `prepare` kernel.
+pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize, panel: usize) -> Case {
+    let mut case = Case::new("convolution", dtype, &[("rows", rows)]);
+    let (len, taps, panels) = (case.size(0), 3, n.div_ceil(panel));
+    let x = case.input("x", &[len, fixed(k)]);
+    let w = case.weight("w", &[fixed(taps), fixed(k), fixed(n)]);
+    let bias = case.weight("bias", &[fixed(n)]);
+    let y = case.output("y", &[len, fixed(n)]);
+    let packed = case.buffer("packed", &[fixed(panels), fixed(taps), fixed(k), fixed(panel)], Memory::Prepared);
+
+    let mut b = Builder::default();
+    let vars = [b.var(), b.var(), b.var(), b.var()];
+    let [p, t, q, j] = vars.map(|v| b.read(v));
+    let (width, extent) = (b.int(panel as i64), b.int(n as i64));
+    let first = b.mul(p, width);
+    let column = b.add(first, j);
+    let inside = b.compare(Comparison::Lt, column, extent);
+    let (loaded, zero) = (b.load(w, vec![t, q, column]), b.float(0.0));
+    let value = b.select(Some(inside), loaded, zero);
+    let mut body = vec![Stmt::Store { to: at(packed, &[p, t, q, j]), value }];
+    let kinds = [LoopKind::Parallel, LoopKind::Serial, LoopKind::Serial, LoopKind::Vector];
+    for ((var, extent), kind) in vars.into_iter().zip([panels, taps, k, panel]).zip(kinds).rev() {
+        let (begin, end) = (b.int(0), b.int(extent as i64));
+        body = vec![Stmt::For { var, begin, end, kind, body }];
+    }
+    case.kernel(Stage::Prepare, b, body);
+
+    let mut b = Builder::default();
+    let [m, nv, tap, kv, acc, i] = [(); 6].map(|()| b.var());
+    let [me, ne, te, ke, ae, ie] = [m, nv, tap, kv, acc, i].map(|v| b.read(v));
+    let (m_extent, zero, one) = (b.size(len), b.int(0), b.int(1));
+    let shifted = b.sub(te, one);
+    let row = b.add(ie, shifted);
+    let (low, high) = (b.compare(Comparison::Le, zero, row), b.compare(Comparison::Lt, row, m_extent));
+    let guard = b.and(Some(low), Some(high));
+    let bias_value = b.load(bias, vec![ne]);
+    let value = b.add(ae, bias_value);
+    let contraction = Contraction {
+        m,
+        m_extent,
+        row: vec![(i, me)],
+        n: nv,
+        n_extent: n,
+        tap,
+        taps,
+        k: kv,
+        k_extent: k,
+        a: at(x, &[row, ke]),
+        a_stride: 1,
+        guard,
+        packed,
+        panel,
+        acc,
+        epilogue: vec![Stmt::Store { to: at(y, &[ie, ne]), value }],
+    };
+    case.kernel(Stage::Call, b, vec![Stmt::Contract(Box::new(contraction))]);
+    case
+}
+
+#[test]
+fn contractions_of_all_panels() {
+    for (dtype, unit, tolerance) in [(Dtype::F32, 16, 1e-5), (Dtype::F64, 8, 1e-13)] {
+        for panels in 1..=4 {
+            for n in [1, 7, unit * panels, unit * panels + 3] {
+                let case = convolution(dtype, 37, 5, n, unit * panels);
+                case.conforms(&format!("convolution-{dtype}-{panels}-{n}"), tolerance);
+            }
+        }
+    }
+    convolution(Dtype::F32, 1, 3, 16, 16).conforms("convolution-one-row", 1e-5);
+    convolution(Dtype::F32, 500, 64, 128, 64).conforms("convolution-large", 1e-5);
+    // Longer than the runtime's row of zeros.
+    convolution(Dtype::F32, 5, 20_000, 4, 16).conforms("convolution-deep", 1e-4);
+    convolution(Dtype::F32, 0, 3, 16, 16).conforms("convolution-empty", 1e-5);
+}
+
+/// `y[i, c] = Σ_{e: receiver i} x[sender e, c] · v[e]`, rows found by a table of offsets.
+pub(crate) fn edges(channels: usize, offsets: Vec<i64>, senders: Vec<i64>) -> Case {
+    let (nodes, n_edges) = (offsets.len() - 1, senders.len());
+    let mut case = Case::new("edges", Dtype::F32, &[("nodes", nodes), ("edges", n_edges)]);
+    let (n, e) = (case.size(0), case.size(1));
+    let begins = case.table("offsets", &[n.plus(1)], e.plus(1), true, offsets);
+    let from = case.table("senders", &[e], n, false, senders);
+    let x = case.input("x", &[n, fixed(channels)]);
+    let v = case.input("v", &[e]);
+    let y = case.output("y", &[n, fixed(channels)]);
+    let sum = case.buffer("sum", &[], Memory::Local);
+    let mut b = Builder::default();
+    let [i, c, edge] = [(); 3].map(|()| b.var());
+    let [ie, ce, ee] = [i, c, edge].map(|var| b.read(var));
+    let (zero, one, none, end) = (b.int(0), b.int(1), b.float(0.0), b.size(n));
+    let next = b.add(ie, one);
+    let (begin, finish) = (b.load(begins, vec![ie]), b.load(begins, vec![next]));
+    let node = b.load(from, vec![ee]);
+    let (value, factor, held) = (b.load(x, vec![node, ce]), b.load(v, vec![ee]), b.load(sum, vec![]));
+    let fused = b.fma(value, factor, held);
+    let inner = Stmt::For {
+        var: edge,
+        begin,
+        end: finish,
+        kind: LoopKind::Serial,
+        body: vec![Stmt::Store { to: at(sum, &[]), value: fused }],
+    };
+    let last = b.int(channels as i64);
+    let lanes = Stmt::For {
+        var: c,
+        begin: zero,
+        end: last,
+        kind: LoopKind::Vector,
+        body: vec![
+            Stmt::Alloc { buffer: sum },
+            Stmt::Store { to: at(sum, &[]), value: none },
+            inner,
+            Stmt::Store { to: at(y, &[ie, ce]), value: held },
+        ],
+    };
+    let body = vec![Stmt::For { var: i, begin: zero, end, kind: LoopKind::Parallel, body: vec![lanes] }];
+    case.kernel(Stage::Call, b, body);
+    case
+}
+
+#[test]
+fn rows_of_edges() {
+    for channels in [1, 4, 6, 16, 21] {
+        let case = edges(channels, vec![0, 2, 2, 5, 6], vec![1, 3, 0, 2, 3, 1]);
+        case.conforms(&format!("edges-{channels}"), 1e-6);
+    }
+    edges(4, vec![0, 0, 0], vec![]).computed("edges-none");
+    assert!(edges(4, vec![0], vec![]).computed("edges-empty")[0].reals().is_empty());
+}
+
+/// A kernel `y[i] = f(x[i], i)` over `n` numbers in lanes.
+fn pointwise(name: &str, dtype: Dtype, n: usize, f: impl Fn(&mut Builder, Id<Buffer>, Id<Expr>) -> Id<Expr>) -> Case {
+    let mut case = Case::new(name, dtype, &[("n", n)]);
+    let len = case.size(0);
+    let (x, y) = (case.input("x", &[len]), case.output("y", &[len]));
+    let mut b = Builder::default();
+    let i = b.var();
+    let (ie, zero, end) = (b.read(i), b.int(0), b.size(len));
+    let value = f(&mut b, x, ie);
+    let store = Stmt::Store { to: at(y, &[ie]), value };
+    case.kernel(Stage::Call, b, vec![Stmt::For { var: i, begin: zero, end, kind: LoopKind::Vector, body: vec![store] }]);
+    case
+}
+
+#[test]
+fn every_scalar_operation() {
+    let unaries =
+        [Unary::Neg, Unary::Abs, Unary::Round, Unary::Floor, Unary::Exp2Int, Unary::Exponent, Unary::Mantissa, Unary::Sqrt];
+    for dtype in [Dtype::F32, Dtype::F64] {
+        for f in unaries {
+            let case = pointwise("unary", dtype, 27, |b, x, i| {
+                let (x, forty) = (b.load(x, vec![i]), b.float(40.0));
+                let x = b.mul(x, forty);
+                let x = match f {
+                    Unary::Exp2Int => b.unary(Unary::Round, x),
+                    Unary::Exponent | Unary::Mantissa | Unary::Sqrt => b.unary(Unary::Abs, x),
+                    _ => x,
+                };
+                b.unary(f, x)
+            });
+            case.conforms(&format!("{f:?}-{dtype}"), 0.0);
+        }
+        for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+            let case = pointwise("binary", dtype, 27, |b, x, i| {
+                let (x, number) = (b.load(x, vec![i]), b.expr(Expr::ToFloat { x: i }));
+                let half = b.float(0.5);
+                let number = b.add(number, half);
+                b.binary(f, x, number)
+            });
+            case.conforms(&format!("{f:?}-{dtype}"), 0.0);
+        }
+    }
+}
+
+#[test]
+fn indices_in_lanes() {
+    for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Mod, Binary::Max, Binary::Min] {
+        for k in [2, 3, 8] {
+            let case = pointwise("indices", Dtype::F64, 27, |b, _, i| {
+                let (ten, k) = (b.int(10), b.int(k));
+                let i = b.sub(i, ten);
+                let v = b.binary(f, i, k);
+                b.expr(Expr::ToFloat { x: v })
+            });
+            case.conforms(&format!("index-{f:?}-{k}"), 0.0);
+        }
+    }
+}
+
+#[test]
+fn loads_outside_are_not_made() {
+    // `y[i] = x[i - 3] where 0 <= i - 3 and x[i - 3] < 0.5, else -1`: far outside at the start.
+    for dtype in [Dtype::F32, Dtype::F64] {
+        let case = pointwise("window", dtype, 29, |b, x, i| {
+            let (far, three, zero, half) = (b.int(1 << 40), b.int(3), b.int(0), b.float(0.5));
+            let before = b.sub(i, three);
+            let inside = b.compare(Comparison::Le, zero, before);
+            let scaled = b.mul(before, far);
+            let wild = b.select(Some(inside), before, scaled);
+            let (value, other) = (b.load(x, vec![wild]), b.float(-1.0));
+            let small = b.compare(Comparison::Lt, value, half);
+            let inner = b.select(Some(small), value, other);
+            b.select(Some(inside), inner, other)
+        });
+        case.conforms(&format!("window-{dtype}"), 0.0);
+    }
+}
+
+#[test]
+fn lanes_meet_in_one_element() {
+    // `y[0] += x[i]; y[i / 4 mod 2 + 1] max= x[i]`
+    let mut case = Case::new("meet", Dtype::F32, &[("n", 23)]);
+    let len = case.size(0);
+    let (x, y) = (case.input("x", &[len]), case.output("y", &[fixed(3)]));
+    let mut b = Builder::default();
+    let (i, j) = (b.var(), b.var());
+    let (ie, je, zero, end) = (b.read(i), b.read(j), b.int(0), b.size(len));
+    let (one, two, three, four, low) = (b.int(1), b.int(2), b.int(3), b.int(4), b.float(-2.0));
+    let value = b.load(x, vec![ie]);
+    let quarter = b.binary(Binary::Div, ie, four);
+    let half = b.binary(Binary::Mod, quarter, two);
+    let place = b.add(half, one);
+    let body = vec![
+        Stmt::Accumulate { to: at(y, &[zero]), f: Combine::Add, value },
+        Stmt::Accumulate { to: at(y, &[place]), f: Combine::Max, value },
+    ];
+    let clear = vec![Stmt::Store { to: at(y, &[je]), value: low }];
+    let stmts = vec![
+        Stmt::For { var: j, begin: zero, end: three, kind: LoopKind::Unrolled, body: clear },
+        Stmt::For { var: i, begin: zero, end, kind: LoopKind::Vector, body },
+    ];
+    case.kernel(Stage::Call, b, stmts);
+    case.conforms("meet", 1e-6);
+}
