@@ -10,7 +10,9 @@ use crate::base::size::Size;
 use crate::codegen::Unsupported;
 use crate::codegen::abi::{Element, Interface};
 use crate::codegen::frame::Frame;
-use crate::kernel::ir::{Buffer, Expr, Memory, Program, Stage, Stmt};
+use crate::kernel::ir::{Buffer, Memory, Program, Stage};
+use crate::kernel::pass::buffers::workspace_slots;
+use crate::kernel::walk::reads;
 
 /// The caller's memories, in the order of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +55,11 @@ pub(super) struct Memories {
 }
 
 impl Memories {
-    /// Decides where everything lives; one slot a buffer.
+    /// Decides where everything lives: workspace buffers share slots as planned, every other has a slot of its own.
     pub(super) fn of(program: &Program, interface: &Interface) -> Result<Memories, Unsupported> {
         let read_at_call = read(program, Stage::Call);
+        let planned = workspace_slots(program);
+        let mut shared: Vec<Option<usize>> = vec![None; planned.len()];
         let mut memories = Memories::default();
         for &id in Frame::of(program).buffers() {
             let buffer = &program.buffers[id];
@@ -70,12 +74,16 @@ impl Memories {
                 Memory::Output(k) => WhereFrom::Output(k),
                 Memory::Bound => memories.slot(CallerMemory::Bound, None),
                 Memory::Prepared => memories.slot(CallerMemory::Prepared, None),
-                Memory::Workspace => memories.slot(CallerMemory::Workspace, None),
+                Memory::Workspace => match planned.iter().position(|slot| slot.contains(&id)) {
+                    Some(plan) => memories.join(&mut shared[plan]),
+                    // No kernel touches it.
+                    None => memories.slot(CallerMemory::Workspace, None),
+                },
                 Memory::Constant(_) | Memory::Local => panic!("package: the buffer has no word"),
             };
             memories.places.push(Place { from, dtype: buffer.dtype, dims: buffer.shape.clone() });
         }
-        memories.check_stages(program)?;
+        memories.check_stages(program, interface)?;
         Ok(memories)
     }
 
@@ -85,13 +93,27 @@ impl Memories {
         WhereFrom::Slot { memory, slot: self.slots.len() - 1, copy_of }
     }
 
+    /// The place that is being made joins a slot of the workspace, which is made where it does not exist.
+    fn join(&mut self, slot: &mut Option<usize>) -> WhereFrom {
+        let Some(slot) = *slot else {
+            let from = self.slot(CallerMemory::Workspace, None);
+            *slot = Some(self.slots.len() - 1);
+            return from;
+        };
+        self.slots[slot].members.push(self.places.len());
+        WhereFrom::Slot { memory: CallerMemory::Workspace, slot, copy_of: None }
+    }
+
     /// No stage reads what is given only later.
-    fn check_stages(&self, program: &Program) -> Result<(), Unsupported> {
+    fn check_stages(&self, program: &Program, interface: &Interface) -> Result<(), Unsupported> {
         for stage in [Stage::Bind, Stage::Prepare] {
             for id in read(program, stage) {
                 let buffer = &program.buffers[id];
                 let early = match buffer.memory {
-                    Memory::Input(_) => stage == Stage::Bind,
+                    Memory::Input(k) => {
+                        let table = matches!(interface.inputs[k].element, Element::Index { table: true, .. });
+                        stage == Stage::Bind && table
+                    }
                     Memory::Weight(_) => stage == Stage::Prepare,
                     Memory::Workspace | Memory::Output(_) => false,
                     Memory::Constant(_) | Memory::Bound | Memory::Prepared | Memory::Local => true,
@@ -107,25 +129,5 @@ impl Memories {
 
 /// The buffers that a stage's kernels read.
 fn read(program: &Program, stage: Stage) -> BTreeSet<Id<Buffer>> {
-    let mut all = BTreeSet::new();
-    for kernel in program.kernels.iter().filter(|k| k.stage == stage) {
-        for (_, expr) in kernel.exprs.iter() {
-            if let Expr::Load(access) = expr {
-                all.insert(access.buffer);
-            }
-        }
-        contractions(&kernel.body, &mut all);
-    }
-    all
-}
-
-fn contractions(body: &[Stmt], all: &mut BTreeSet<Id<Buffer>>) {
-    for stmt in body {
-        match stmt {
-            Stmt::For { body, .. } => contractions(body, all),
-            Stmt::If { then, .. } => contractions(then, all),
-            Stmt::Contract(c) => all.extend([c.a.buffer, c.packed]),
-            Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => {}
-        }
-    }
+    program.kernels.iter().filter(|k| k.stage == stage).flat_map(|kernel| reads(program, kernel)).collect()
 }

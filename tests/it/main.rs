@@ -2,6 +2,7 @@
 
 mod derive;
 mod conformance;
+mod library;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;

@@ -1,0 +1,295 @@
+//! The C interface of an exported library: every mistake of a caller is an error that names the argument.
+
+use std::ffi::{CStr, c_void};
+use std::path::Path;
+
+use gdlc::base::dtype::Dtype;
+use gdlc::codegen::{BACKENDS, Target};
+use gdlc::driver::load::Loaded;
+use gdlc::driver::tensors::Tensor;
+use object::{Object, ObjectSymbol};
+
+use crate::conformance::{Case, convolution, edges, numbers, relu};
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../src/runtime/abi.rs"]
+mod abi;
+
+use abi::{Context, DataType, Device, DlTensor, Memory, Model};
+
+/// What the runtime needs of the C library; a library made by gdlc needs nothing else.
+const IMPORTS: &[&str] = &[
+    "abort",
+    "bcmp",
+    "free",
+    "getenv",
+    "getpid",
+    "malloc",
+    "memcpy",
+    "memset",
+    "pthread_create",
+    "pthread_detach",
+    "sched_getaffinity",
+    "sched_yield",
+    "strlen",
+    "syscall",
+];
+
+/// A library, called as C calls it.
+struct Raw {
+    _library: libloading::Library,
+    model: &'static Model,
+    context: Context,
+}
+
+/// A tensor with what it points at.
+struct Owned {
+    numbers: Vec<u64>,
+    shape: Vec<i64>,
+    strides: Option<Vec<i64>>,
+    dtype: DataType,
+    tensor: DlTensor,
+}
+
+const FLOAT: DataType = DataType { code: 2, bits: 32, lanes: 1 };
+const INT: DataType = DataType { code: 0, bits: 64, lanes: 1 };
+
+impl Owned {
+    fn new(dtype: DataType, shape: &[i64], bytes: &[u8]) -> Box<Owned> {
+        let mut numbers = vec![0u64; bytes.len() / 8 + 2];
+        for (k, byte) in bytes.iter().enumerate() {
+            numbers[k / 8] |= u64::from(*byte) << (8 * (k % 8));
+        }
+        let tensor = DlTensor {
+            data: std::ptr::null_mut(),
+            device: Device { kind: 1, id: 0 },
+            ndim: shape.len() as i32,
+            dtype,
+            shape: std::ptr::null(),
+            strides: std::ptr::null(),
+            byte_offset: 0,
+        };
+        let mut owned = Box::new(Owned { numbers, shape: shape.to_vec(), strides: None, dtype, tensor });
+        owned.tensor.data = owned.numbers.as_mut_ptr().cast::<c_void>();
+        owned.tensor.shape = owned.shape.as_ptr();
+        owned
+    }
+
+    fn floats(shape: &[i64], seed: usize) -> Box<Owned> {
+        let dims = shape.iter().map(|n| *n as usize).collect();
+        let bytes: Vec<u8> = numbers(dims, seed).reals().iter().flat_map(|x| (*x as f32).to_le_bytes()).collect();
+        Owned::new(FLOAT, shape, &bytes)
+    }
+
+    fn ints(values: &[i64]) -> Box<Owned> {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Owned::new(INT, &[values.len() as i64], &bytes)
+    }
+
+    fn with_strides(mut self: Box<Self>, strides: &[i64]) -> Box<Self> {
+        let strides = self.strides.insert(strides.to_vec());
+        self.tensor.strides = strides.as_ptr();
+        self
+    }
+
+    fn with_shape(mut self: Box<Self>, shape: &[i64]) -> Box<Self> {
+        self.shape = shape.to_vec();
+        self.tensor.shape = self.shape.as_ptr();
+        self
+    }
+
+    fn with(mut self: Box<Self>, change: impl FnOnce(&mut DlTensor)) -> Box<Self> {
+        change(&mut self.tensor);
+        self.dtype = self.tensor.dtype;
+        self
+    }
+}
+
+fn pointers(tensors: &[Box<Owned>]) -> Vec<*const DlTensor> {
+    tensors.iter().map(|t| &raw const t.tensor).collect()
+}
+
+impl Raw {
+    fn open(path: &Path, name: &str) -> Raw {
+        unsafe {
+            let library = libloading::Library::new(path).expect("it loads");
+            let query: libloading::Symbol<'_, unsafe extern "C" fn() -> *const Model> =
+                library.get(format!("gdl_{name}_query").as_bytes()).expect("it has a query");
+            let model = &*query();
+            let context = Context {
+                version: abi::VERSION,
+                threads: 0,
+                parallel_for: None,
+                host: std::ptr::null_mut(),
+                message: [0; 512],
+            };
+            Raw { _library: library, model, context }
+        }
+    }
+
+    fn message(&self) -> String {
+        CStr::from_bytes_until_nul(&self.context.message).expect("it ends").to_string_lossy().into_owned()
+    }
+
+    /// Runs the model once; the message of the failure, if it failed.
+    fn run(&mut self, inputs: &[Box<Owned>], weights: &[Box<Owned>], outputs: &[Box<Owned>]) -> Result<(), String> {
+        let (i, w, o) = (pointers(inputs), pointers(weights), pointers(outputs));
+        let status = unsafe { (self.model.run_fn)(&mut self.context, i.as_ptr(), w.as_ptr(), o.as_ptr()) };
+        if status == abi::OK { Ok(()) } else { Err(self.message()) }
+    }
+}
+
+fn open(case: &Case, test: &str) -> Raw {
+    Raw::open(&case.build(test), &case.program.name)
+}
+
+#[test]
+fn a_wrong_tensor_is_named() {
+    let mut raw = open(&relu(Dtype::F32, 3, 4), "wrong");
+    let good = || Owned::floats(&[3, 4], 1);
+    assert_eq!(raw.run(&[good()], &[], &[good()]), Ok(()));
+    let cases: Vec<(Box<Owned>, &str)> = vec![
+        (Owned::floats(&[12], 1), "input `x` has 1 axes, and needs 2"),
+        (Owned::floats(&[3, 5], 1), "input `x`: axis 1 has 5 elements, and needs 4"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype.bits = 64), "input `x` is float64, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype.code = 0), "input `x` is int32, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2), "input `x` is on device 2, and must be on the CPU (1)"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.data = std::ptr::null_mut()), "input `x` has no data (null)"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.shape = std::ptr::null()), "input `x` has no shape (null)"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.byte_offset = 2), "input `x`: its data is misaligned for its dtype"),
+        (
+            Owned::floats(&[3, 4], 1).with_strides(&[1, 3]),
+            "input `x` is not contiguous: axis 1 has stride 3, and needs 1 (row-major)",
+        ),
+        (Owned::floats(&[3, 4], 1).with_shape(&[-1, 4]), "the size n does not follow from the inputs given"),
+    ];
+    for (tensor, message) in cases {
+        assert_eq!(raw.run(&[tensor], &[], &[good()]), Err(message.to_string()));
+    }
+    assert_eq!(raw.run(&[good()], &[], &[Owned::floats(&[2, 4], 1)]).unwrap_err(), "output `y`: axis 0 has 2 elements, and needs 3");
+    let contiguous = Owned::floats(&[3, 4], 1).with_strides(&[4, 1]);
+    assert_eq!(raw.run(&[contiguous], &[], &[good()]), Ok(()));
+    let null = [std::ptr::null()];
+    let status = unsafe { (raw.model.run_fn)(&mut raw.context, null.as_ptr(), null.as_ptr(), null.as_ptr()) };
+    assert_eq!((status, raw.message().as_str()), (abi::INVALID, "the size n does not follow from the inputs given"));
+    raw.context.version = 7;
+    assert_eq!(raw.run(&[good()], &[], &[good()]).unwrap_err(), "the context has version 7, and needs 1");
+}
+
+#[test]
+fn indices_are_checked() {
+    let mut raw = open(&edges(4, vec![0, 2, 3], vec![0, 1, 1]), "indices");
+    let mut run = |offsets: &[i64], senders: &[i64]| {
+        let inputs = [Owned::ints(offsets), Owned::ints(senders), Owned::floats(&[2, 4], 1), Owned::floats(&[3], 2)];
+        raw.run(&inputs, &[], &[Owned::floats(&[2, 4], 1)])
+    };
+    assert_eq!(run(&[0, 2, 3], &[0, 1, 1]), Ok(()));
+    assert_eq!(run(&[0, 2, 3], &[0, 2, 1]).unwrap_err(), "input `senders`: element 1 is 2, outside 0..2");
+    assert_eq!(run(&[0, 2, 3], &[0, 1, -1]).unwrap_err(), "input `senders`: element 2 is -1, outside 0..2");
+    assert_eq!(run(&[0, 3, 2], &[0, 1, 1]).unwrap_err(), "input `offsets` must not decrease: element 2 is 2, after 3");
+    assert_eq!(run(&[0, 3, 9], &[0, 1, 1]).unwrap_err(), "input `offsets`: element 2 is 9, outside 0..4");
+}
+
+#[test]
+fn memories_are_checked() {
+    let mut raw = open(&relu(Dtype::F32, 3, 4), "memories");
+    let (inputs, outputs) = ([Owned::floats(&[3, 4], 1)], [Owned::floats(&[3, 4], 2)]);
+    let (i, o) = (pointers(&inputs), pointers(&outputs));
+    let mut sizes = [0i64];
+    let mut memory = [Memory { data: std::ptr::null_mut(), bytes: 0 }; 3];
+    let (m, c) = (raw.model, &raw mut raw.context);
+    unsafe {
+        assert_eq!((m.sizes_fn)(c, i.as_ptr(), sizes.as_mut_ptr()), abi::OK);
+        assert_eq!(sizes, [3]);
+        assert_eq!((m.memory_fn)(c, sizes.as_ptr(), memory.as_mut_ptr()), abi::OK);
+        assert_eq!((m.bind_fn)(c, i.as_ptr(), sizes.as_ptr(), memory.as_ptr()), abi::INVALID);
+        assert_eq!(raw.message(), "the bound memory is missing (null)");
+        let mut bytes = memory.map(|m| vec![0xa5u8; m.bytes as usize]);
+        for (memory, bytes) in memory.iter_mut().zip(&mut bytes) {
+            memory.data = bytes.as_mut_ptr();
+        }
+        assert_eq!((m.call_fn)(c, i.as_ptr(), o.as_ptr(), memory.as_ptr()), abi::INVALID);
+        assert_eq!(raw.message(), "the bound memory is not of `relu`: bind first");
+        assert_eq!((m.bind_fn)(c, i.as_ptr(), sizes.as_ptr(), memory.as_ptr()), abi::OK);
+        assert_eq!((m.call_fn)(c, i.as_ptr(), o.as_ptr(), memory.as_ptr()), abi::INVALID);
+        assert_eq!(raw.message(), "the prepared memory is not of `relu`: prepare first");
+        assert_eq!((m.prepare_fn)(c, std::ptr::null(), memory.as_ptr()), abi::OK);
+        memory[2].bytes = 64;
+        assert_eq!((m.call_fn)(c, i.as_ptr(), o.as_ptr(), memory.as_ptr()), abi::INVALID);
+        assert!(raw.message().starts_with("the workspace memory has 64 bytes, and needs"), "{}", raw.message());
+        let huge = [i64::MAX];
+        assert_eq!((m.memory_fn)(c, huge.as_ptr(), memory.as_mut_ptr()), abi::OK, "no slot depends on n");
+        let negative = [-1i64];
+        assert_eq!((m.memory_fn)(c, negative.as_ptr(), memory.as_mut_ptr()), abi::INVALID);
+        assert_eq!(raw.message(), "the size n is negative: -1");
+    }
+}
+
+#[test]
+fn nothing_but_the_c_library_is_needed() {
+    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let bytes = std::fs::read(case.build("imports")).expect("the library is there");
+    let file = object::File::parse(&*bytes).expect("the library is ELF");
+    let undefined: Vec<&str> =
+        file.dynamic_symbols().filter(|s| s.is_undefined()).map(|s| s.name().expect("a name")).filter(|n| !n.is_empty()).collect();
+    assert_eq!(undefined, IMPORTS);
+    let mut defined: Vec<&str> = file.dynamic_symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).collect();
+    defined.sort_unstable();
+    let entries = ["bind", "call", "memory", "prepare", "query", "run", "sizes"];
+    assert_eq!(defined, entries.map(|e| format!("gdl_convolution_{e}")));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let build = || gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::X86_64).expect("it builds");
+    let (a, b) = (build(), build());
+    assert!(a.so_bytes == b.so_bytes && a.header == b.header && a.manifest == b.manifest);
+}
+
+#[test]
+fn objects_for_aarch64_are_emitted() {
+    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let object = BACKENDS[0].emit(&case.program, Target::Aarch64).expect("it emits");
+    let file = object::File::parse(&*object.bytes).expect("the object is ELF");
+    assert_eq!(file.architecture(), object::Architecture::Aarch64);
+    let refused = gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::Aarch64).unwrap_err();
+    assert!(refused.to_string().contains("AArch64"));
+}
+
+#[test]
+fn two_threads_call_at_once() {
+    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let path = case.build("threads");
+    let loaded = Loaded::open(&path, "convolution").expect("it loads");
+    let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
+    let weights: Vec<&Tensor> = case.weights.iter().collect();
+    let path = &path;
+    let once = |threads: u32| {
+        let loaded = Loaded::open(path, "convolution").expect("it loads");
+        let mut instance = loaded.bind(&inputs).expect("it binds");
+        instance.threads = threads;
+        instance.prepare(&weights).expect("it prepares");
+        (0..20).map(|_| instance.call(&inputs).expect("it runs").remove(0)).collect::<Vec<Tensor>>()
+    };
+    let alone = once(1);
+    assert!(alone.iter().all(|t| *t == alone[0]));
+    let all = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..4).map(|_| scope.spawn(|| once(0))).collect();
+        handles.into_iter().map(|h| h.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert!(all.iter().flatten().all(|t| *t == alone[0]), "the numbers do not depend on the threads");
+    drop(loaded);
+}
+
+#[test]
+fn nan_goes_through() {
+    let mut case = relu(Dtype::F32, 2, 9);
+    let mut x = case.inputs[0].reals();
+    x[3] = f64::NAN;
+    x[17] = f64::NAN;
+    case.inputs[0] = Tensor::real(vec![2, 9], x);
+    let y = case.computed("nan")[0].reals();
+    let wrong: Vec<usize> = y.iter().enumerate().filter(|(_, v)| v.is_nan()).map(|(k, _)| k).collect();
+    assert_eq!(wrong, [3, 17]);
+}
