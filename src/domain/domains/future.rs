@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
-use super::super::acting::trivial;
-use super::super::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
+use crate::domain::acting::trivial;
+use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 
 #[derive(Debug)]
 struct Future {

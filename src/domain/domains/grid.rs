@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
-use super::super::acting::GroupSpec;
-use super::super::domain::{Batching, Block, Boundary, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
+use crate::domain::acting::GroupSpec;
+use crate::domain::{Batching, Block, Boundary, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 use super::only_words;
 
 /// Windows of more cells than this are refused: a filter's basis has as many columns.

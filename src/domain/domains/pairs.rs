@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
-use super::super::domain::{Batching, Block, Coarse, Domain, DomainError, Neighbourhood, Orbits};
+use crate::domain::{Batching, Block, Coarse, Domain, DomainError, Neighbourhood, Orbits};
 
 #[derive(Debug)]
 struct Pairs {

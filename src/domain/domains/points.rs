@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
-use super::super::acting::GroupSpec;
-use super::super::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
+use crate::domain::acting::GroupSpec;
+use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 use super::only_words;
 
 #[derive(Debug)]

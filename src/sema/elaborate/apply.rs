@@ -6,8 +6,8 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, Expr, ExprKind};
 
-use super::super::error;
-use super::super::term::{Function, FunctionKind, Scope, Term, ValueId};
+use crate::sema::error;
+use crate::sema::term::{Function, FunctionKind, Scope, Term, ValueId};
 use super::expression::{function, pointwise};
 use super::{Elaborator, MAX_CALL_DEPTH, MAX_CALLS};
 

@@ -4,10 +4,10 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{BinaryOp, Expr};
 
-use super::super::error;
-use super::super::hir::{Base, Block, BlockKind, Fibre, Op, Pointwise};
-use super::super::rational::Rational;
-use super::super::term::{Scope, Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{Base, Block, BlockKind, Fibre, Op, Pointwise};
+use crate::sema::rational::Rational;
+use crate::sema::term::{Scope, Term, ValueId};
 use super::Elaborator;
 use super::apply::Argument;
 use super::fibres::vector;

@@ -8,10 +8,10 @@ use crate::symmetry::SymmetryError;
 use crate::symmetry::groups::by_name;
 use crate::syntax::ast::{self, BinaryOp, DomainKind, Expr, ExprKind, GroupKind};
 
-use super::super::error;
-use super::super::hir::{DomainDecl, Origin};
-use super::super::rational::Rational;
-use super::super::term::{DomainId, Scope};
+use crate::sema::error;
+use crate::sema::hir::{DomainDecl, Origin};
+use crate::sema::rational::Rational;
+use crate::sema::term::{DomainId, Scope};
 use super::Elaborator;
 
 /// What the elaborator remembers of a domain beside its declaration.

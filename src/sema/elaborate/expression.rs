@@ -6,10 +6,10 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind};
 
-use super::super::error;
-use super::super::hir::{Aggregate, Base, Coarsening, LearnInit, Op, Pointwise};
-use super::super::rational::Rational;
-use super::super::term::{Function, FunctionKind, Scope, Term};
+use crate::sema::error;
+use crate::sema::hir::{Aggregate, Base, Coarsening, LearnInit, Op, Pointwise};
+use crate::sema::rational::Rational;
+use crate::sema::term::{Function, FunctionKind, Scope, Term};
 use super::{Elaborator, MAX_DEPTH, MAX_TURNS};
 
 /// The words that are functions of their own, for lookup and suggestions.

@@ -7,9 +7,9 @@ use crate::domain::DomainError;
 use crate::symmetry::{GroupRef, Inclusion, Irrep, Rep};
 use crate::syntax::ast::{self, Expr, FibreExpr, FibreKind, FibreTerm};
 
-use super::super::error;
-use super::super::hir::{Block, BlockKind, Fibre};
-use super::super::term::{Scope, Term};
+use crate::sema::error;
+use crate::sema::hir::{Block, BlockKind, Fibre};
+use crate::sema::term::{Scope, Term};
 use super::{Elaborator, MAX_COMPONENTS};
 
 /// Harmonics and irreps above this degree are refused.

@@ -8,10 +8,10 @@ use crate::base::span::Span;
 use crate::domain::Neighbourhood;
 use crate::syntax::ast::{self, Comprehension, ComprehensionHow, Expr, ExprKind, Relation};
 
-use super::super::error;
-use super::super::hir::{Aggregate, Base, End, Op, Origin, Place};
-use super::super::term::{Deferred, DomainId, Frame, Scope, Term, ValueId};
-use super::super::walk;
+use crate::sema::error;
+use crate::sema::hir::{Aggregate, Base, End, Op, Origin, Place};
+use crate::sema::term::{Deferred, DomainId, Frame, Scope, Term, ValueId};
+use crate::sema::walk;
 use super::Elaborator;
 
 impl<'a> Elaborator<'a> {

@@ -5,9 +5,9 @@ use crate::base::span::Span;
 use crate::domain::{Boundary, Neighbourhood, Orbits};
 use crate::syntax::ast::{self, Expr, ExprKind, NeighbourhoodKind};
 
-use super::super::error;
-use super::super::hir::{Base, Block, BlockKind, Fibre, Linear, Op, Over, Pointwise, Radial};
-use super::super::term::{DomainId, Scope, Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{Base, Block, BlockKind, Fibre, Linear, Op, Over, Pointwise, Radial};
+use crate::sema::term::{DomainId, Scope, Term, ValueId};
 use super::apply::Argument;
 use super::fibres::vector;
 use super::Elaborator;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::base::diagnostic::Diagnostic;
 use crate::syntax::ast::{self, Expr, SignalType};
 
-use super::super::error;
-use super::super::hir::{self, Base, Op, Type};
-use super::super::rational::Rational;
-use super::super::term::{Scope, Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{self, Base, Op, Type};
+use crate::sema::rational::Rational;
+use crate::sema::term::{Scope, Term, ValueId};
 use super::expression::last;
 use super::signature::free_name;
 use super::{Elaborator, Model};

@@ -4,10 +4,10 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::symmetry::Rep;
 
-use super::super::error;
-use super::super::hir::{Block, BlockKind, Fibre, Op, Pointwise};
-use super::super::rational::Rational;
-use super::super::term::{Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{Block, BlockKind, Fibre, Op, Pointwise};
+use crate::sema::rational::Rational;
+use crate::sema::term::{Term, ValueId};
 use super::fibres::natural;
 use super::{Elaborator, MAX_COMPONENTS};
 

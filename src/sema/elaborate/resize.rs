@@ -7,9 +7,9 @@ use crate::domain::Block as Blocks;
 use crate::symmetry::Rep;
 use crate::syntax::ast;
 
-use super::super::error;
-use super::super::hir::{Aggregate, Base, BlockKind, Coarsening, DomainDecl, Fibre, Op, Origin};
-use super::super::term::{DomainId, Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{Aggregate, Base, BlockKind, Coarsening, DomainDecl, Fibre, Op, Origin};
+use crate::sema::term::{DomainId, Term, ValueId};
 use super::Elaborator;
 
 impl<'a> Elaborator<'a> {

@@ -5,9 +5,9 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, ExprKind, FibreKind, SignalType};
 
-use super::super::error;
-use super::super::hir::{Base, Fibre, Origin, Type};
-use super::super::term::{DomainId, Scope, Term, ValueId};
+use crate::sema::error;
+use crate::sema::hir::{Base, Fibre, Origin, Type};
+use crate::sema::term::{DomainId, Scope, Term, ValueId};
 use super::expression::last;
 use super::Elaborator;
 
