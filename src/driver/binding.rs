@@ -53,10 +53,9 @@ impl Sizes {
                 sizes.values.entry(var).or_insert(bound);
             }
         }
-        for (var, info) in interface.sizes.iter() {
-            if !sizes.values.contains_key(&var) {
-                return Err(Failure::call(format!("the size `{}` follows from no input", info.name)));
-            }
+        // A size that no tensor has is a size that nothing depends on.
+        for (var, _) in interface.sizes.iter() {
+            sizes.values.entry(var).or_insert(1);
         }
         for declared in &interface.inputs {
             sizes.check_shape(interface, declared, &tensors[&declared.name])?;
@@ -118,7 +117,10 @@ pub fn inputs(interface: &Interface, tensors: &Tensors) -> Result<Sizes, Failure
                 return Err(Failure::call(format!("`{}` holds whole numbers; expected F32 or F64", declared.name)));
             }
             (Element::Index { .. }, Numbers::Real(_)) => {
-                return Err(Failure::call(format!("`{}` holds real numbers; expected I32 or I64 indices", declared.name)));
+                return Err(Failure::call(format!(
+                    "`{}` holds real numbers; expected I32 or I64 indices",
+                    declared.name
+                )));
             }
         }
     }
@@ -128,17 +130,15 @@ pub fn inputs(interface: &Interface, tensors: &Tensors) -> Result<Sizes, Failure
 /// Checks a file of weights: all there, none besides, each of the right shape, all real.
 pub fn weights(interface: &Interface, tensors: &Tensors) -> Result<(), Failure> {
     missing("weight", &interface.weights, tensors)?;
-    let extra: Vec<&str> = tensors
-        .keys()
-        .filter(|name| !interface.weights.iter().any(|w| w.name == **name))
-        .map(String::as_str)
-        .collect();
+    let extra: Vec<&str> =
+        tensors.keys().filter(|name| !interface.weights.iter().any(|w| w.name == **name)).map(String::as_str).collect();
     if !extra.is_empty() {
         return Err(Failure::call(format!("the file has weights the model does not: {}", extra.join(", "))));
     }
     for declared in &interface.weights {
         let found = &tensors[&declared.name];
-        let expected: Vec<usize> = declared.dims.iter().map(|d| d.as_fixed().expect("weights have fixed sizes")).collect();
+        let expected: Vec<usize> =
+            declared.dims.iter().map(|d| d.as_fixed().expect("weights have fixed sizes")).collect();
         if expected != found.shape {
             return Err(Failure::call(format!(
                 "weight `{}` has shape {:?}; expected {expected:?}",

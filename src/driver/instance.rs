@@ -17,7 +17,11 @@ pub fn sizes(table: &SizeTable, wanted: impl Fn(&str, usize) -> usize) -> Result
     for (var, info) in table.iter() {
         let start = wanted(&info.name, info.hint);
         let fits = |n: usize| {
-            table.preconditions.iter().filter(|p| p.size.depends_on() == Some(var)).all(|p| p.size.eval(|_| n) % p.modulus == 0)
+            table
+                .preconditions
+                .iter()
+                .filter(|p| p.size.depends_on() == Some(var))
+                .all(|p| p.size.eval(|_| n) % p.modulus == 0)
         };
         let n = (start..start + 512).find(|n| fits(*n)).ok_or_else(|| {
             Failure::program(format!("no size near {} = {start} satisfies every precondition of the model", info.name))

@@ -55,8 +55,13 @@ pub fn read(path: &Path) -> Result<Tensors, Failure> {
         .map_err(|e| Failure::call(format!("{} is not a safetensors file: {e}", path.display())))?;
     let mut res = Tensors::new();
     for (name, view) in file.tensors() {
-        let tensor = decode(&view)
-            .ok_or_else(|| Failure::call(format!("{}: tensor `{name}` has dtype {:?}; expected F32, F64, I32, I64, U8 or BOOL", path.display(), view.dtype())))?;
+        let tensor = decode(&view).ok_or_else(|| {
+            Failure::call(format!(
+                "{}: tensor `{name}` has dtype {:?}; expected F32, F64, I32, I64, U8 or BOOL",
+                path.display(),
+                view.dtype()
+            ))
+        })?;
         res.insert(name, tensor);
     }
     Ok(res)
@@ -67,7 +72,9 @@ fn decode(view: &TensorView) -> Option<Tensor> {
     let numbers = match view.dtype() {
         FileDtype::F32 => Numbers::Real(data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()),
         FileDtype::F64 => Numbers::Real(data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect()),
-        FileDtype::I32 => Numbers::Index(data.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect()),
+        FileDtype::I32 => {
+            Numbers::Index(data.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect())
+        }
         FileDtype::I64 => Numbers::Index(data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
         FileDtype::U8 | FileDtype::BOOL => Numbers::Index(data.iter().map(|b| i64::from(*b)).collect()),
         _ => return None,
@@ -101,7 +108,9 @@ pub enum Precision {
 
 fn encode(numbers: &Numbers, precision: Precision) -> (FileDtype, Vec<u8>) {
     match (numbers, precision) {
-        (Numbers::Real(x), Precision::Single) => (FileDtype::F32, x.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()),
+        (Numbers::Real(x), Precision::Single) => {
+            (FileDtype::F32, x.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect())
+        }
         (Numbers::Real(x), Precision::Double) => (FileDtype::F64, x.iter().flat_map(|v| v.to_le_bytes()).collect()),
         (Numbers::Index(x), Precision::Single | Precision::Double) => {
             (FileDtype::I64, x.iter().flat_map(|v| v.to_le_bytes()).collect())

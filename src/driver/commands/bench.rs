@@ -1,0 +1,113 @@
+//! `gdlc bench`: the time of a call on random inputs, its GFLOP/s and GB/s, beside the measured ceiling of this machine.
+
+use crate::driver::arguments::Bench;
+use crate::driver::binding::Sizes;
+use crate::driver::ceiling::Ceiling;
+use crate::driver::compiled::Compiled;
+use crate::driver::failure::Failure;
+use crate::driver::session::Session;
+use crate::driver::{initial, instance};
+use crate::math::Rng;
+use crate::tensor;
+
+/// Times every model of the file, or the one named.
+pub fn bench(options: &Bench) -> Result<(), Failure> {
+    let mut session = Session::open(&options.source)?;
+    let wanted = options.size.iter().map(|text| size(text)).collect::<Result<Vec<_>, _>>()?;
+    let program = session.check()?;
+    for model in session.models(&program)? {
+        let compiled = Compiled::new(&session, &program, model, session.dtype())?;
+        if let Some((name, _)) = wanted.iter().find(|(n, _)| compiled.interface.sizes.iter().all(|(_, info)| info.name != *n)) {
+            return Err(Failure::call(format!("{} has no run-time size `{name}`", model.name)));
+        }
+        let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
+        let sizes = instance::sizes(&compiled.interface.sizes, find)?;
+        let row = time(&compiled, &sizes, options.calls)?;
+        print(&model.name, &compiled, &sizes, &row, options.source.json);
+    }
+    Ok(())
+}
+
+/// What was measured.
+struct Row {
+    threads: usize,
+    median: f64,
+    least: f64,
+    gflops: f64,
+    gbytes: f64,
+}
+
+fn time(compiled: &Compiled, sizes: &Sizes, calls: usize) -> Result<Vec<Row>, Failure> {
+    let mut rng = Rng::new(1);
+    let inputs = instance::inputs(&compiled.interface, sizes, &mut rng);
+    let weights = initial::weights(&compiled.algebra.derived.graph, 1);
+    let loaded = compiled.load()?;
+    let mut instance = compiled.instance(&loaded, &inputs, &weights)?;
+    let work = tensor::cost::total(&at_sizes(compiled, sizes));
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut rows = Vec::new();
+    for threads in [1, available] {
+        if rows.iter().any(|r: &Row| r.threads == threads) {
+            continue;
+        }
+        instance.threads = threads as u32;
+        instance.call_timed(&compiled.arguments(&inputs), 2)?;
+        let (_, mut seconds) = instance.call_timed(&compiled.arguments(&inputs), calls.max(1))?;
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        rows.push(Row { threads, median, least: seconds[0], gflops: work.flops / median / 1e9, gbytes: work.bytes / median / 1e9 });
+    }
+    Ok(rows)
+}
+
+/// The program with the sizes of this run as the expected ones, so that its work is counted for them.
+fn at_sizes(compiled: &Compiled, sizes: &Sizes) -> tensor::graph::Graph {
+    let mut graph = compiled.algebra.graph.clone();
+    graph.sizes = graph.sizes.with_hints(&sizes.in_order(&compiled.interface.sizes));
+    graph
+}
+
+fn print(name: &str, compiled: &Compiled, sizes: &Sizes, rows: &[Row], json: bool) {
+    let ceiling = Ceiling::measure();
+    let peak = ceiling.gflops(compiled.interface.dtype);
+    let shown: Vec<String> = compiled
+        .interface
+        .sizes
+        .iter()
+        .zip(sizes.in_order(&compiled.interface.sizes))
+        .map(|((_, info), n)| format!("{}={n}", info.name))
+        .collect();
+    if json {
+        let row = |r: &Row| {
+            serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes })
+        };
+        println!(
+            "{}",
+            serde_json::json!({ "model": name, "sizes": shown, "peak_gflops": peak, "rows": rows.iter().map(row).collect::<Vec<_>>() })
+        );
+        return;
+    }
+    println!(
+        "{name} ({}); the ceiling of one core, measured: {peak:.0} GFLOP/s, {:.0} GB/s from memory",
+        shown.join(", "),
+        ceiling.gbytes
+    );
+    for r in rows {
+        println!(
+            "  {} thread{}: median {:.3} ms, least {:.3} ms, {:.1} GFLOP/s ({:.0} % of the ceiling), {:.1} GB/s",
+            r.threads,
+            if r.threads == 1 { "" } else { "s" },
+            r.median * 1e3,
+            r.least * 1e3,
+            r.gflops,
+            100.0 * r.gflops / (peak * r.threads as f64),
+            r.gbytes,
+        );
+    }
+}
+
+fn size(text: &str) -> Result<(String, usize), Failure> {
+    let wrong = || Failure::call(format!("--size {text}: expected NAME=NUMBER, such as --size n=64"));
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((name.trim().to_string(), value.trim().parse().map_err(|_| wrong())?))
+}

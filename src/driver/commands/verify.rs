@@ -1,0 +1,33 @@
+//! `gdlc verify`: the certificate of every model.
+
+use crate::base::dtype::Dtype;
+use crate::driver::arguments::Source;
+use crate::driver::certificate::{Certificate, Check};
+use crate::driver::failure::Failure;
+use crate::driver::session::Session;
+
+/// Prints a line a check. Fails where one of them does.
+pub fn verify(options: &Source) -> Result<(), Failure> {
+    let mut session = Session::open(options)?;
+    let program = session.check()?;
+    let mut failed = Vec::new();
+    for model in session.models(&program)? {
+        let mut all = Vec::new();
+        for dtype in [Dtype::F64, Dtype::F32] {
+            let certificate = Certificate::new(&session, &program, model, dtype)?;
+            all.extend(certificate.checks);
+        }
+        failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
+        if options.json {
+            println!("{}", serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() }));
+        } else {
+            println!("{}", model.name);
+            all.iter().for_each(|c| println!("  {c}"));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::program(format!("not certified: {}", failed.join("; ")))) }
+}
+
+fn json(check: &Check) -> serde_json::Value {
+    serde_json::json!({ "claim": check.claim, "found": check.found, "bound": check.bound.to_string(), "passed": check.passed() })
+}

@@ -1,0 +1,81 @@
+//! A model all the way through: its algebra, its interface, its library, loaded into this process.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::base::dtype::Dtype;
+use crate::codegen::abi::Interface;
+use crate::codegen::{BACKENDS, Target};
+use crate::driver::binding;
+use crate::driver::failure::Failure;
+use crate::driver::load::{Instance, Loaded};
+use crate::driver::session::{Algebra, Session};
+use crate::driver::tensors::{Tensor, Tensors};
+use crate::kernel;
+use crate::package::{self, Library};
+use crate::sema::hir;
+
+/// A compiled model.
+#[derive(Debug)]
+pub struct Compiled {
+    pub algebra: Algebra,
+    pub program: kernel::ir::Program,
+    pub interface: Interface,
+    pub library: Library,
+}
+
+impl Compiled {
+    /// Compiles a checked model with the default backend for this machine.
+    pub fn new(session: &Session, program: &hir::Program, model: &hir::Model, dtype: Dtype) -> Result<Compiled, Failure> {
+        let algebra = session.algebra(program, model)?;
+        let name = session.library_name(program, model);
+        let interface = session.interface(&algebra, &name, dtype);
+        let program = session.lower(&algebra, &name, dtype)?;
+        let library = package::build(&program, &interface, BACKENDS[0], Target::host())
+            .map_err(|e| Failure::program(format!("{}: {e}", model.name)))?;
+        Ok(Compiled { algebra, program, interface, library })
+    }
+
+    /// Loads the library into this process.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        let path = temporary();
+        std::fs::write(&path, &self.library.so_bytes).map_err(|e| Failure::io("write", &path, &e))?;
+        let loaded = Loaded::open(&path, &self.library.name);
+        // The mapping stays; the name is not needed any more.
+        std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
+        loaded
+    }
+
+    /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
+    pub fn instance<'l>(&self, loaded: &'l Loaded, inputs: &Tensors, weights: &Tensors) -> Result<Instance<'l>, Failure> {
+        binding::weights(&self.interface, weights)?;
+        let mut instance = loaded.bind(&self.arguments(inputs))?;
+        let weights: Vec<&Tensor> = self.interface.weights.iter().map(|w| &weights[&w.name]).collect();
+        instance.prepare(&weights)?;
+        Ok(instance)
+    }
+
+    /// The tensors of the model's inputs, in the order of the interface.
+    pub fn arguments<'t>(&self, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
+        self.interface.inputs.iter().map(|i| inputs.get(&i.name)).collect()
+    }
+
+    /// The outputs by name.
+    pub fn named(&self, outputs: Vec<Tensor>) -> Tensors {
+        self.interface.outputs.iter().map(|o| o.name.clone()).zip(outputs).collect()
+    }
+
+    /// Loads, binds, prepares and calls once.
+    pub fn run(&self, inputs: &Tensors, weights: &Tensors) -> Result<Tensors, Failure> {
+        let loaded = self.load()?;
+        let mut instance = self.instance(&loaded, inputs, weights)?;
+        Ok(self.named(instance.call(&self.arguments(inputs))?))
+    }
+}
+
+/// A file name no other process and no other call uses.
+fn temporary() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("gdlc-{}-{count}.so", std::process::id()))
+}

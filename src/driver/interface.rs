@@ -1,0 +1,44 @@
+//! The interface of a model, read off its tensor program.
+
+use crate::base::dtype::Dtype;
+use crate::base::size::Size;
+use crate::codegen::abi::{Element, Interface, Tensor};
+use crate::tensor::graph::{Graph, InputKind};
+
+/// The interface of `graph` as a library called `name`, its reals of `dtype`.
+pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, String)>) -> Interface {
+    let input = |input: &crate::tensor::graph::Input| Tensor {
+        name: input.name.clone(),
+        dims: input.dims.clone(),
+        element: match input.kind {
+            InputKind::Real => Element::Real,
+            InputKind::Table { range, sorted } => Element::Index { range, sorted, table: true },
+            InputKind::Index { range } => Element::Index { range, sorted: false, table: false },
+        },
+        about: String::new(),
+    };
+    let weight = |weight: &crate::tensor::graph::Weight| Tensor {
+        name: weight.name.clone(),
+        dims: weight.dims.iter().map(|n| Size::fixed(*n)).collect(),
+        element: Element::Real,
+        about: String::new(),
+    };
+    let output = |output: &crate::tensor::graph::Output| {
+        let dims = &graph.ty(output.id).dims;
+        Tensor {
+            name: output.name.clone(),
+            dims: output.order.iter().map(|k| dims[*k]).collect(),
+            element: Element::Real,
+            about: String::new(),
+        }
+    };
+    Interface {
+        name: name.to_string(),
+        dtype,
+        sizes: graph.sizes.clone(),
+        inputs: graph.inputs.iter().map(|(_, i)| input(i)).collect(),
+        weights: graph.weights.iter().map(|(_, w)| weight(w)).collect(),
+        outputs: graph.outputs.iter().map(output).collect(),
+        facts,
+    }
+}
