@@ -70,6 +70,15 @@ impl Loaded {
     /// Binds an instance: sizes from the inputs' shapes, index tables checked and kept. Inputs that bind does not need may be left out
     /// as long as the sizes follow from the others.
     pub fn bind(&self, inputs: &[Option<&Tensor>]) -> Result<Instance<'_>, Failure> {
+        self.bind_sizes(inputs, |_| None)
+    }
+
+    /// As [`Loaded::bind`], with the values of sizes that no input has.
+    pub fn bind_sizes(
+        &self,
+        inputs: &[Option<&Tensor>],
+        given: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Instance<'_>, Failure> {
         let m = self.model();
         let inputs = self.pass(unsafe { m.inputs.get() }, inputs, "inputs")?;
         let mut context = context(0);
@@ -79,6 +88,11 @@ impl Loaded {
         // SAFETY: arrays of the lengths that the table names; the tensors live until the end of this function.
         unsafe {
             ok((m.sizes_fn)(&mut context, pointers.as_ptr(), sizes.as_mut_ptr()), &context)?;
+            for (size, name) in sizes.iter_mut().zip(m.sizes.get()) {
+                if *size < 0 {
+                    *size = given(&text(*name)).map_or(*size, |n| n as i64);
+                }
+            }
             ok((m.memory_fn)(&mut context, sizes.as_ptr(), memory.as_mut_ptr()), &context)?;
             let mut instance =
                 Instance { loaded: self, sizes, memory: memory.map(|m| vec![0u8; m.bytes as usize]), threads: 0 };

@@ -89,7 +89,8 @@ const gdl_model *gdl_{name}_query(void);
 int gdl_{name}_run(gdl_context *context, const DLTensor *const *inputs, const DLTensor *const *weights,
     const DLTensor *const *outputs);
 
-/* The run-time sizes, from the shapes of the inputs; inputs that add nothing may be null. */
+/* The run-time sizes, from the shapes of the inputs; inputs that add nothing may be null. Sizes that no input has
+ * (the number of samples in a batch of graphs, say) are left -1: set them. */
 int gdl_{name}_sizes(gdl_context *context, const DLTensor *const *inputs, int64_t *sizes);
 
 /* Writes the bytes of the three memories: bound, prepared, workspace. The caller sets their data. */

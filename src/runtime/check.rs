@@ -206,22 +206,22 @@ pub(crate) unsafe fn slice<'a, T>(items: *const T, count: i64) -> &'a [T] {
     if count <= 0 || items.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(items, count as usize) } }
 }
 
-/// Finds the run-time sizes from the shapes of the inputs given (null entries are passed over), then checks every shape.
-pub(crate) unsafe fn solve(
+/// Learns run-time sizes from the shapes of tensors; null entries are passed over. First from axes that are a size itself,
+/// then from those that a size can be worked out of.
+unsafe fn learn(
     context: &mut Context,
-    model: &Model,
-    inputs: *const *const DlTensor,
+    list: *const *const DlTensor,
+    infos: &[TensorInfo],
+    role: &'static str,
     sizes: &mut [i64],
 ) -> Checked {
-    sizes.fill(UNKNOWN);
-    let infos = unsafe { model.inputs.get() };
     let plain = |d: &Size| d.scale == 1 && d.offset == 0 && d.divisor == 1;
     for pass in 0..2 {
         for k in 0..infos.len() {
-            if inputs.is_null() || unsafe { (*inputs.add(k)).is_null() } {
+            if list.is_null() || unsafe { (*list.add(k)).is_null() } {
                 continue;
             }
-            let argument = unsafe { Argument::get(context, inputs, infos, k, "input")? };
+            let argument = unsafe { Argument::get(context, list, infos, k, role)? };
             let shape = unsafe { argument.shape(context)? };
             let dims = unsafe { slice(argument.info.dims, argument.info.rank) };
             for (d, &given) in dims.iter().zip(shape) {
@@ -236,12 +236,26 @@ pub(crate) unsafe fn solve(
             }
         }
     }
-    let names = unsafe { model.sizes.get() };
-    for (v, n) in sizes.iter().enumerate() {
-        if *n == UNKNOWN {
-            let reason = format_args!("the size {} does not follow from the inputs given", text(names[v]));
-            return Err(fail(context, INVALID, reason));
-        }
+    Ok(())
+}
+
+/// Finds the run-time sizes from the shapes of the inputs, and of the outputs where they are given; those that follow from none
+/// stay -1. Where all are known, every input given is checked.
+pub(crate) unsafe fn solve(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+    sizes: &mut [i64],
+) -> Checked {
+    sizes.fill(UNKNOWN);
+    let infos = unsafe { model.inputs.get() };
+    unsafe {
+        learn(context, inputs, infos, "input", sizes)?;
+        learn(context, outputs, model.outputs.get(), "output", sizes)?;
+    }
+    if sizes.contains(&UNKNOWN) {
+        return Ok(());
     }
     for k in 0..infos.len() {
         if !inputs.is_null() && !unsafe { (*inputs.add(k)).is_null() } {
@@ -258,7 +272,9 @@ pub(crate) fn preconditions(context: &mut Context, model: &Model, sizes: &[i64])
     let (names, conditions) = unsafe { (model.sizes.get(), model.preconditions.get()) };
     for (v, n) in sizes.iter().enumerate() {
         if *n < 0 {
-            return Err(fail(context, INVALID, format_args!("the size {} is negative: {n}", text(names[v]))));
+            let name = text(names[v]);
+            let reason = format_args!("the size {name} is {n}: where it does not follow from the inputs, set it before bind");
+            return Err(fail(context, INVALID, reason));
         }
     }
     for p in conditions {

@@ -33,7 +33,7 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
     }
 }
 
-/// Finds the run-time sizes from the shapes of the inputs.
+/// Finds the run-time sizes from the shapes of the inputs; those that follow from none are left -1, for the caller to set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gdl_rt_sizes(
     context: *mut Context,
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn gdl_rt_sizes(
             return Err(fail(context, INVALID, format_args!("the array for the sizes is missing (null)")));
         }
         unsafe {
-            solve(context, model, inputs, &mut found[..n])?;
+            solve(context, model, inputs, core::ptr::null(), &mut found[..n])?;
             core::ptr::copy_nonoverlapping(found.as_ptr(), sizes, n);
         }
         Ok(())
@@ -126,7 +126,8 @@ pub unsafe extern "C" fn gdl_rt_run(
     let work = |context: &mut Context, model: &Model| unsafe {
         let mut sizes = [0i64; MAX_SIZES];
         let n = model.sizes.count as usize;
-        solve(context, model, inputs, &mut sizes[..n])?;
+        solve(context, model, inputs, outputs, &mut sizes[..n])?;
+        super::check::preconditions(context, model, &sizes[..n])?;
         let bytes = lay_out(context, model, &sizes[..n], None)?;
         let total = bytes.iter().sum::<i64>() + 3 * ALIGN;
         let block = system::malloc(total as usize).cast::<u8>();

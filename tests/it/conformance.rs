@@ -1,6 +1,6 @@
 //! Backends against the interpreter: the same program, the same numbers, through a library on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gdlc::base::arena::Id;
 use gdlc::base::dtype::Dtype;
@@ -108,13 +108,7 @@ impl Case {
 
     /// The library on disk.
     pub(crate) fn build(&self, test: &str) -> PathBuf {
-        let library = gdlc::package::build(&self.program, &self.interface, BACKENDS[0], Target::X86_64).expect("it builds");
-        let folder = std::env::temp_dir().join(format!("gdlc-test-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the test");
-        let path = folder.join(format!("lib{}.so", library.name));
-        std::fs::write(&path, &library.so_bytes).expect("the library is written");
-        std::fs::write(folder.join(format!("{}.h", library.name)), &library.header).expect("the header is written");
-        path
+        build(&self.program, &self.interface, test)
     }
 
     /// What the interpreter computes.
@@ -134,12 +128,7 @@ impl Case {
 
     /// What the library computes.
     pub(crate) fn computed(&self, test: &str) -> Vec<Tensor> {
-        let path = self.build(test);
-        let loaded = Loaded::open(&path, &self.program.name).expect("it loads");
-        let inputs: Vec<Option<&Tensor>> = self.inputs.iter().map(Some).collect();
-        let mut instance = loaded.bind(&inputs).expect("it binds");
-        instance.prepare(&self.weights.iter().collect::<Vec<_>>()).expect("it prepares");
-        instance.call(&inputs).expect("it runs")
+        computed(&self.program, &self.build(test), &self.sizes, &self.inputs, &self.weights)
     }
 
     /// The library computes what the interpreter computes.
@@ -154,6 +143,59 @@ impl Case {
                 assert!((a - b).abs() <= tolerance * scale, "{test}: element {i} is {a}, not {b}");
             }
         }
+    }
+}
+
+/// A library in a folder of its own.
+pub(crate) fn build(program: &Program, interface: &Interface, test: &str) -> PathBuf {
+    let library = gdlc::package::build(program, interface, BACKENDS[0], Target::X86_64).expect("it builds");
+    let folder = std::env::temp_dir().join(format!("gdlc-test-{}-{test}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join(format!("lib{}.so", library.name));
+    std::fs::write(&path, &library.so_bytes).expect("the library is written");
+    std::fs::write(folder.join(format!("{}.h", library.name)), &library.header).expect("the header is written");
+    path
+}
+
+/// What a library computes.
+pub(crate) fn computed(
+    program: &Program,
+    path: &Path,
+    sizes: &[usize],
+    inputs: &[Tensor],
+    weights: &[Tensor],
+) -> Vec<Tensor> {
+    let loaded = Loaded::open(path, &program.name).expect("it loads");
+    let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
+    let size = |name: &str| program.sizes.iter().find(|(_, info)| info.name == name).map(|(v, _)| sizes[v.0 as usize]);
+    let mut instance = loaded.bind_sizes(&inputs, size).expect("it binds");
+    instance.prepare(&weights.iter().collect::<Vec<_>>()).expect("it prepares");
+    instance.call(&inputs).expect("it runs")
+}
+
+/// The interface that a program's arguments describe.
+pub(crate) fn interface_of(program: &Program) -> Interface {
+    let tensors = |arguments: &[Argument]| -> Vec<Declared> {
+        let one = |a: &Argument| Declared {
+            name: a.name.clone(),
+            dims: program.buffers[a.buffer].shape.clone(),
+            element: match a.kind {
+                ArgumentKind::Real => Element::Real,
+                ArgumentKind::Table { range, sorted } => Element::Index { range, sorted, table: true },
+                ArgumentKind::Index { range } => Element::Index { range, sorted: false, table: false },
+            },
+            about: String::new(),
+        };
+        arguments.iter().map(one).collect()
+    };
+    Interface {
+        name: program.name.clone(),
+        dtype: program.dtype,
+        sizes: program.sizes.clone(),
+        inputs: tensors(&program.inputs),
+        weights: tensors(&program.weights),
+        outputs: tensors(&program.outputs),
+        facts: vec![],
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gdlc::base::dtype::Dtype;
 use gdlc::base::size::Size;
+use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::interpret::{Machine, Order};
-use gdlc::kernel::ir::{Memory, Program, Stage};
+use gdlc::kernel::ir::{Argument, ArgumentKind, Memory, Program, Stage};
 use gdlc::kernel::lower::lower;
 use gdlc::kernel::pass::buffers::workspace_slots;
 use gdlc::kernel::verify::verify;
@@ -17,6 +19,8 @@ use gdlc::tensor::graph::{
     Affine, Axis, Constant, Function, Graph, Init, Input, InputKind, Outside, Relation, Val, Weight,
 };
 use gdlc::tensor::op::{Func, Real, Reduction};
+
+use crate::conformance::{build, computed, interface_of};
 
 mod cases;
 mod dense;
@@ -117,8 +121,30 @@ impl Case {
         }
         let single = lower(&self.g, "case", Dtype::F32);
         compare(&run(&single, &args, Order::Forward), &expected, 1e-4, &single);
+        compare(&through_library(&program, &args), &expected, 1e-11, &program);
+        compare(&through_library(&single, &args), &expected, 1e-4, &single);
         program
     }
+}
+
+/// Compiled, linked, loaded and called.
+fn through_library(program: &Program, args: &Arguments) -> BTreeMap<String, Vec<f64>> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let test = format!("lowered-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let tensor = |of: &BTreeMap<String, Array>, a: &Argument| {
+        let Array { dims, data } = &of[&a.name];
+        match a.kind {
+            ArgumentKind::Real => Tensor::real(dims.clone(), data.clone()),
+            ArgumentKind::Table { .. } | ArgumentKind::Index { .. } => {
+                Tensor { shape: dims.clone(), numbers: Numbers::Index(data.iter().map(|x| *x as i64).collect()) }
+            }
+        }
+    };
+    let inputs: Vec<Tensor> = program.inputs.iter().map(|a| tensor(&args.inputs, a)).collect();
+    let weights: Vec<Tensor> = program.weights.iter().map(|a| tensor(&args.weights, a)).collect();
+    let path = build(program, &interface_of(program), &test);
+    let outputs = computed(program, &path, &args.sizes, &inputs, &weights);
+    program.outputs.iter().zip(outputs).map(|(o, t)| (o.name.clone(), t.reals())).collect()
 }
 
 fn fill(n: usize, seed: f64) -> Vec<f64> {
