@@ -18,14 +18,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Goes on with the expressions and variables of a kernel.
-    pub fn resume(kernel: &Kernel) -> Builder {
-        let mut res = Builder { n_vars: kernel.n_vars, ..Builder::default() };
-        for (id, expr) in kernel.exprs.iter() {
-            res.known.entry(hash(expr)).or_default().push(id);
-            res.exprs.push(expr.clone());
-        }
-        res
+    /// A builder whose variables begin after the first `n_vars`.
+    pub fn counting(n_vars: u32) -> Builder {
+        Builder { n_vars, ..Builder::default() }
     }
 
     /// The finished kernel.

@@ -9,6 +9,7 @@ pub mod verify;
 pub mod print;
 pub mod interpret;
 mod interpret_scalar;
+pub mod scalar_functions;
 pub mod walk;
 pub mod lower;
 pub mod pass;

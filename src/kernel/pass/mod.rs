@@ -2,3 +2,4 @@
 
 pub mod buffers;
 pub mod compact;
+pub mod legalize;
