@@ -17,6 +17,7 @@ mod value;
 
 use crate::codegen::{Backend, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
+use crate::kernel::pass::legalize::legalize;
 
 /// The backend that needs nothing but Rust.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,9 @@ impl Backend for Cranelift {
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
+        let mut written_out = program.clone();
+        legalize(&mut written_out);
+        let program = &written_out;
         let mut unit = unit::Unit::new(program, target);
         for (number, kernel) in program.kernels.iter().enumerate() {
             unit.kernel(number, kernel)?;
