@@ -35,6 +35,11 @@ impl Fibre {
         self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.count == b.count && a.kind.same(&b.kind))
     }
 
+    /// Whether both are the same representations, in whatever number.
+    pub fn same_kinds(&self, other: &Fibre) -> bool {
+        self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.kind.same(&b.kind))
+    }
+
     /// The number of components.
     pub fn dim(&self, ambient: usize) -> usize {
         self.blocks.iter().map(|b| b.count * b.kind.dim(ambient)).sum()

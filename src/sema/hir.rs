@@ -139,7 +139,8 @@ pub enum Op {
     NormAct { name: String, f: Pointwise },
     /// RMS over each copy and its channels, one learnt scale a copy.
     Norm { name: String },
-    /// `x + y`, of the same base or broadcast from `Constant`.
+    /// `x + y`, of the same base or broadcast from `Constant`; of the same fibre, or one operand is one invariant number
+    /// that is added to every component.
     Add,
     Sub,
     /// `s · x` with `s` one scalar or a scalar a copy, or scalars copy by copy.

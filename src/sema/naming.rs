@@ -80,6 +80,11 @@ impl Names {
         self.body().replacement = Some(name.to_string());
     }
 
+    /// Whether `@name` was given to nothing; it is dropped then.
+    pub(super) fn replacement_left(&mut self) -> bool {
+        self.body().replacement.take().is_some()
+    }
+
     /// The name of a weight that the program names itself, as `learn` does.
     pub(super) fn own(&mut self, name: &str) -> String {
         let body = self.body();

@@ -12,4 +12,5 @@ mod tensor;
 mod syntax;
 mod syntax_random;
 mod kernel;
+mod sema;
 mod tidy;

@@ -98,7 +98,11 @@ impl<'a> Elaborator<'a> {
             let finding = Diagnostic::error("E0310", format!("cannot {word} the fibres `{ta}` and `{tb}`")).at(span, format!("`{ta}` and `{tb}`"));
             return self.fail(
                 self.operands(finding, a, b, span)
-                    .why("the group acts on both in different ways, so the sum would not be equivariant, or they have different sizes")
+                    .why(if fa.same_kinds(&fb) {
+                        "both have as many copies in a sum"
+                    } else {
+                        "the group acts on them in different ways, so the sum would not be equivariant"
+                    })
                     .hint(if fb.hom_dim(&fa) > 0 { format!("`linear {ta}` brings the second to the first") } else { "bring both to one fibre first".to_string() }),
             );
         };

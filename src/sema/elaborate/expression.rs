@@ -97,7 +97,11 @@ impl<'a> Elaborator<'a> {
             ExprKind::Learn { name, fibre, init } => self.learn(name, fibre, init.as_deref(), scope, e.span),
             ExprKind::Named { value, name } => {
                 self.model.names.replace_next(&name.node);
-                self.expr(value, scope)
+                let term = self.expr(value, scope);
+                if self.model.names.replacement_left() && !matches!(term, Term::Poison) {
+                    return self.fail(error::wrong_kind(name.span, "a name for something that has no weights", "a mention of a layer, before `@name`,"));
+                }
+                term
             }
             ExprKind::Symmetric { .. } => self.fail(error::not_derived(e.span, "symmetric")),
             ExprKind::Restrict(_) => self.fail(error::not_derived(e.span, "restrict")),

@@ -35,8 +35,8 @@ impl<'a> Elaborator<'a> {
         }
         let Some(over) = self.over(ast, base, scope) else { return Term::Poison };
         let radial = matches!(over, Over::Radius { .. });
-        let fibre = if ast.depthwise { self.depthwise_fibre(&operands, fibre, &over) } else { Some(fibre) };
-        let Some(fibre) = fibre else { return self.fail(depthwise_copies(ast)) };
+        let fibre = if ast.depthwise { self.depthwise_fibre(&operands, fibre) } else { Some(fibre) };
+        let Some(fibre) = fibre else { return self.fail(depthwise_copies(ast.fibre.span)) };
         if over == Over::Point && !self.maps_exist(&operands, &fibre, span) {
             return Term::Poison;
         }
@@ -107,15 +107,15 @@ impl<'a> Elaborator<'a> {
     }
 
     /// e3nn's `uvu`: as many copies out as in, so the fibre written is that of one copy.
-    fn depthwise_fibre(&self, operands: &[ValueId], fibre: Fibre, over: &Over) -> Option<Fibre> {
+    fn depthwise_fibre(&self, operands: &[ValueId], fibre: Fibre) -> Option<Fibre> {
         let [x, ..] = operands else { return None };
         let counts: Vec<usize> = self.fibre(*x).blocks.iter().map(|b| b.count).collect();
         let channels = *counts.first()?;
         let same_in = counts.iter().all(|c| *c == channels);
-        match (over, &fibre.blocks[..]) {
+        match &fibre.blocks[..] {
             _ if !same_in => None,
-            (_, blocks) if blocks.iter().all(|b| b.count == channels) => Some(fibre),
-            (_, [only]) if only.count == 1 => {
+            blocks if blocks.iter().all(|b| b.count == channels) => Some(fibre),
+            [only] if only.count == 1 => {
                 let mut block = only.clone();
                 block.count = channels;
                 Some(Fibre { blocks: vec![block] })
@@ -257,7 +257,11 @@ impl<'a> Elaborator<'a> {
             }
         }
         let group = self.group_for(&operands, base);
+        let place = fibre.span;
         let Some(fibre) = self.fibre_of(fibre, &group, scope) else { return Term::Poison };
+        let same_copies = self.fibre(operands[0]).copies() == self.fibre(operands[1]).copies();
+        let fibre = if depthwise { self.depthwise_fibre(&operands, fibre).filter(|_| same_copies) } else { Some(fibre) };
+        let Some(fibre) = fibre else { return self.fail(depthwise_copies(place)) };
         let mut types: Vec<String> = operands.iter().map(|v| self.show(*v)).collect();
         types.push(fibre.describe());
         self.instance(name, span, types.join(" to "));
@@ -293,9 +297,9 @@ impl<'a> Elaborator<'a> {
     }
 }
 
-fn depthwise_copies(ast: &ast::Linear) -> Diagnostic {
+fn depthwise_copies(place: Span) -> Diagnostic {
     Diagnostic::error("E0310", "`depthwise` keeps every channel to itself, so input and output have as many copies")
-        .at(ast.fibre.span, "not one fibre, nor as many copies as the input")
+        .at(place, "not one fibre, nor as many copies as the input")
         .hint("write the fibre of one channel: `depthwise irreps(0..L)`")
 }
 

@@ -36,7 +36,7 @@ use super::term::{DomainId, Frame, Term, ValueId};
 /// A model of more values than this is refused.
 const MAX_VALUES: usize = 100_000;
 /// So is one that calls layers more often, or deeper.
-const MAX_CALLS: usize = 20_000;
+const MAX_CALLS: usize = 5_000;
 const MAX_CALL_DEPTH: usize = 128;
 /// Nested expressions, through all calls.
 const MAX_DEPTH: usize = 1500;

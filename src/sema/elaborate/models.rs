@@ -97,7 +97,10 @@ impl<'a> Elaborator<'a> {
         if self.report.errors() > before {
             return None;
         }
-        self.zero_boundary(decl, &results);
+        // A layer alone is part of no model yet: the model that uses it is told.
+        if assumed.is_none() {
+            self.zero_boundary(decl);
+        }
         let finished = std::mem::take(&mut self.model);
         Some(hir::Model { name: decl.name.node.clone(), args: finished.args, values: finished.values, results })
     }
@@ -184,7 +187,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Zeros beyond the edge break the shifts near it: said once a model.
-    fn zero_boundary(&mut self, decl: &'a ast::Function, _results: &[(String, ValueId)]) {
+    fn zero_boundary(&mut self, decl: &'a ast::Function) {
         let reach = self.model.reach.iter().copied().max().unwrap_or(0);
         if reach == 0 {
             return;

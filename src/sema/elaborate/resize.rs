@@ -81,12 +81,12 @@ impl<'a> Elaborator<'a> {
         if self.refuses_positions(x, "`refine`", span) {
             return Term::Poison;
         }
-        match self.program.domains[domain].origin {
-            Origin::Coarsened { of, factor: by } if by == factor && !self.kinds[&domain].strided => {
+        match self.refined(domain, factor) {
+            Some(of) => {
                 let fibre = self.fibre(x).clone();
                 Term::Value(self.push(Op::Refine { factor }, vec![x], Base::Points(of), fibre, span))
             }
-            Origin::Coarsened { .. } | Origin::Declared | Origin::Product(..) => {
+            None => {
                 let name = self.program.domains[domain].name.clone();
                 self.fail(
                     Diagnostic::error("E0315", format!("`refine {factor}` goes back to a domain that `coarsen {factor}` came from"))
@@ -95,6 +95,18 @@ impl<'a> Elaborator<'a> {
                 )
             }
         }
+    }
+
+    /// The domain from which `coarsen`, once or several times, made blocks of `factor` cells.
+    fn refined(&self, domain: DomainId, factor: usize) -> Option<DomainId> {
+        let (mut here, mut rest) = (domain, factor);
+        while rest > 1 {
+            match self.program.domains[here].origin {
+                Origin::Coarsened { of, factor: by } if rest % by == 0 && !self.kinds[&here].strided => (here, rest) = (of, rest / by.max(1)),
+                Origin::Coarsened { .. } | Origin::Declared | Origin::Product(..) => return None,
+            }
+        }
+        (here != domain).then_some(here)
     }
 
     /// `lift`: scalars to functions on the point group.
