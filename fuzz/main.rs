@@ -3,8 +3,10 @@
 //! each other, and stops at the first text that panics, takes too long, or does not survive formatting; that text
 //! is written to `fuzz/corpus`, where a test reads it ever after. Texts that lead to a new outcome are mutated again.
 
+use gdlc::base::diagnostic::Severity;
 use gdlc::base::render::render;
 use gdlc::base::span::SourceMap;
+use gdlc::sema::{LibraryOnly, check};
 use gdlc::syntax::{format, parse};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -82,7 +84,12 @@ fn outcome(text: &str) -> String {
     let (reread, mistakes) = parse(&again, id);
     assert!(mistakes.is_empty(), "the formatted text does not parse:\n{once}");
     assert_eq!(format(&reread), once, "formatting is not settled");
-    once.chars().filter(|c| !c.is_alphanumeric()).take(400).collect()
+    let (checked, findings) = check(&program, &mut sources, &LibraryOnly, &[]);
+    let wrong = findings.iter().any(|d| d.severity == Severity::Error);
+    assert_eq!(checked.is_none(), wrong, "a program exactly where there is no error");
+    assert!(render(&findings, &sources).len() < 1 << 20, "a long report");
+    let shape: String = once.chars().filter(|c| !c.is_alphanumeric()).take(400).collect();
+    findings.iter().map(|d| format!("{}\n", d.code)).chain([shape]).collect()
 }
 
 /// The programs of the project.

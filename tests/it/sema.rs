@@ -151,6 +151,21 @@ fn a_definition_with_two_indices_follows_its_use() {
     assert!(print::print(&softmax).contains("A * A -> 1"));
 }
 
+/// Whatever parses ends in a program or in an error, never in both or in neither.
+#[test]
+fn every_text_ends_in_a_program_or_an_error() {
+    for folder in ["tests/programs/founding", "tests/errors/parse", "tests/errors/resolve", "tests/errors/type", "fuzz/corpus"] {
+        for (path, text) in programs(&root().join(folder)) {
+            let mut sources = SourceMap::default();
+            let id = sources.add("test.gdl", text);
+            let (program, _) = parse(&sources, id);
+            let (checked, findings) = check(&program, &mut sources, &LibraryOnly, &[]);
+            let wrong = findings.iter().any(|d| d.severity == Severity::Error);
+            assert_eq!(checked.is_none(), wrong, "{}", path.display());
+        }
+    }
+}
+
 #[test]
 fn work_is_bounded() {
     let set = "domain A = set(n)\n";
@@ -182,5 +197,5 @@ fn programs(folder: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(folder).expect("a folder of programs").map(|e| e.expect("an entry").path());
     let mut paths: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "gdl")).collect();
     paths.sort();
-    paths.into_iter().map(|p| (p.clone(), fs::read_to_string(&p).expect("text"))).collect()
+    paths.into_iter().map(|p| (p.clone(), String::from_utf8_lossy(&fs::read(&p).expect("a file")).into_owned())).collect()
 }

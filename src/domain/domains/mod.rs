@@ -44,10 +44,7 @@ pub fn construct(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     }
 }
 
-/// The pairs of points of two domains.
-///
-/// # Errors
-/// `NotDerived` for anything but two sets.
+/// The pairs of points of two domains. Derivation knows pairs of one set; of others it says so when asked.
 pub fn product(first: &Arc<dyn Domain>, second: &Arc<dyn Domain>) -> Arc<dyn Domain> {
     pairs::make(first, second)
 }
@@ -58,5 +55,51 @@ fn only_words(spec: &DomainSpec, known: &[&str]) -> Result<(), DomainError> {
         None => Ok(()),
         Some(word) if known.is_empty() => Err(DomainError::BadConstruction(format!("`{}` takes no word `{word}`", spec.constructor))),
         Some(word) => Err(DomainError::BadConstruction(format!("`{}` does not know `{word}`; it takes {}", spec.constructor, known.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::size::Size;
+    use crate::domain::{GroupSpec, Neighbourhood, Orbits};
+
+    fn spec(constructor: &str, sizes: usize, ambient: Option<usize>, group: Option<&str>) -> DomainSpec {
+        DomainSpec {
+            constructor: constructor.to_string(),
+            sizes: vec![Size::fixed(8); sizes],
+            words: Vec::new(),
+            ambient,
+            group: group.map(GroupSpec::named),
+            text: constructor.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_euclidean_group_leaves_its_point_group_at_a_point() {
+        let fixing = |group: Option<&str>| construct(&spec("points", 2, Some(3), group)).map(|d| d.stabiliser().name());
+        assert_eq!(fixing(None).unwrap(), "O(3)");
+        assert_eq!(fixing(Some("SE(3)")).unwrap(), "SO(3)");
+        assert_eq!(fixing(Some("SO(3)")).unwrap(), "SO(3)");
+        assert!(matches!(fixing(Some("E(2)")), Err(DomainError::WrongGroup { .. })));
+        assert!(matches!(fixing(Some("shift")), Err(DomainError::WrongGroup { .. })));
+    }
+
+    #[test]
+    fn permuted_points_have_index_tuples_as_orbits() {
+        let set = construct(&spec("set", 1, None, None)).unwrap();
+        assert_eq!(set.orbits(&Neighbourhood::All).unwrap(), Orbits::Permutations { inputs: 1, outputs: 1 });
+        assert_eq!(product(&set, &set).orbits(&Neighbourhood::All).unwrap(), Orbits::Permutations { inputs: 2, outputs: 2 });
+        let points = construct(&spec("points", 2, Some(3), None)).unwrap();
+        assert!(matches!(product(&points, &points).orbits(&Neighbourhood::All), Err(DomainError::NotDerived(_))));
+    }
+
+    #[test]
+    fn every_constructor_refuses_wrong_sizes_or_says_what_is_not_derived() {
+        for name in names() {
+            assert!(matches!(construct(&spec(name, 5, None, None)), Err(DomainError::BadConstruction(_))) || name == "complete", "{name}");
+        }
+        let sphere = construct(&spec("sphere", 1, None, None)).unwrap();
+        assert_eq!(sphere.orbits(&Neighbourhood::Point), Err(DomainError::NotDerived("sphere".to_string())));
     }
 }
