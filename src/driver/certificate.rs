@@ -1,18 +1,24 @@
 //! What is checked of a model before anyone trusts it, on random instances: the compiled library against the meaning of
 //! the program, symmetry under random group elements, and that the model is not trivially symmetric.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::base::dtype::Dtype;
-use crate::driver::binding::Sizes;
+use crate::derive::certificate;
+use crate::derive::instance::{self, Filling};
+use crate::derive::transform::Transform;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::reference;
 use crate::driver::session::Session;
-use crate::driver::tensors::Tensors;
-use crate::driver::{initial, instance, reference};
 use crate::math::Rng;
 use crate::sema::hir;
+use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::op::Op;
+
+/// The same instances on every machine.
+const SEED: u64 = 7;
 
 /// One claim with the number that was found for it and the number it must respect.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,33 +61,47 @@ impl fmt::Display for Check {
     }
 }
 
-/// The checks of one model in one number type.
-#[derive(Clone, Debug, PartialEq)]
+/// The checks of one model.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Certificate {
     pub checks: Vec<Check>,
 }
 
-/// Run-time sizes of the instances: small, so that the reference evaluator is quick.
-fn small(name: &str, hint: usize) -> usize {
-    match name {
-        "batch" => 2,
-        "samples" => 2,
-        _ => hint.clamp(1, 12),
-    }
-}
+/// How many group elements are tried on the whole model.
+const ELEMENTS: usize = 4;
+
+/// Run-time sizes are at least this: room for windows and neighbours, and small enough for the evaluator.
+const LEAST: usize = 8;
 
 impl Certificate {
-    /// Checks a model.
-    pub fn new(session: &Session, program: &hir::Program, model: &hir::Model, dtype: Dtype) -> Result<Certificate, Failure> {
+    /// Checks every linear layer of all models: equivariant, not zero, as many independent weights as there are maps.
+    pub fn layers(program: &hir::Program) -> Result<Certificate, Failure> {
+        let layers = certificate::certify(program, SEED)
+            .map_err(|errors| Failure::bug(format!("a layer that was derived is not derived alone: {}", errors[0].message)))?;
+        let mut res = Certificate::default();
+        for layer in layers {
+            let name = &layer.name;
+            res.push(format!("{name} commutes with the group"), layer.residual, Bound::AtMost(certificate::TOLERANCE));
+            let defect = layer.dim.abs_diff(layer.weights).max(layer.weights.abs_diff(layer.rank)) as f64;
+            res.push(format!("{name}: dim Hom {} = weights {} = rank {}", layer.dim, layer.weights, layer.rank), defect, Bound::AtMost(0.0));
+            if layer.dim > 0 {
+                res.push(format!("{name} is not zero"), layer.size, Bound::AtLeast(1e-9));
+            }
+        }
+        Ok(res)
+    }
+
+    /// Checks a whole compiled model on random instances.
+    pub fn model(session: &Session, program: &hir::Program, model: &hir::Model, dtype: Dtype) -> Result<Certificate, Failure> {
         let compiled = Compiled::new(session, program, model, dtype)?;
-        let sizes = instance::sizes(&compiled.interface.sizes, small)?;
-        let mut rng = Rng::new(7);
-        let weights = initial::random(&compiled.algebra.derived.graph, &mut rng);
-        let inputs = instance::inputs(&compiled.interface, &sizes, &mut rng);
-        let outputs = compiled.run(&inputs, &weights)?;
-        let mut res = Certificate { checks: Vec::new() };
-        res.faithful(&compiled, &sizes, &inputs, &weights, &outputs, dtype)?;
-        res.not_trivial(&compiled, &sizes, &weights, &outputs, &mut rng)?;
+        let mut rng = Rng::new(SEED);
+        let graph = &compiled.algebra.derived.graph;
+        let arguments = instance::arguments(graph, instance::small_sizes(graph, LEAST), Filling::Generic, &mut rng);
+        let outputs = library(&compiled, &arguments)?;
+        let mut res = Certificate::default();
+        res.faithful(&compiled, &arguments, &outputs, dtype)?;
+        res.equivariant(&compiled, program, model, &arguments, &outputs, dtype, &mut rng)?;
+        res.not_trivial(&compiled, &arguments, &outputs, &mut rng)?;
         Ok(res)
     }
 
@@ -89,43 +109,68 @@ impl Certificate {
         self.checks.push(Check { claim, found, bound });
     }
 
-    /// The library computes what the program means; and so does the program after rewriting.
-    fn faithful(
-        &mut self,
-        compiled: &Compiled,
-        sizes: &Sizes,
-        inputs: &Tensors,
-        weights: &Tensors,
-        outputs: &Tensors,
-        dtype: Dtype,
-    ) -> Result<(), Failure> {
-        let graph = &compiled.algebra.derived.graph;
-        let meaning = reference::evaluate(graph, &compiled.interface, sizes, inputs, weights)?;
-        let tolerance = tolerance(compiled, dtype);
+    /// The library computes what the program means.
+    fn faithful(&mut self, compiled: &Compiled, arguments: &Arguments, outputs: &Outputs, dtype: Dtype) -> Result<(), Failure> {
+        let meaning = reference::evaluate(&compiled.algebra.derived.graph, arguments)?;
         for (name, expected) in &meaning {
-            let error = distance(&outputs[name].reals(), &expected.reals());
-            self.push(format!("{dtype} `{name}` compiled = as derived"), error, Bound::AtMost(tolerance));
+            let error = distance(&outputs[name].data, &expected.data);
+            self.push(format!("{dtype} `{name}` compiled = as derived"), error, Bound::AtMost(tolerance(compiled, dtype)));
         }
         Ok(())
     }
 
-    /// Other inputs give other outputs, and the outputs are not zero.
-    fn not_trivial(
+    /// The library commutes with sampled symmetries: `f(g x) = g f(x)`.
+    #[expect(clippy::too_many_arguments, reason = "a symmetry is sampled from the program, the model and the arguments")]
+    fn equivariant(
         &mut self,
         compiled: &Compiled,
-        sizes: &Sizes,
-        weights: &Tensors,
-        outputs: &Tensors,
+        program: &hir::Program,
+        model: &hir::Model,
+        arguments: &Arguments,
+        outputs: &Outputs,
+        dtype: Dtype,
         rng: &mut Rng,
     ) -> Result<(), Failure> {
-        let others = compiled.run(&instance::inputs(&compiled.interface, sizes, rng), weights)?;
-        for (name, output) in outputs {
-            let (x, y) = (output.reals(), others[name].reals());
-            self.push(format!("`{name}` is not zero"), norm(&x), Bound::AtLeast(1e-6));
-            self.push(format!("`{name}` depends on the input"), distance(&x, &y), Bound::AtLeast(1e-6));
+        let mut worst: BTreeMap<String, f64> = BTreeMap::new();
+        let mut described = String::new();
+        for _ in 0..ELEMENTS {
+            let symmetry = Transform::sample(program, model, arguments, rng);
+            described = symmetry.describe();
+            let moved = library(compiled, &symmetry.arguments(arguments))?;
+            for (name, output) in outputs {
+                let error = distance(&moved[name].data, &symmetry.output(name, output).data);
+                let entry = worst.entry(name.clone()).or_default();
+                *entry = if error.is_nan() || entry.is_nan() { f64::NAN } else { entry.max(error) };
+            }
+        }
+        for (name, error) in worst {
+            let claim = format!("{dtype} `{name}` commutes with {ELEMENTS} symmetries ({described})");
+            self.push(claim, error, Bound::AtMost(2.0 * tolerance(compiled, dtype)));
         }
         Ok(())
     }
+
+    /// The outputs are not zero, and other inputs give other outputs.
+    fn not_trivial(&mut self, compiled: &Compiled, arguments: &Arguments, outputs: &Outputs, rng: &mut Rng) -> Result<(), Failure> {
+        let graph = &compiled.algebra.derived.graph;
+        let mut other = instance::arguments(graph, arguments.sizes.clone(), Filling::Generic, rng);
+        other.weights.clone_from(&arguments.weights);
+        let others = library(compiled, &other)?;
+        for (name, output) in outputs {
+            self.push(format!("`{name}` is not zero"), norm(&output.data), Bound::AtLeast(1e-6));
+            self.push(format!("`{name}` depends on the input"), distance(&output.data, &others[name].data), Bound::AtLeast(1e-6));
+        }
+        Ok(())
+    }
+}
+
+type Outputs = BTreeMap<String, Array>;
+
+/// What the compiled library computes on the evaluator's arguments.
+fn library(compiled: &Compiled, arguments: &Arguments) -> Result<Outputs, Failure> {
+    let inputs = reference::inputs(&compiled.algebra.derived.graph, arguments);
+    let outputs = compiled.run(&inputs, &reference::weights(arguments))?;
+    Ok(outputs.into_iter().map(|(name, t)| (name, Array { data: t.reals(), dims: t.shape })).collect())
 }
 
 /// Rounding allowed: in f64 1e-10; in f32 5e-6 sqrt(K) for each contraction of length K along the program.

@@ -11,8 +11,6 @@ pub mod binding;
 pub mod ceiling;
 pub mod certificate;
 pub mod failure;
-pub mod initial;
-pub mod instance;
 pub mod interface;
 pub mod load;
 pub mod reference;

@@ -1,34 +1,31 @@
-//! The meaning of a tensor program, in f64, on tensors by name: what the compiled library is compared with.
+//! Between the tensors of files and the arrays of the evaluator that says what a program means.
 
 use std::collections::BTreeMap;
 
-use crate::codegen::abi::Interface;
-use crate::driver::binding::Sizes;
 use crate::driver::failure::Failure;
-use crate::driver::tensors::{Tensor, Tensors};
-use crate::tensor::eval::{self, Array};
-use crate::tensor::graph::Graph;
+use crate::driver::tensors::{Numbers, Tensor, Tensors};
+use crate::tensor::eval::{self, Arguments, Array};
+use crate::tensor::graph::{Graph, InputKind};
 
-/// Evaluates `graph` on the tensors that `interface` names.
-pub fn evaluate(
-    graph: &Graph,
-    interface: &Interface,
-    sizes: &Sizes,
-    inputs: &Tensors,
-    weights: &Tensors,
-) -> Result<Tensors, Failure> {
-    let pick = |names: Vec<&String>, from: &Tensors| -> BTreeMap<String, Array> {
-        names.into_iter().map(|name| (name.clone(), array(&from[name]))).collect()
-    };
-    let arguments = eval::Arguments {
-        sizes: sizes.in_order(&interface.sizes),
-        inputs: pick(interface.inputs.iter().map(|t| &t.name).collect(), inputs),
-        weights: pick(interface.weights.iter().map(|t| &t.name).collect(), weights),
-    };
-    let outputs = eval::eval(graph, &arguments).map_err(|why| Failure::bug(format!("tensor::eval: {why}")))?;
-    Ok(outputs.into_iter().map(|(name, array)| (name, Tensor::real(array.dims, array.data))).collect())
+/// What `graph` means on these arguments.
+pub fn evaluate(graph: &Graph, arguments: &Arguments) -> Result<BTreeMap<String, Array>, Failure> {
+    eval::eval(graph, arguments).map_err(|why| Failure::bug(format!("tensor::eval: {why}")))
 }
 
-fn array(tensor: &Tensor) -> Array {
-    Array { dims: tensor.shape.clone(), data: tensor.reals() }
+/// The inputs of `arguments` as the tensors of a file: index tables hold whole numbers.
+pub fn inputs(graph: &Graph, arguments: &Arguments) -> Tensors {
+    let one = |input: &crate::tensor::graph::Input| {
+        let array = &arguments.inputs[&input.name];
+        let numbers = match input.kind {
+            InputKind::Real => Numbers::Real(array.data.clone()),
+            InputKind::Table { .. } | InputKind::Index { .. } => Numbers::Index(array.data.iter().map(|x| *x as i64).collect()),
+        };
+        (input.name.clone(), Tensor { shape: array.dims.clone(), numbers })
+    };
+    graph.inputs.iter().map(|(_, input)| one(input)).collect()
+}
+
+/// The weights of `arguments` as the tensors of a file.
+pub fn weights(arguments: &Arguments) -> Tensors {
+    arguments.weights.iter().map(|(name, w)| (name.clone(), Tensor::real(w.dims.clone(), w.data.clone()))).collect()
 }

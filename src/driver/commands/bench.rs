@@ -1,12 +1,12 @@
 //! `gdlc bench`: the time of a call on random inputs, its GFLOP/s and GB/s, beside the measured ceiling of this machine.
 
 use crate::driver::arguments::Bench;
-use crate::driver::binding::Sizes;
+use crate::derive::instance::{self, Filling};
 use crate::driver::ceiling::Ceiling;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
-use crate::driver::{initial, instance};
+use crate::driver::reference;
 use crate::math::Rng;
 use crate::tensor;
 
@@ -21,7 +21,7 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
             return Err(Failure::call(format!("{} has no run-time size `{name}`", model.name)));
         }
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
-        let sizes = instance::sizes(&compiled.interface.sizes, find)?;
+        let sizes: Vec<usize> = compiled.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
         let row = time(&compiled, &sizes, options.calls)?;
         print(&model.name, &compiled, &sizes, &row, options.source.json);
     }
@@ -37,10 +37,10 @@ struct Row {
     gbytes: f64,
 }
 
-fn time(compiled: &Compiled, sizes: &Sizes, calls: usize) -> Result<Vec<Row>, Failure> {
-    let mut rng = Rng::new(1);
-    let inputs = instance::inputs(&compiled.interface, sizes, &mut rng);
-    let weights = initial::weights(&compiled.algebra.derived.graph, 1);
+fn time(compiled: &Compiled, sizes: &[usize], calls: usize) -> Result<Vec<Row>, Failure> {
+    let graph = &compiled.algebra.derived.graph;
+    let arguments = instance::arguments(graph, sizes.to_vec(), Filling::Initial, &mut Rng::new(1));
+    let (inputs, weights) = (reference::inputs(graph, &arguments), reference::weights(&arguments));
     let loaded = compiled.load()?;
     let mut instance = compiled.instance(&loaded, &inputs, &weights)?;
     let work = tensor::cost::total(&at_sizes(compiled, sizes));
@@ -61,20 +61,20 @@ fn time(compiled: &Compiled, sizes: &Sizes, calls: usize) -> Result<Vec<Row>, Fa
 }
 
 /// The program with the sizes of this run as the expected ones, so that its work is counted for them.
-fn at_sizes(compiled: &Compiled, sizes: &Sizes) -> tensor::graph::Graph {
+fn at_sizes(compiled: &Compiled, sizes: &[usize]) -> tensor::graph::Graph {
     let mut graph = compiled.algebra.graph.clone();
-    graph.sizes = graph.sizes.with_hints(&sizes.in_order(&compiled.interface.sizes));
+    graph.sizes = graph.sizes.with_hints(sizes);
     graph
 }
 
-fn print(name: &str, compiled: &Compiled, sizes: &Sizes, rows: &[Row], json: bool) {
+fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: bool) {
     let ceiling = Ceiling::measure();
     let peak = ceiling.gflops(compiled.interface.dtype);
     let shown: Vec<String> = compiled
         .interface
         .sizes
         .iter()
-        .zip(sizes.in_order(&compiled.interface.sizes))
+        .zip(sizes)
         .map(|((_, info), n)| format!("{}={n}", info.name))
         .collect();
     if json {

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
+use crate::derive::instance::{self, Filling};
 use crate::driver::arguments::{Float, Run};
 use crate::driver::binding;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
-use crate::driver::initial;
+use crate::driver::reference;
 use crate::driver::score::{self, Row};
 use crate::driver::session::Session;
 use crate::driver::tensors::{self, Precision, Tensor, Tensors};
+use crate::math::Rng;
+use crate::tensor::eval::Arguments;
 
 /// Runs one model on a file of tensors.
 pub fn run(options: &Run) -> Result<(), Failure> {
@@ -25,7 +28,7 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     binding::inputs(&compiled.interface, &inputs)?;
     let weights = match (&options.weights, options.init) {
         (Some(path), _) => tensors::read(path)?,
-        (None, Some(seed)) => initial::weights(&compiled.algebra.derived.graph, seed),
+        (None, Some(seed)) => fresh(&compiled, seed),
         (None, None) => return Err(Failure::call("give --weights FILE or --init SEED")),
     };
     let mut instance = compiled.instance(&loaded, &inputs, &weights)?;
@@ -48,6 +51,13 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     }
     print_scores(&scores);
     Ok(())
+}
+
+/// Weights from the derived initialisers, the same for the same seed.
+fn fresh(compiled: &Compiled, seed: u64) -> Tensors {
+    let mut arguments = Arguments::default();
+    instance::weights(&compiled.algebra.derived.graph, Filling::Initial, &mut arguments, &mut Rng::new(seed));
+    reference::weights(&arguments)
 }
 
 fn millis(time: std::time::Duration) -> f64 {

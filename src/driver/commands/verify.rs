@@ -5,6 +5,7 @@ use crate::driver::arguments::Source;
 use crate::driver::certificate::{Certificate, Check};
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
+use crate::sema::hir;
 
 /// Prints a line a check. Fails where one of them does.
 pub fn verify(options: &Source) -> Result<(), Failure> {
@@ -12,10 +13,11 @@ pub fn verify(options: &Source) -> Result<(), Failure> {
     let program = session.check()?;
     let mut failed = Vec::new();
     for model in session.models(&program)? {
-        let mut all = Vec::new();
+        session.derive(&program, model)?;
+        let alone = hir::Program { models: vec![model.clone()], ..program.clone() };
+        let mut all = Certificate::layers(&alone)?.checks;
         for dtype in [Dtype::F64, Dtype::F32] {
-            let certificate = Certificate::new(&session, &program, model, dtype)?;
-            all.extend(certificate.checks);
+            all.extend(Certificate::model(&session, &program, model, dtype)?.checks);
         }
         failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
         if options.json {
