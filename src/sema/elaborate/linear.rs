@@ -6,10 +6,9 @@ use crate::domain::{Boundary, Neighbourhood, Orbits};
 use crate::syntax::ast::{self, Expr, ExprKind, NeighbourhoodKind};
 
 use crate::sema::error;
-use crate::sema::hir::{Base, Block, BlockKind, Fibre, Linear, Op, Over, Pointwise, Radial};
+use crate::sema::hir::{Base, BlockKind, Fibre, Linear, Op, Over, Pointwise, Radial};
 use crate::sema::term::{DomainId, Scope, Term, ValueId};
 use super::apply::Argument;
-use super::fibres::vector;
 use super::Elaborator;
 
 impl<'a> Elaborator<'a> {
@@ -37,7 +36,7 @@ impl<'a> Elaborator<'a> {
         let radial = matches!(over, Over::Radius { .. });
         let fibre = if ast.depthwise { self.depthwise_fibre(&operands, fibre) } else { Some(fibre) };
         let Some(fibre) = fibre else { return self.fail(depthwise_copies(ast.fibre.span)) };
-        if over == Over::Point && !self.maps_exist(&operands, &fibre, span) {
+        if !self.maps_exist(&operands, &fibre, &over, base, span) {
             return Term::Poison;
         }
         match (&ast.at, radial) {
@@ -79,31 +78,6 @@ impl<'a> Elaborator<'a> {
             Base::Points(_) | Base::Edges(_) => self.group_over(base),
             Base::Constant | Base::Sample => operands.iter().map(|v| self.group_of(*v)).find(|g| !g.same_as(self.trivial.as_ref())).unwrap_or_else(|| self.trivial.clone()),
         }
-    }
-
-    /// Schur: where Hom(input, output) = 0 only the zero map is equivariant.
-    fn maps_exist(&mut self, operands: &[ValueId], output: &Fibre, place: Span) -> bool {
-        for &x in operands {
-            let input = self.fibre(x);
-            if input.hom_dim(output) > 0 {
-                continue;
-            }
-            let group = self.group_of(x).name();
-            let mut finding = Diagnostic::error("E0304", "no equivariant linear map between these representations")
-                .at(place, format!("output: {}", in_words(output)))
-                .because(self.value(x).span, format!("input: {}", in_words(input)))
-                .why(format!("Schur: Hom_{group}({}, {}) = 0, so only the zero map is equivariant", names(input), names(output)));
-            finding = if output.is_invariant() {
-                finding.hint("take |x| or dot(x, x), which are invariant")
-            } else if input.is_invariant() {
-                finding.hint("an invariant has no direction: start from differences of positions, or `harmonics` of them, times the scalars")
-            } else {
-                finding.hint("couple the two with `bilinear`, or with `harmonics` of a vector")
-            };
-            self.report.push(finding);
-            return false;
-        }
-        true
     }
 
     /// e3nn's `uvu`: as many copies out as in, so the fibre written is that of one copy.
@@ -262,6 +236,9 @@ impl<'a> Elaborator<'a> {
         let same_copies = self.fibre(operands[0]).copies() == self.fibre(operands[1]).copies();
         let fibre = if depthwise { self.depthwise_fibre(&operands, fibre).filter(|_| same_copies) } else { Some(fibre) };
         let Some(fibre) = fibre else { return self.fail(depthwise_copies(place)) };
+        if !self.product_exists(operands[0], operands[1], &fibre, span) {
+            return Term::Poison;
+        }
         let mut types: Vec<String> = operands.iter().map(|v| self.show(*v)).collect();
         types.push(fibre.describe());
         self.instance(name, span, types.join(" to "));
@@ -283,7 +260,7 @@ impl<'a> Elaborator<'a> {
         self.instance(name, span, types.join(" to "));
         for (k, &width) in widths.iter().enumerate() {
             let fibre = Fibre::scalars(width, &group);
-            if k == 0 && !self.maps_exist(&operands, &fibre, span) {
+            if k == 0 && !self.maps_exist(&operands, &fibre, &Over::Point, base, span) {
                 return Term::Poison;
             }
             let op = Op::Linear(Linear { name: format!("{name}.{}", k + 1), over: Over::Point, bias: true, depthwise: false });
@@ -301,30 +278,4 @@ fn depthwise_copies(place: Span) -> Diagnostic {
     Diagnostic::error("E0310", "`depthwise` keeps every channel to itself, so input and output have as many copies")
         .at(place, "not one fibre, nor as many copies as the input")
         .hint("write the fibre of one channel: `depthwise irreps(0..L)`")
-}
-
-/// A fibre for a label: `8 vectors`, `an invariant`.
-fn in_words(f: &Fibre) -> String {
-    let vectors = match &f.blocks[..] {
-        [Block { count, kind: BlockKind::Rep(rep) }] if **rep == vector(rep.group()) => Some(*count),
-        _ => None,
-    };
-    match (f.is_invariant(), f.copies(), vectors) {
-        (true, 1, _) => "an invariant".to_string(),
-        (true, n, _) => format!("{n} invariants"),
-        (false, _, Some(1)) => "a vector".to_string(),
-        (false, _, Some(n)) => format!("{n} vectors"),
-        (false, _, None) => f.describe(),
-    }
-}
-
-/// The representations without their multiplicities: `1o`, `0e`.
-fn names(f: &Fibre) -> String {
-    let name = |k: &BlockKind| match k {
-        BlockKind::Rep(rep) if rep.is_trivial() && !rep.group().finite().is_some() => "0e".to_string(),
-        BlockKind::Rep(rep) => rep.name(),
-        BlockKind::Position => "position".to_string(),
-        BlockKind::Class(_) => "scalar".to_string(),
-    };
-    f.blocks.iter().map(|b| name(&b.kind)).collect::<Vec<_>>().join(" + ")
 }

@@ -1,11 +1,12 @@
 //! Expressions → values of a model: layers inlined, `repeat` unrolled, comprehensions made point-free.
 //!
 //! Reading order: this file (the state and how values are made), `expression` (what each expression means), `apply` (functions),
-//! `linear`, `nonlinear`, `arithmetic`, `index` (frames and comprehension), `resize` (coarsen, pool), `fibres`, `domains`, `signature`, `models`.
+//! `linear`, `existence`, `nonlinear`, `arithmetic`, `index` (frames and comprehension), `resize` (coarsen, pool), `fibres`, `domains`, `signature`, `models`.
 
 mod apply;
 mod arithmetic;
 mod domains;
+mod existence;
 mod expression;
 mod fibres;
 mod index;
