@@ -25,6 +25,24 @@ pub(super) enum Place {
     Outside(String),
 }
 
+/// The symbols of the C library that a library may ask for: those the runtime calls.
+pub(super) const IMPORTS: &[&str] = &[
+    "abort",
+    "bcmp",
+    "free",
+    "getenv",
+    "getpid",
+    "malloc",
+    "memcpy",
+    "memset",
+    "pthread_create",
+    "pthread_detach",
+    "sched_getaffinity",
+    "sched_yield",
+    "strlen",
+    "syscall",
+];
+
 struct Objects<'a> {
     files: Vec<ElfFile64<'a, Endianness>>,
     /// Global symbols that some object defines.
@@ -142,7 +160,10 @@ impl<'a> Objects<'a> {
             SymbolSection::Section(section) => Place::Inside((object, section.0), symbol.address()),
             _ => {
                 let name = symbol.name().expect("link: a symbol has a name");
-                self.globals.get(name).cloned().unwrap_or_else(|| Place::Outside(name.to_string()))
+                self.globals.get(name).cloned().unwrap_or_else(|| {
+                    assert!(IMPORTS.contains(&name), "link: `{name}` is neither ours nor in the C library");
+                    Place::Outside(name.to_string())
+                })
             }
         }
     }

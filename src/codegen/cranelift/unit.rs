@@ -172,6 +172,8 @@ fn isa_of(target: Target) -> OwnedTargetIsa {
     let mut builder = isa::lookup_by_name(triple).expect("cranelift: this build has the target");
     if let Some(preset) = preset {
         builder.enable(preset).expect("cranelift: a preset that exists");
+        // The preset has AVX2 but leaves AVX out; without it, fused multiply-add would become a call.
+        builder.enable("has_avx").expect("cranelift: a setting that exists");
     }
     builder.finish(settings::Flags::new(flags)).expect("cranelift: the settings fit together")
 }
