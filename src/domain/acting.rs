@@ -73,8 +73,14 @@ impl GroupSpec {
         match self {
             GroupSpec::Name(name) => resolve(name, dim),
             GroupSpec::Matrices(generators) => {
-                let matrices: Vec<Matrix> = generators.iter().map(|g| matrix(g)).collect::<Option<_>>().ok_or_else(|| self.wrong("a generator is not a square matrix"))?;
-                FiniteGroup::generated(&self.to_string(), &matrices, dim).map(FiniteGroup::shared).map_err(|e| self.wrong(&e.to_string()))
+                let matrices: Vec<Matrix> = generators
+                    .iter()
+                    .map(|g| matrix(g))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| self.wrong("a generator is not a square matrix"))?;
+                FiniteGroup::generated(&self.to_string(), &matrices, dim)
+                    .map(FiniteGroup::shared)
+                    .map_err(|e| self.wrong(&e.to_string()))
             }
             GroupSpec::Semidirect(..) | GroupSpec::Product(..) | GroupSpec::Permutations(_) => {
                 Err(self.wrong(&format!("it is not given as a group of {dim}x{dim} matrices")))

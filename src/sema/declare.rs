@@ -50,10 +50,17 @@ impl Files {
                     let module = self.module(&path.node, &text, sources);
                     self.used(&module, sources, modules, read);
                 }
-                Some(_) => self.findings.push(Diagnostic::error("E0208", format!("more than {MAX_MODULES} modules are used")).at(path.span, "one too many")),
+                Some(_) => self.findings.push(
+                    Diagnostic::error("E0208", format!("more than {MAX_MODULES} modules are used"))
+                        .at(path.span, "one too many"),
+                ),
                 None => {
                     let known: Vec<&str> = library::LIBRARY.iter().map(|(n, _)| *n).collect();
-                    let known = if known.is_empty() { "the library has no modules besides the prelude".to_string() } else { format!("the library has {}", known.join(", ")) };
+                    let known = if known.is_empty() {
+                        "the library has no modules besides the prelude".to_string()
+                    } else {
+                        format!("the library has {}", known.join(", "))
+                    };
                     self.findings.push(
                         Diagnostic::error("E0208", format!("there is no module `{}`", path.node))
                             .at(path.span, "not in the library, and no such file")
@@ -81,7 +88,8 @@ pub(super) struct Items<'a> {
 impl<'a> Items<'a> {
     /// Collects the items; the program is the last of `programs`.
     pub(super) fn collect(programs: &'a [ast::Program], findings: &mut Vec<Diagnostic>) -> Items<'a> {
-        let mut items = Items { own_source: programs.last().and_then(|p| p.items.first()).map(source), ..Items::default() };
+        let mut items =
+            Items { own_source: programs.last().and_then(|p| p.items.first()).map(source), ..Items::default() };
         for (k, program) in programs.iter().enumerate() {
             let mut here: BTreeMap<&str, Span> = BTreeMap::new();
             for item in &program.items {
@@ -133,7 +141,10 @@ impl<'a> Items<'a> {
 
 fn source(item: &ast::Item) -> SourceId {
     match item {
-        ast::Item::Use { span, .. } | ast::Item::Group { span, .. } | ast::Item::Domain { span, .. } | ast::Item::Signal { span, .. } => span.source,
+        ast::Item::Use { span, .. }
+        | ast::Item::Group { span, .. }
+        | ast::Item::Domain { span, .. }
+        | ast::Item::Signal { span, .. } => span.source,
         ast::Item::Function(f) => f.span.source,
     }
 }

@@ -7,7 +7,12 @@ use crate::domain::DomainError;
 use super::nearest::nearest;
 
 /// A name that nothing in sight has.
-pub(super) fn unknown<'n>(what: &str, name: &str, span: Span, candidates: impl IntoIterator<Item = &'n str>) -> Diagnostic {
+pub(super) fn unknown<'n>(
+    what: &str,
+    name: &str,
+    span: Span,
+    candidates: impl IntoIterator<Item = &'n str>,
+) -> Diagnostic {
     let finding = Diagnostic::error("E0201", format!("there is no {what} `{name}`")).at(span, "not found here");
     match nearest(name, candidates) {
         Some(near) => finding.hint(format!("did you mean `{near}`?")),
@@ -44,11 +49,18 @@ pub(super) fn bad_size(span: Span, message: impl Into<String>) -> Diagnostic {
 
 /// A program that would not end, or would not fit.
 pub(super) fn too_large(span: Span, message: impl Into<String>) -> Diagnostic {
-    Diagnostic::error("E0403", message).at(span, "too much to build").why("compile-time recursion, `repeat` and multiplicities are unrolled, so their number is bounded")
+    Diagnostic::error("E0403", message)
+        .at(span, "too much to build")
+        .why("compile-time recursion, `repeat` and multiplicities are unrolled, so their number is bounded")
 }
 
 /// A domain has no answer.
-pub(super) fn domain(span: Span, error: &DomainError, neighbourhoods: &str, show: impl Fn(crate::base::size::Size) -> String) -> Diagnostic {
+pub(super) fn domain(
+    span: Span,
+    error: &DomainError,
+    neighbourhoods: &str,
+    show: impl Fn(crate::base::size::Size) -> String,
+) -> Diagnostic {
     match error {
         DomainError::NotInvariant { displacement, image } => Diagnostic::error("E0308", "this window is not a union of orbits of the group")
             .at(span, "not mapped to itself")

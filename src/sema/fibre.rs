@@ -23,7 +23,9 @@ impl Fibre {
         let mut blocks: Vec<Block> = Vec::new();
         for block in self.blocks.iter().chain(&other.blocks) {
             match blocks.last_mut() {
-                Some(last) if last.kind.same(&block.kind) && !matches!(block.kind, BlockKind::Class(_)) => last.count += block.count,
+                Some(last) if last.kind.same(&block.kind) && !matches!(block.kind, BlockKind::Class(_)) => {
+                    last.count += block.count
+                }
                 _ => blocks.push(block.clone()),
             }
         }
@@ -32,12 +34,14 @@ impl Fibre {
 
     /// Whether both are the same representation, block by block.
     pub fn same(&self, other: &Fibre) -> bool {
-        self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.count == b.count && a.kind.same(&b.kind))
+        self.blocks.len() == other.blocks.len()
+            && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.count == b.count && a.kind.same(&b.kind))
     }
 
     /// Whether both are the same representations, in whatever number.
     pub fn same_kinds(&self, other: &Fibre) -> bool {
-        self.blocks.len() == other.blocks.len() && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.kind.same(&b.kind))
+        self.blocks.len() == other.blocks.len()
+            && self.blocks.iter().zip(&other.blocks).all(|(a, b)| a.kind.same(&b.kind))
     }
 
     /// The number of components.
@@ -125,7 +129,9 @@ fn harmonic_range(rep: &Rep) -> Option<(u32, u32)> {
         return None;
     }
     let length = u32::try_from(parts.len()).ok()?;
-    (0..=2).map(|from| (from, from + length - 1)).find(|(from, to)| Rep::natural_irreps(rep.group(), 1, *from, *to).is_ok_and(|natural| natural == *rep))
+    (0..=2)
+        .map(|from| (from, from + length - 1))
+        .find(|(from, to)| Rep::natural_irreps(rep.group(), 1, *from, *to).is_ok_and(|natural| natural == *rep))
 }
 
 impl BlockKind {
@@ -172,7 +178,9 @@ impl BlockKind {
             (BlockKind::Rep(a), BlockKind::Rep(b)) if a.group().same_as(b.group().as_ref()) => hom_dim(a, b),
             // Of different groups only the invariant parts can meet.
             (BlockKind::Rep(a), BlockKind::Rep(b)) => a.invariants().rows() * b.invariants().rows(),
-            (BlockKind::Rep(a), BlockKind::Class(k)) | (BlockKind::Class(k), BlockKind::Rep(a)) => k * a.invariants().rows(),
+            (BlockKind::Rep(a), BlockKind::Class(k)) | (BlockKind::Class(k), BlockKind::Rep(a)) => {
+                k * a.invariants().rows()
+            }
             (BlockKind::Class(a), BlockKind::Class(b)) => a * b,
             (BlockKind::Position, _) | (_, BlockKind::Position) => 0,
         }

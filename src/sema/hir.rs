@@ -38,7 +38,10 @@ pub struct DomainDecl {
 pub enum Origin {
     Declared,
     /// Blocks of `factor` points along each axis.
-    Coarsened { of: Id<DomainDecl>, factor: usize },
+    Coarsened {
+        of: Id<DomainDecl>,
+        factor: usize,
+    },
     Product(Id<DomainDecl>, Id<DomainDecl>),
 }
 
@@ -121,24 +124,43 @@ pub enum Op {
     /// A number known at compile time.
     Number(f64),
     /// A learnt vector: weight `name`, the same for every sample.
-    Learn { name: String, init: LearnInit },
+    Learn {
+        name: String,
+        init: LearnInit,
+    },
     /// The equivariant linear map of the operands joined by `++`, into the fibre of the result's type.
     /// With a radial neighbourhood the last operand is the positions.
     Linear(Linear),
     /// The equivariant bilinear map of two operands; `depthwise` keeps channels to themselves.
-    Bilinear { name: String, depthwise: bool },
+    Bilinear {
+        name: String,
+        depthwise: bool,
+    },
     /// Spherical harmonics of vectors, degrees `from..=to`, component normalised.
-    Harmonics { from: u32, to: u32 },
+    Harmonics {
+        from: u32,
+        to: u32,
+    },
     /// `count` radial Bessel functions of a distance within `cutoff`, times the polynomial cutoff.
-    Bessel { count: usize, cutoff: f64 },
+    Bessel {
+        count: usize,
+        cutoff: f64,
+    },
     /// A pointwise function; the group permutes the components, or the fibre is invariant.
     Map(Pointwise),
     /// Gated nonlinearity: scalars through silu, the other copies times sigmoids of scalars that a linear called `name` makes.
-    Gate { name: String },
+    Gate {
+        name: String,
+    },
     /// `f(|v|) v / |v|` a copy, with a learnt bias inside.
-    NormAct { name: String, f: Pointwise },
+    NormAct {
+        name: String,
+        f: Pointwise,
+    },
     /// RMS over each copy and its channels, one learnt scale a copy.
-    Norm { name: String },
+    Norm {
+        name: String,
+    },
     /// `x + y`, of the same base or broadcast from `Constant`; of the same fibre, or one operand is one invariant number
     /// that is added to every component.
     Add,
@@ -170,15 +192,23 @@ pub enum Op {
     Attend,
     /// The number of senders of a point.
     Degree,
-    Coarsen { how: Coarsening, factor: usize },
+    Coarsen {
+        how: Coarsening,
+        factor: usize,
+    },
     /// Each cell repeated `factor` times along each axis.
-    Refine { factor: usize },
+    Refine {
+        factor: usize,
+    },
     /// Scalars to functions on the group that fixes a point, constant along it.
     Lift,
     /// The same numbers, under a subgroup.
     Restrict,
     /// Over the domain; `invariant` also over the group, where it permutes the fibre.
-    Pool { how: Aggregate, invariant: bool },
+    Pool {
+        how: Aggregate,
+        invariant: bool,
+    },
 }
 
 /// `linear F over N` and `depthwise F over N`.
@@ -277,4 +307,3 @@ impl fmt::Display for Base {
         }
     }
 }
-

@@ -36,7 +36,12 @@ const STACK: usize = 256 << 20;
 
 /// Checks a program. `sources` gains the modules it uses; `overrides` are the values of `--set`.
 /// The program is there when there are no errors; warnings and notes come with it.
-pub fn check(program: &ast::Program, sources: &mut SourceMap, modules: &dyn Modules, overrides: &[(String, Rational)]) -> (Option<hir::Program>, Vec<Diagnostic>) {
+pub fn check(
+    program: &ast::Program,
+    sources: &mut SourceMap,
+    modules: &dyn Modules,
+    overrides: &[(String, Rational)],
+) -> (Option<hir::Program>, Vec<Diagnostic>) {
     let mut files = declare::gather(program, sources, modules);
     let mut findings = std::mem::take(&mut files.findings);
     let programs = files.programs;
@@ -51,7 +56,10 @@ pub fn check(program: &ast::Program, sources: &mut SourceMap, modules: &dyn Modu
     };
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, elaborate);
-        worker.expect("sema: a thread for the elaboration").join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        worker
+            .expect("sema: a thread for the elaboration")
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

@@ -60,7 +60,9 @@ impl Names<'_, '_> {
                 self.read.insert(name.to_string());
             }
             Some(name) if self.items.signals.contains_key(name) => {}
-            Some(name) if f.role == ast::Role::Layer && name.starts_with(|c: char| c.is_lowercase()) => self.bound.push(name.to_string()),
+            Some(name) if f.role == ast::Role::Layer && name.starts_with(|c: char| c.is_lowercase()) => {
+                self.bound.push(name.to_string())
+            }
             _ => walk::fibre(fibre).into_iter().for_each(|e| self.fibre_size(e)),
         }
     }
@@ -73,19 +75,26 @@ impl Names<'_, '_> {
     }
 
     fn unused(&mut self, f: &ast::Function) {
-        let unused = |name: &ast::Ident, read: &BTreeSet<String>| !read.contains(&name.node) && !name.node.starts_with('_');
+        let unused =
+            |name: &ast::Ident, read: &BTreeSet<String>| !read.contains(&name.node) && !name.node.starts_with('_');
         for arg in f.args.iter().filter(|a| unused(&a.name, &self.read)) {
             self.report.push(
-                Diagnostic::warning("W0204", format!("the argument `{}` of `{}` is not used", arg.name.node, f.name.node))
-                    .at(arg.name.span, "nothing reads it")
-                    .hint(format!("remove it, or call it `_{}` to keep it", arg.name.node)),
+                Diagnostic::warning(
+                    "W0204",
+                    format!("the argument `{}` of `{}` is not used", arg.name.node, f.name.node),
+                )
+                .at(arg.name.span, "nothing reads it")
+                .hint(format!("remove it, or call it `_{}` to keep it", arg.name.node)),
             );
         }
         for param in f.params.iter().filter(|p| unused(&p.name, &self.read)) {
             self.report.push(
-                Diagnostic::warning("W0204", format!("the parameter `{}` of `{}` is not used", param.name.node, f.name.node))
-                    .at(param.name.span, "nothing reads it")
-                    .hint(format!("remove it, or call it `_{}` to keep it", param.name.node)),
+                Diagnostic::warning(
+                    "W0204",
+                    format!("the parameter `{}` of `{}` is not used", param.name.node, f.name.node),
+                )
+                .at(param.name.span, "nothing reads it")
+                .hint(format!("remove it, or call it `_{}` to keep it", param.name.node)),
             );
         }
     }
@@ -133,7 +142,8 @@ impl Names<'_, '_> {
                     }
                 }
             }
-            ExprKind::Call { callee, args } if matches!(&callee.kind, ExprKind::Name(n) if n == "degree") && args.len() == 1 => {}
+            ExprKind::Call { callee, args }
+                if matches!(&callee.kind, ExprKind::Name(n) if n == "degree") && args.len() == 1 => {}
             _ => walk::children(e).into_iter().for_each(|c| self.expr(c)),
         }
     }

@@ -20,7 +20,8 @@ fn model(out: &mut String, program: &Program, word: &str, m: &Model) {
     let _ = writeln!(out, "{word} {}", m.name);
     for (id, value) in m.values.iter() {
         let args = value.args.iter().map(|a| format!("%{}", a.index())).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(out, "  %{} = {}({args}): {}", id.index(), operation(&value.op, m), type_text(&value.ty, program));
+        let _ =
+            writeln!(out, "  %{} = {}({args}): {}", id.index(), operation(&value.op, m), type_text(&value.ty, program));
     }
     for (name, v) in &m.results {
         let _ = writeln!(out, "  {name}: %{}", v.index());

@@ -43,7 +43,10 @@ impl Rational {
 
     /// The sum.
     pub fn add(self, other: Self) -> Option<Self> {
-        let n = self.numerator.checked_mul(other.denominator)?.checked_add(other.numerator.checked_mul(self.denominator)?)?;
+        let n = self
+            .numerator
+            .checked_mul(other.denominator)?
+            .checked_add(other.numerator.checked_mul(self.denominator)?)?;
         Rational::new(n, self.denominator.checked_mul(other.denominator)?)
     }
 

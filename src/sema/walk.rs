@@ -5,7 +5,9 @@ use crate::syntax::ast::*;
 /// The expressions directly within `e`, blocks included statement by statement.
 pub(super) fn children(e: &Expr) -> Vec<&Expr> {
     match &e.kind {
-        ExprKind::Number(_) | ExprKind::Name(_) | ExprKind::Lift | ExprKind::Restrict(_) | ExprKind::Pool { .. } => Vec::new(),
+        ExprKind::Number(_) | ExprKind::Name(_) | ExprKind::Lift | ExprKind::Restrict(_) | ExprKind::Pool { .. } => {
+            Vec::new()
+        }
         ExprKind::Tuple(fields) => fields.iter().map(|f| &f.value).collect(),
         ExprKind::Block(block) => {
             let mut out = Vec::new();
@@ -17,7 +19,9 @@ pub(super) fn children(e: &Expr) -> Vec<&Expr> {
         ExprKind::Neg(e) | ExprKind::Length(e) | ExprKind::Tangent(e) | ExprKind::Break(e) => vec![e],
         ExprKind::Binary { left, right, .. } => vec![left, right],
         ExprKind::Pipe { value, stage } => vec![value, stage],
-        ExprKind::Call { callee, args } | ExprKind::Bracket { base: callee, args } => std::iter::once(&**callee).chain(args).collect(),
+        ExprKind::Call { callee, args } | ExprKind::Bracket { base: callee, args } => {
+            std::iter::once(&**callee).chain(args).collect()
+        }
         ExprKind::Dot { base, .. } => vec![base],
         ExprKind::Linear(linear) => {
             let over = linear.over.iter().flat_map(|n| neighbourhood(&n.kind));
@@ -51,7 +55,13 @@ pub(super) fn fibre(f: &FibreExpr) -> Vec<&Expr> {
     for term in &f.terms {
         out.extend(&term.count);
         match &term.kind {
-            FibreKind::Plain | FibreKind::Regular | FibreKind::Quotient(_) | FibreKind::Irrep { .. } | FibreKind::Vector | FibreKind::Position | FibreKind::Phase => {}
+            FibreKind::Plain
+            | FibreKind::Regular
+            | FibreKind::Quotient(_)
+            | FibreKind::Irrep { .. }
+            | FibreKind::Vector
+            | FibreKind::Position
+            | FibreKind::Phase => {}
             FibreKind::Scalar(k) => out.extend(k),
             FibreKind::Irreps { from, to } => out.extend([from, to]),
             FibreKind::Rotary(k) | FibreKind::Ball(k) | FibreKind::Class(k) => out.push(k),
@@ -63,7 +73,10 @@ pub(super) fn fibre(f: &FibreExpr) -> Vec<&Expr> {
 fn neighbourhood(n: &NeighbourhoodKind) -> Vec<&Expr> {
     match n {
         NeighbourhoodKind::Box(extents) => extents.iter().collect(),
-        NeighbourhoodKind::Disk(e) | NeighbourhoodKind::Cap(e) | NeighbourhoodKind::Ring(e) | NeighbourhoodKind::Number(e) => vec![e],
+        NeighbourhoodKind::Disk(e)
+        | NeighbourhoodKind::Cap(e)
+        | NeighbourhoodKind::Ring(e)
+        | NeighbourhoodKind::Number(e) => vec![e],
         NeighbourhoodKind::Past(e) => e.iter().collect(),
         NeighbourhoodKind::All | NeighbourhoodKind::Edges => Vec::new(),
     }

@@ -14,7 +14,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn run(name: &str, text: &str, modules: &dyn Modules, set: &[(&str, i128)]) -> (Option<Program>, Vec<Diagnostic>, SourceMap) {
+fn run(
+    name: &str,
+    text: &str,
+    modules: &dyn Modules,
+    set: &[(&str, i128)],
+) -> (Option<Program>, Vec<Diagnostic>, SourceMap) {
     let mut sources = SourceMap::default();
     let id = sources.add(name, text);
     let (program, mistakes) = parse(&sources, id);
@@ -41,10 +46,19 @@ fn founding(name: &str) -> String {
 fn weights(program: &Program) -> Vec<String> {
     let names = |op: &Op| match op {
         Op::Linear(l) => Some(l.name.clone()),
-        Op::Learn { name, .. } | Op::Gate { name } | Op::Norm { name } | Op::NormAct { name, .. } | Op::Bilinear { name, .. } => Some(name.clone()),
+        Op::Learn { name, .. }
+        | Op::Gate { name }
+        | Op::Norm { name }
+        | Op::NormAct { name, .. }
+        | Op::Bilinear { name, .. } => Some(name.clone()),
         _ => None,
     };
-    program.models.iter().chain(&program.layers).flat_map(|m| m.values.iter().filter_map(|(_, v)| names(&v.op))).collect()
+    program
+        .models
+        .iter()
+        .chain(&program.layers)
+        .flat_map(|m| m.values.iter().filter_map(|(_, v)| names(&v.op)))
+        .collect()
 }
 
 #[test]
@@ -65,7 +79,11 @@ fn founding_programs_check_or_name_what_is_not_derived() {
     ];
     for (name, constructs) in expected {
         let (program, findings, _) = run(name, &founding(name), &LibraryOnly, &[]);
-        let errors: Vec<String> = findings.iter().filter(|d| d.severity == Severity::Error).map(|d| format!("{} {}", d.code, d.message)).collect();
+        let errors: Vec<String> = findings
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+            .map(|d| format!("{} {}", d.code, d.message))
+            .collect();
         let wanted: Vec<String> = constructs.iter().map(|c| format!("E0900 not derived yet: {c}")).collect();
         assert_eq!(errors, wanted, "{name}");
         assert_eq!(program.is_some(), constructs.is_empty(), "{name}");
@@ -121,7 +139,12 @@ fn parameters_are_set_from_outside() {
 #[test]
 fn run_time_sizes_leave_preconditions() {
     let program = checked("domain P = grid(n, n) under p4m\nmodel M(x: P -> 1) = x |> coarsen stride 2 |> coarsen 3\n");
-    let shown: Vec<String> = program.sizes.preconditions.iter().map(|p| format!("{} mod {}", program.sizes.show(p.size), p.modulus)).collect();
+    let shown: Vec<String> = program
+        .sizes
+        .preconditions
+        .iter()
+        .map(|p| format!("{} mod {}", program.sizes.show(p.size), p.modulus))
+        .collect();
     assert_eq!(shown, ["n - 1 mod 2", "(n + 1)/2 mod 3"]);
 }
 
@@ -143,9 +166,12 @@ fn modules_are_used_by_name_and_by_path() {
 
 #[test]
 fn a_definition_with_two_indices_follows_its_use() {
-    let edges = checked("domain G = graph(n, m)\nmodel M(x: G -> 4) = {\n  m[i,j] = x[i] - x[j]\n  y[i] = sum j~i: m[i,j]\n  y\n}\n");
+    let edges = checked(
+        "domain G = graph(n, m)\nmodel M(x: G -> 4) = {\n  m[i,j] = x[i] - x[j]\n  y[i] = sum j~i: m[i,j]\n  y\n}\n",
+    );
     assert!(print::print(&edges).contains("Pull(Sender)"));
-    let pairs = checked("domain A = set(n)\nmodel M(x: A -> 4) = {\n  m[i,j] = x[i] - x[j]\n  y[i] = sum j: m[i,j]\n  y\n}\n");
+    let pairs =
+        checked("domain A = set(n)\nmodel M(x: A -> 4) = {\n  m[i,j] = x[i] - x[j]\n  y[i] = sum j: m[i,j]\n  y\n}\n");
     assert!(print::print(&pairs).contains("Spread(Second)"));
     let softmax = checked("domain A = set(n)\nmodel M(x: A -> 4) = {\n  p[i,j] = softmax j: dot(x[i], x[j])\n  p\n}\n");
     assert!(print::print(&softmax).contains("A * A -> 1"));
@@ -154,7 +180,9 @@ fn a_definition_with_two_indices_follows_its_use() {
 /// Whatever parses ends in a program or in an error, never in both or in neither.
 #[test]
 fn every_text_ends_in_a_program_or_an_error() {
-    for folder in ["tests/programs/founding", "tests/errors/parse", "tests/errors/resolve", "tests/errors/type", "fuzz/corpus"] {
+    for folder in
+        ["tests/programs/founding", "tests/errors/parse", "tests/errors/resolve", "tests/errors/type", "fuzz/corpus"]
+    {
         for (path, text) in programs(&root().join(folder)) {
             let mut sources = SourceMap::default();
             let id = sources.add("test.gdl", text);
@@ -169,9 +197,18 @@ fn every_text_ends_in_a_program_or_an_error() {
 #[test]
 fn work_is_bounded() {
     let set = "domain A = set(n)\n";
-    assert_eq!(codes(&format!("{set}layer f[c](x: A -> a): A -> a = f[c + 1](x)\nmodel M(x: A -> 2) = f[0](x)\n")), ["E0403"]);
-    assert_eq!(codes(&format!("{set}model M(x: A -> 2) = {{\n  repeat 10000: repeat 10000: x = x |> relu\n  x\n}}\n")), ["E0403"]);
-    assert_eq!(codes(&format!("{set}model M(x: A -> 2) = x |> linear 99999999999999999999999999999999999999 (x)\n")).len(), 1);
+    assert_eq!(
+        codes(&format!("{set}layer f[c](x: A -> a): A -> a = f[c + 1](x)\nmodel M(x: A -> 2) = f[0](x)\n")),
+        ["E0403"]
+    );
+    assert_eq!(
+        codes(&format!("{set}model M(x: A -> 2) = {{\n  repeat 10000: repeat 10000: x = x |> relu\n  x\n}}\n")),
+        ["E0403"]
+    );
+    assert_eq!(
+        codes(&format!("{set}model M(x: A -> 2) = x |> linear 99999999999999999999999999999999999999 (x)\n")).len(),
+        1
+    );
 }
 
 /// The source and what the checker says of it, for every program of `tests/errors/{resolve,type}`.
@@ -197,5 +234,8 @@ fn programs(folder: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(folder).expect("a folder of programs").map(|e| e.expect("an entry").path());
     let mut paths: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "gdl")).collect();
     paths.sort();
-    paths.into_iter().map(|p| (p.clone(), String::from_utf8_lossy(&fs::read(&p).expect("a file")).into_owned())).collect()
+    paths
+        .into_iter()
+        .map(|p| (p.clone(), String::from_utf8_lossy(&fs::read(&p).expect("a file")).into_owned()))
+        .collect()
 }

@@ -19,7 +19,12 @@ struct Future {
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     let wanted = if spec.constructor == "mesh" { 2 } else { 1 };
     if spec.sizes.len() != wanted && spec.constructor != "complete" {
-        return Err(DomainError::BadConstruction(format!("`{}` takes {wanted} size{}, here are {}", spec.constructor, if wanted == 1 { "" } else { "s" }, spec.sizes.len())));
+        return Err(DomainError::BadConstruction(format!(
+            "`{}` takes {wanted} size{}, here are {}",
+            spec.constructor,
+            if wanted == 1 { "" } else { "s" },
+            spec.sizes.len()
+        )));
     }
     let default = match spec.constructor.as_str() {
         "mesh" => "gauge SO(2)",
@@ -29,7 +34,12 @@ pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
         _ => "shift",
     };
     let symmetry = spec.group.as_ref().map_or(default.to_string(), ToString::to_string);
-    Ok(Arc::new(Future { axes: spec.sizes.iter().take(1).copied().collect(), fixing: trivial(1)?, symmetry, text: spec.text.clone() }))
+    Ok(Arc::new(Future {
+        axes: spec.sizes.iter().take(1).copied().collect(),
+        fixing: trivial(1)?,
+        symmetry,
+        text: spec.text.clone(),
+    }))
 }
 
 impl Future {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
-use crate::domain::acting::trivial;
-use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 use super::only_words;
 use super::set::permutations_only;
+use crate::domain::acting::trivial;
+use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 
 #[derive(Debug)]
 struct Graph {
@@ -21,7 +21,10 @@ struct Graph {
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &[])?;
     let [nodes, edges] = spec.sizes[..] else {
-        return Err(DomainError::BadConstruction(format!("a graph has a number of nodes and a number of edges, `graph(n, m)`; {} given", spec.sizes.len())));
+        return Err(DomainError::BadConstruction(format!(
+            "a graph has a number of nodes and a number of edges, `graph(n, m)`; {} given",
+            spec.sizes.len()
+        )));
     };
     permutations_only(spec)?;
     Ok(Arc::new(Graph { nodes, edges, fixing: trivial(1)?, text: spec.text.clone() }))
@@ -61,10 +64,12 @@ impl Domain for Graph {
             Neighbourhood::Point => Ok(Orbits::Point),
             Neighbourhood::Edges => Ok(Orbits::Star),
             Neighbourhood::All => Ok(Orbits::Permutations { inputs: 1, outputs: 1 }),
-            Neighbourhood::Window(_) | Neighbourhood::Disk(_) => {
-                Err(DomainError::NoSuchNeighbourhood("a graph has no windows: its neighbours are its edges".to_string()))
-            }
-            Neighbourhood::Radius(r) => Err(DomainError::NoSuchNeighbourhood(format!("nodes of a graph have no distances, so no cutoff radius ({r})"))),
+            Neighbourhood::Window(_) | Neighbourhood::Disk(_) => Err(DomainError::NoSuchNeighbourhood(
+                "a graph has no windows: its neighbours are its edges".to_string(),
+            )),
+            Neighbourhood::Radius(r) => Err(DomainError::NoSuchNeighbourhood(format!(
+                "nodes of a graph have no distances, so no cutoff radius ({r})"
+            ))),
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
+use super::only_words;
 use crate::domain::acting::GroupSpec;
 use crate::domain::{Batching, Block, Boundary, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
-use super::only_words;
 
 /// Windows of more cells than this are refused: a filter's basis has as many columns.
 const MAX_WINDOW: usize = 1 << 16;
@@ -38,7 +38,8 @@ pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     };
     let group = spec.group.clone().unwrap_or_else(|| GroupSpec::named("shift"));
     let point_group = group.lattice_point_group(spec.sizes.len())?;
-    let grid = Grid { axes: spec.sizes.clone(), boundary, point_group, symmetry: group.to_string(), text: spec.text.clone() };
+    let grid =
+        Grid { axes: spec.sizes.clone(), boundary, point_group, symmetry: group.to_string(), text: spec.text.clone() };
     grid.axes_may_be_exchanged()?;
     Ok(Arc::new(grid))
 }
@@ -70,11 +71,17 @@ impl Grid {
             _ => extents.to_vec(),
         };
         if extents.len() != self.axes.len() {
-            return Err(DomainError::NoSuchNeighbourhood(format!("a window of {} axes on a grid of {}", extents.len(), self.axes.len())));
+            return Err(DomainError::NoSuchNeighbourhood(format!(
+                "a window of {} axes on a grid of {}",
+                extents.len(),
+                self.axes.len()
+            )));
         }
         let cells = extents.iter().try_fold(1usize, |n, k| n.checked_mul(*k)).unwrap_or(usize::MAX);
         if cells == 0 || cells > MAX_WINDOW {
-            return Err(DomainError::NoSuchNeighbourhood(format!("a window of {cells} cells: it must have 1 to {MAX_WINDOW}")));
+            return Err(DomainError::NoSuchNeighbourhood(format!(
+                "a window of {cells} cells: it must have 1 to {MAX_WINDOW}"
+            )));
         }
         let mut displacements = vec![Vec::new()];
         for &k in &extents {
@@ -90,10 +97,14 @@ impl Grid {
 
     fn disk(&self, radius: f64) -> Result<Orbits, DomainError> {
         if !(radius >= 0.0 && radius <= 128.0) {
-            return Err(DomainError::NoSuchNeighbourhood(format!("a disc of radius {radius}: it must be 0 to 128 cells")));
+            return Err(DomainError::NoSuchNeighbourhood(format!(
+                "a disc of radius {radius}: it must be 0 to 128 cells"
+            )));
         }
         let reach = radius.floor() as i64;
-        let Orbits::Lattice { displacements, window, .. } = self.window(&vec![2 * reach as usize + 1; self.axes.len()])? else {
+        let Orbits::Lattice { displacements, window, .. } =
+            self.window(&vec![2 * reach as usize + 1; self.axes.len()])?
+        else {
             unreachable!("grid: a window is a set of displacements")
         };
         let inside = |d: &Vec<i64>| d.iter().map(|x| (x * x) as f64).sum::<f64>() <= radius * radius + 1e-9;
@@ -150,7 +161,9 @@ impl Domain for Grid {
             Neighbourhood::Disk(radius) => self.disk(*radius),
             Neighbourhood::All => Err(DomainError::NotDerived(format!("`over all` on {}", self.text))),
             Neighbourhood::Edges => Err(DomainError::NoSuchNeighbourhood("a grid has no edges".to_string())),
-            Neighbourhood::Radius(r) => Err(DomainError::NoSuchNeighbourhood(format!("a grid has no cutoff radius ({r})"))),
+            Neighbourhood::Radius(r) => {
+                Err(DomainError::NoSuchNeighbourhood(format!("a grid has no cutoff radius ({r})")))
+            }
         }
     }
 
@@ -201,13 +214,17 @@ mod tests {
     #[test]
     fn a_window_is_a_union_of_orbits_or_an_error() {
         let g = grid(&[8, 8], &[], p4m()).unwrap();
-        let Ok(Orbits::Lattice { displacements, .. }) = g.orbits(&Neighbourhood::Window(vec![3, 3])) else { panic!("3x3 is closed") };
+        let Ok(Orbits::Lattice { displacements, .. }) = g.orbits(&Neighbourhood::Window(vec![3, 3])) else {
+            panic!("3x3 is closed")
+        };
         assert_eq!(displacements.len(), 9);
         assert!(matches!(g.orbits(&Neighbourhood::Window(vec![4, 4])), Err(DomainError::NotInvariant { .. })));
         assert!(matches!(g.orbits(&Neighbourhood::Window(vec![3, 5])), Err(DomainError::NotInvariant { .. })));
         let shift = grid(&[8, 8], &[], GroupSpec::named("shift")).unwrap();
         assert!(shift.orbits(&Neighbourhood::Window(vec![3, 5])).is_ok());
-        let Ok(Orbits::Lattice { displacements, .. }) = g.orbits(&Neighbourhood::Disk(2.0)) else { panic!("a disc is closed") };
+        let Ok(Orbits::Lattice { displacements, .. }) = g.orbits(&Neighbourhood::Disk(2.0)) else {
+            panic!("a disc is closed")
+        };
         assert_eq!(displacements.len(), 13);
     }
 

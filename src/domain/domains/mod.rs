@@ -53,8 +53,14 @@ pub fn product(first: &Arc<dyn Domain>, second: &Arc<dyn Domain>) -> Arc<dyn Dom
 fn only_words(spec: &DomainSpec, known: &[&str]) -> Result<(), DomainError> {
     match spec.words.iter().find(|w| !known.contains(&w.as_str())) {
         None => Ok(()),
-        Some(word) if known.is_empty() => Err(DomainError::BadConstruction(format!("`{}` takes no word `{word}`", spec.constructor))),
-        Some(word) => Err(DomainError::BadConstruction(format!("`{}` does not know `{word}`; it takes {}", spec.constructor, known.join(", ")))),
+        Some(word) if known.is_empty() => {
+            Err(DomainError::BadConstruction(format!("`{}` takes no word `{word}`", spec.constructor)))
+        }
+        Some(word) => Err(DomainError::BadConstruction(format!(
+            "`{}` does not know `{word}`; it takes {}",
+            spec.constructor,
+            known.join(", ")
+        ))),
     }
 }
 
@@ -89,7 +95,10 @@ mod tests {
     fn permuted_points_have_index_tuples_as_orbits() {
         let set = construct(&spec("set", 1, None, None)).unwrap();
         assert_eq!(set.orbits(&Neighbourhood::All).unwrap(), Orbits::Permutations { inputs: 1, outputs: 1 });
-        assert_eq!(product(&set, &set).orbits(&Neighbourhood::All).unwrap(), Orbits::Permutations { inputs: 2, outputs: 2 });
+        assert_eq!(
+            product(&set, &set).orbits(&Neighbourhood::All).unwrap(),
+            Orbits::Permutations { inputs: 2, outputs: 2 }
+        );
         let points = construct(&spec("points", 2, Some(3), None)).unwrap();
         assert!(matches!(product(&points, &points).orbits(&Neighbourhood::All), Err(DomainError::NotDerived(_))));
     }
@@ -97,7 +106,11 @@ mod tests {
     #[test]
     fn every_constructor_refuses_wrong_sizes_or_says_what_is_not_derived() {
         for name in names() {
-            assert!(matches!(construct(&spec(name, 5, None, None)), Err(DomainError::BadConstruction(_))) || name == "complete", "{name}");
+            assert!(
+                matches!(construct(&spec(name, 5, None, None)), Err(DomainError::BadConstruction(_)))
+                    || name == "complete",
+                "{name}"
+            );
         }
         let sphere = construct(&spec("sphere", 1, None, None)).unwrap();
         assert_eq!(sphere.orbits(&Neighbourhood::Point), Err(DomainError::NotDerived("sphere".to_string())));

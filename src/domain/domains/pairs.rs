@@ -20,7 +20,9 @@ pub(super) fn make(first: &Arc<dyn Domain>, second: &Arc<dyn Domain>) -> Arc<dyn
 impl Pairs {
     /// The points of both are permuted freely, so tuples of indices tell the orbits.
     fn of_permuted_points(&self) -> bool {
-        let set = |d: &Arc<dyn Domain>| matches!(d.orbits(&Neighbourhood::All), Ok(Orbits::Permutations { inputs: 1, outputs: 1 }));
+        let set = |d: &Arc<dyn Domain>| {
+            matches!(d.orbits(&Neighbourhood::All), Ok(Orbits::Permutations { inputs: 1, outputs: 1 }))
+        };
         set(&self.first) && set(&self.second)
     }
 
@@ -47,7 +49,11 @@ impl Domain for Pairs {
     }
 
     fn symmetry(&self) -> String {
-        if self.same() { self.first.symmetry() } else { format!("{} x {}", self.first.symmetry(), self.second.symmetry()) }
+        if self.same() {
+            self.first.symmetry()
+        } else {
+            format!("{} x {}", self.first.symmetry(), self.second.symmetry())
+        }
     }
 
     fn neighbourhoods(&self) -> &'static str {
@@ -57,11 +63,15 @@ impl Domain for Pairs {
     fn orbits(&self, over: &Neighbourhood) -> Result<Orbits, DomainError> {
         match over {
             Neighbourhood::Point => Ok(Orbits::Point),
-            Neighbourhood::All if self.of_permuted_points() && self.same() => Ok(Orbits::Permutations { inputs: 2, outputs: 2 }),
+            Neighbourhood::All if self.of_permuted_points() && self.same() => {
+                Ok(Orbits::Permutations { inputs: 2, outputs: 2 })
+            }
             Neighbourhood::All => Err(DomainError::NotDerived(format!("`over all` on {}", self.describe()))),
-            Neighbourhood::Window(_) | Neighbourhood::Disk(_) | Neighbourhood::Edges | Neighbourhood::Radius(_) => Err(DomainError::NoSuchNeighbourhood(
-                "pairs have the pair itself and all pairs as neighbourhoods".to_string(),
-            )),
+            Neighbourhood::Window(_) | Neighbourhood::Disk(_) | Neighbourhood::Edges | Neighbourhood::Radius(_) => {
+                Err(DomainError::NoSuchNeighbourhood(
+                    "pairs have the pair itself and all pairs as neighbourhoods".to_string(),
+                ))
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
+use super::only_words;
 use crate::domain::acting::GroupSpec;
 use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
-use super::only_words;
 
 #[derive(Debug)]
 struct Points {
@@ -23,9 +23,13 @@ struct Points {
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &["periodic"])?;
     let [points, edges] = spec.sizes[..] else {
-        return Err(DomainError::BadConstruction("points have a number of points, and may state a number of edges: `points(n, m) in R3`".to_string()));
+        return Err(DomainError::BadConstruction(
+            "points have a number of points, and may state a number of edges: `points(n, m) in R3`".to_string(),
+        ));
     };
-    let dim = spec.ambient.ok_or_else(|| DomainError::BadConstruction("points need a space: write `points(n) in R3`".to_string()))?;
+    let dim = spec
+        .ambient
+        .ok_or_else(|| DomainError::BadConstruction("points need a space: write `points(n) in R3`".to_string()))?;
     if !(1..=16).contains(&dim) {
         return Err(DomainError::BadConstruction(format!("points in R{dim}: the space has 1 to 16 dimensions")));
     }
@@ -70,13 +74,17 @@ impl Domain for Points {
     fn orbits(&self, over: &Neighbourhood) -> Result<Orbits, DomainError> {
         match over {
             Neighbourhood::Point => Ok(Orbits::Point),
-            Neighbourhood::Radius(cutoff) if *cutoff > 0.0 && cutoff.is_finite() => Ok(Orbits::Distances { dim: self.dim, cutoff: *cutoff }),
-            Neighbourhood::Radius(cutoff) => Err(DomainError::NoSuchNeighbourhood(format!("a cutoff radius is positive, this is {cutoff}"))),
+            Neighbourhood::Radius(cutoff) if *cutoff > 0.0 && cutoff.is_finite() => {
+                Ok(Orbits::Distances { dim: self.dim, cutoff: *cutoff })
+            }
+            Neighbourhood::Radius(cutoff) => {
+                Err(DomainError::NoSuchNeighbourhood(format!("a cutoff radius is positive, this is {cutoff}")))
+            }
             Neighbourhood::Edges => Ok(Orbits::Star),
             Neighbourhood::All => Err(DomainError::NotDerived(format!("`over all` on {}", self.text))),
-            Neighbourhood::Window(_) | Neighbourhood::Disk(_) => {
-                Err(DomainError::NoSuchNeighbourhood("points have no windows: give a cutoff radius and the positions, `over 5.0 at r`".to_string()))
-            }
+            Neighbourhood::Window(_) | Neighbourhood::Disk(_) => Err(DomainError::NoSuchNeighbourhood(
+                "points have no windows: give a cutoff radius and the positions, `over 5.0 at r`".to_string(),
+            )),
         }
     }
 

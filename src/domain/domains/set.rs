@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::base::size::Size;
 use crate::symmetry::GroupRef;
 
+use super::only_words;
 use crate::domain::acting::{GroupSpec, trivial};
 use crate::domain::{Batching, Block, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
-use super::only_words;
 
 #[derive(Debug)]
 struct Set {
@@ -19,7 +19,10 @@ struct Set {
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &[])?;
     let [size] = spec.sizes[..] else {
-        return Err(DomainError::BadConstruction(format!("a set has one size, `set(n)`; here are {}", spec.sizes.len())));
+        return Err(DomainError::BadConstruction(format!(
+            "a set has one size, `set(n)`; here are {}",
+            spec.sizes.len()
+        )));
     };
     permutations_only(spec)?;
     Ok(Arc::new(Set { size, fixing: trivial(1)?, text: spec.text.clone() }))
@@ -30,7 +33,10 @@ pub(super) fn permutations_only(spec: &DomainSpec) -> Result<(), DomainError> {
     match &spec.group {
         None => Ok(()),
         Some(group) if *group == GroupSpec::named("perm") => Ok(()),
-        Some(group) => Err(DomainError::WrongGroup { group: group.to_string(), why: format!("the group of a {} is `perm`", spec.constructor) }),
+        Some(group) => Err(DomainError::WrongGroup {
+            group: group.to_string(),
+            why: format!("the group of a {} is `perm`", spec.constructor),
+        }),
     }
 }
 
@@ -70,6 +76,8 @@ impl Domain for Set {
     }
 
     fn coarsen(&self, _factor: usize, _how: Block) -> Result<Coarse, DomainError> {
-        Err(DomainError::NoCoarsening("no partition of a set into blocks is mapped to itself by every permutation".to_string()))
+        Err(DomainError::NoCoarsening(
+            "no partition of a set into blocks is mapped to itself by every permutation".to_string(),
+        ))
     }
 }

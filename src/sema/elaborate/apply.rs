@@ -6,10 +6,10 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, Expr, ExprKind};
 
-use crate::sema::error;
-use crate::sema::term::{Function, FunctionKind, Scope, Term, ValueId};
 use super::expression::{function, pointwise};
 use super::{Elaborator, MAX_CALL_DEPTH, MAX_CALLS};
+use crate::sema::error;
+use crate::sema::term::{Function, FunctionKind, Scope, Term, ValueId};
 
 /// An argument with its place.
 pub(super) type Argument<'a> = (Term<'a>, Span);
@@ -39,7 +39,12 @@ impl<'a> Elaborator<'a> {
         };
         match pointwise(word) {
             Some(f) => function(FunctionKind::NormAct { name: self.model.names.mention("norm_act"), f }, span),
-            None => self.fail(error::unknown("nonlinearity", word, *place, ["relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid"])),
+            None => self.fail(error::unknown(
+                "nonlinearity",
+                word,
+                *place,
+                ["relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid"],
+            )),
         }
     }
 
@@ -84,17 +89,33 @@ impl<'a> Elaborator<'a> {
     /// A layer that was passed as a parameter or bound to a name, with its own parameters.
     fn with_params(&mut self, f: &Rc<Function<'a>>, args: &'a [Expr], scope: &Scope<'a>, span: Span) -> Term<'a> {
         match &f.kind {
-            FunctionKind::Layer { decl, params, .. } if params.is_empty() => self.mention_layer(decl, args, scope, span),
-            _ => self.fail(error::wrong_kind(span, "a function without parameters in brackets", "a layer with parameters")),
+            FunctionKind::Layer { decl, params, .. } if params.is_empty() => {
+                self.mention_layer(decl, args, scope, span)
+            }
+            _ => self.fail(error::wrong_kind(
+                span,
+                "a function without parameters in brackets",
+                "a layer with parameters",
+            )),
         }
     }
 
     /// A mention of a layer: an instance with its own weights.
-    pub(super) fn mention_layer(&mut self, decl: &'a ast::Function, args: &'a [Expr], scope: &Scope<'a>, span: Span) -> Term<'a> {
+    pub(super) fn mention_layer(
+        &mut self,
+        decl: &'a ast::Function,
+        args: &'a [Expr],
+        scope: &Scope<'a>,
+        span: Span,
+    ) -> Term<'a> {
         let name = self.model.names.mention(&decl.name.node);
         if args.len() > decl.params.len() {
-            let takes = format!("{} parameter{} in brackets", decl.params.len(), if decl.params.len() == 1 { "" } else { "s" });
-            return self.fail(error::arity(span, &format!("`{}`", decl.name.node), &takes, args.len()).because(decl.name.span, "declared here"));
+            let takes =
+                format!("{} parameter{} in brackets", decl.params.len(), if decl.params.len() == 1 { "" } else { "s" });
+            return self.fail(
+                error::arity(span, &format!("`{}`", decl.name.node), &takes, args.len())
+                    .because(decl.name.span, "declared here"),
+            );
         }
         let mut params = Vec::new();
         for (k, param) in decl.params.iter().enumerate() {
@@ -102,7 +123,9 @@ impl<'a> Elaborator<'a> {
                 (Some(arg), _) => self.expr(arg, scope),
                 (None, Some(default)) => self.expr(default, &Scope::default()),
                 // Without brackets the layer may still be given its parameters where its name is used.
-                (None, None) if args.is_empty() => return function(FunctionKind::Layer { decl, params: Vec::new(), name }, span),
+                (None, None) if args.is_empty() => {
+                    return function(FunctionKind::Layer { decl, params: Vec::new(), name }, span);
+                }
                 (None, None) => return self.missing_parameter(decl, &param.name.node, span),
             };
             params.push((param.name.node.clone(), term));
@@ -115,7 +138,10 @@ impl<'a> Elaborator<'a> {
             Diagnostic::error("E0203", format!("`{}` needs its parameter `{param}`", decl.name.node))
                 .at(span, format!("`{param}` is not given, and has no default"))
                 .because(decl.name.span, "declared here")
-                .hint(format!("write `{}[...]` with a value, or give `{param}` a default where it is declared", decl.name.node)),
+                .hint(format!(
+                    "write `{}[...]` with a value, or give `{param}` a default where it is declared",
+                    decl.name.node
+                )),
         )
     }
 
@@ -136,10 +162,13 @@ impl<'a> Elaborator<'a> {
         match &f.kind {
             FunctionKind::Layer { decl, params, name } => self.inline(decl, params, name, args, span),
             FunctionKind::Linear { ast, scope, name } => self.linear(ast, scope, name, args, f.span),
-            FunctionKind::Bilinear { fibre, depthwise, scope, name } => self.bilinear(fibre, *depthwise, scope, name, args, f.span),
+            FunctionKind::Bilinear { fibre, depthwise, scope, name } => {
+                self.bilinear(fibre, *depthwise, scope, name, args, f.span)
+            }
             FunctionKind::Mlp { widths, name } => self.mlp(widths, name, args, f.span),
             FunctionKind::Dot => self.dot(args, span),
-            FunctionKind::Degree => self.fail(error::wrong_kind(span, "a signal", "an index").hint("write `degree(i)` where `i` is an index")),
+            FunctionKind::Degree => self
+                .fail(error::wrong_kind(span, "a signal", "an index").hint("write `degree(i)` where `i` is an index")),
             FunctionKind::Harmonics { .. }
             | FunctionKind::Bessel { .. }
             | FunctionKind::Pointwise(_)
@@ -173,7 +202,12 @@ impl<'a> Elaborator<'a> {
             FunctionKind::Refine { factor } => self.refine(*factor, x, f.span),
             FunctionKind::Lift => self.lift(x, f.span),
             FunctionKind::Pool { how, over } => self.pool(*how, over.as_ref(), x, f.span),
-            FunctionKind::Layer { .. } | FunctionKind::Linear { .. } | FunctionKind::Bilinear { .. } | FunctionKind::Mlp { .. } | FunctionKind::Dot | FunctionKind::Degree => {
+            FunctionKind::Layer { .. }
+            | FunctionKind::Linear { .. }
+            | FunctionKind::Bilinear { .. }
+            | FunctionKind::Mlp { .. }
+            | FunctionKind::Dot
+            | FunctionKind::Degree => {
                 unreachable!("sema: these take more than one argument")
             }
         }
@@ -186,14 +220,24 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The body of a layer with its arguments in place.
-    fn inline(&mut self, decl: &'a ast::Function, params: &[(String, Term<'a>)], name: &str, args: Vec<Argument<'a>>, span: Span) -> Term<'a> {
+    fn inline(
+        &mut self,
+        decl: &'a ast::Function,
+        params: &[(String, Term<'a>)],
+        name: &str,
+        args: Vec<Argument<'a>>,
+        span: Span,
+    ) -> Term<'a> {
         if params.len() < decl.params.len() {
             let first = decl.params[params.len()].name.node.clone();
             return self.missing_parameter(decl, &first, span);
         }
         if args.len() != decl.args.len() {
             let takes = format!("{} argument{}", decl.args.len(), if decl.args.len() == 1 { "" } else { "s" });
-            return self.fail(error::arity(span, &format!("`{}`", decl.name.node), &takes, args.len()).because(decl.name.span, "declared here"));
+            return self.fail(
+                error::arity(span, &format!("`{}`", decl.name.node), &takes, args.len())
+                    .because(decl.name.span, "declared here"),
+            );
         }
         self.model.call_count += 1;
         if self.model.calls.len() >= MAX_CALL_DEPTH || self.model.call_count > MAX_CALLS {
@@ -203,7 +247,11 @@ impl<'a> Elaborator<'a> {
             } else {
                 format!("more than {MAX_CALLS} layers are called")
             };
-            return self.fail(error::too_large(span, message).because(decl.name.span, "this layer").hint("a recursion needs a parameter that reaches the branch of an `if` without it"));
+            return self.fail(
+                error::too_large(span, message)
+                    .because(decl.name.span, "this layer")
+                    .hint("a recursion needs a parameter that reaches the branch of an `if` without it"),
+            );
         }
         self.reached.insert(&decl.name.node);
         let substitution = std::mem::take(&mut self.model.substitution);

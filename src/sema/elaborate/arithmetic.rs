@@ -4,13 +4,13 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{BinaryOp, Expr};
 
+use super::Elaborator;
+use super::apply::Argument;
+use super::fibres::vector;
 use crate::sema::error;
 use crate::sema::hir::{Base, Block, BlockKind, Fibre, Op, Pointwise};
 use crate::sema::rational::Rational;
 use crate::sema::term::{Scope, Term, ValueId};
-use super::Elaborator;
-use super::apply::Argument;
-use super::fibres::vector;
 
 impl<'a> Elaborator<'a> {
     /// Arithmetic of compile-time numbers.
@@ -23,7 +23,9 @@ impl<'a> Elaborator<'a> {
             BinaryOp::Pow => x.pow(y),
             BinaryOp::Concat => return self.concat_terms((Term::Number(x), span), (Term::Number(y), span), span),
             BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => {
-                let Some(order) = x.compare(y) else { return self.fail(error::bad_size(span, "these numbers are too large to compare")) };
+                let Some(order) = x.compare(y) else {
+                    return self.fail(error::bad_size(span, "these numbers are too large to compare"));
+                };
                 return Term::Bool(match op {
                     BinaryOp::Eq => order.is_eq(),
                     BinaryOp::Ne => order.is_ne(),
@@ -59,8 +61,12 @@ impl<'a> Elaborator<'a> {
             }
             BinaryOp::Pow => self.power(left, right, span),
             BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => {
-                let found = if matches!(left.0, Term::Number(_)) { self.kind_of(&right.0) } else { self.kind_of(&left.0) };
-                self.fail(error::wrong_kind(span, &found, "a comparison of compile-time numbers").hint("comparisons decide `if` while compiling"))
+                let found =
+                    if matches!(left.0, Term::Number(_)) { self.kind_of(&right.0) } else { self.kind_of(&left.0) };
+                self.fail(
+                    error::wrong_kind(span, &found, "a comparison of compile-time numbers")
+                        .hint("comparisons decide `if` while compiling"),
+                )
             }
         }
     }
@@ -73,7 +79,11 @@ impl<'a> Elaborator<'a> {
 
     fn concat_terms(&mut self, left: Argument<'a>, right: Argument<'a>, span: Span) -> Term<'a> {
         let Some((a, b, base)) = self.pair(left, right, span) else { return Term::Poison };
-        let (a, b) = if base == Base::Constant { (a, b) } else { (self.broadcast(a, base, span), self.broadcast(b, base, span)) };
+        let (a, b) = if base == Base::Constant {
+            (a, b)
+        } else {
+            (self.broadcast(a, base, span), self.broadcast(b, base, span))
+        };
         let fibre = self.fibre(a).plus(self.fibre(b));
         Term::Value(self.push(Op::Concat, vec![a, b], base, fibre, span))
     }
@@ -95,7 +105,8 @@ impl<'a> Elaborator<'a> {
         } else {
             let (ta, tb) = (fa.describe(), fb.describe());
             let word = if op == BinaryOp::Add { "add" } else { "subtract" };
-            let finding = Diagnostic::error("E0310", format!("cannot {word} the fibres `{ta}` and `{tb}`")).at(span, format!("`{ta}` and `{tb}`"));
+            let finding = Diagnostic::error("E0310", format!("cannot {word} the fibres `{ta}` and `{tb}`"))
+                .at(span, format!("`{ta}` and `{tb}`"));
             return self.fail(
                 self.operands(finding, a, b, span)
                     .why(if fa.same_kinds(&fb) {
@@ -103,7 +114,11 @@ impl<'a> Elaborator<'a> {
                     } else {
                         "the group acts on them in different ways, so the sum would not be equivariant"
                     })
-                    .hint(if fb.hom_dim(&fa) > 0 { format!("`linear {ta}` brings the second to the first") } else { "bring both to one fibre first".to_string() }),
+                    .hint(if fb.hom_dim(&fa) > 0 {
+                        format!("`linear {ta}` brings the second to the first")
+                    } else {
+                        "bring both to one fibre first".to_string()
+                    }),
             );
         };
         Term::Value(self.push(hir_op, vec![a, b], base, fibre, span))
@@ -111,7 +126,16 @@ impl<'a> Elaborator<'a> {
 
     /// position + vector = position, position - position = vector; nothing else.
     #[allow(clippy::too_many_arguments)]
-    fn affine(&mut self, op: BinaryOp, fa: &Fibre, fb: &Fibre, base: Base, a: ValueId, b: ValueId, span: Span) -> Option<Fibre> {
+    fn affine(
+        &mut self,
+        op: BinaryOp,
+        fa: &Fibre,
+        fb: &Fibre,
+        base: Base,
+        a: ValueId,
+        b: ValueId,
+        span: Span,
+    ) -> Option<Fibre> {
         let group = self.group_over(base);
         let positions = |f: &Fibre| match &f.blocks[..] {
             [Block { count, kind: BlockKind::Position }] => Some(*count),
@@ -126,8 +150,11 @@ impl<'a> Elaborator<'a> {
         }
         let both = fa.has_position() && fb.has_position();
         let sign = if op == BinaryOp::Add { "+" } else { "-" };
-        let finding = Diagnostic::error("E0303", format!("`{} {sign} {}` has no meaning in affine space", fa.describe(), fb.describe()))
-            .at(span, "depends on the origin");
+        let finding = Diagnostic::error(
+            "E0303",
+            format!("`{} {sign} {}` has no meaning in affine space", fa.describe(), fb.describe()),
+        )
+        .at(span, "depends on the origin");
         let finding = self.operands(finding, a, b, span);
         self.report.push(if both {
             finding
@@ -190,9 +217,13 @@ impl<'a> Elaborator<'a> {
     fn no_product(&mut self, sign: &str, a: ValueId, b: ValueId, span: Span) -> Term<'a> {
         let (ta, tb) = (self.fibre(a).describe(), self.fibre(b).describe());
         let invariant = self.fibre(a).is_invariant() || self.fibre(b).is_invariant();
-        let finding = Diagnostic::error("E0311", format!("`{sign}` of `{ta}` and `{tb}` is not equivariant as it stands")).at(span, format!("`{ta}` and `{tb}`"));
+        let finding =
+            Diagnostic::error("E0311", format!("`{sign}` of `{ta}` and `{tb}` is not equivariant as it stands"))
+                .at(span, format!("`{ta}` and `{tb}`"));
         self.fail(if invariant {
-            finding.why("an invariant factor is one scalar, or one scalar a copy").hint("give both as many copies, or use one scalar")
+            finding
+                .why("an invariant factor is one scalar, or one scalar a copy")
+                .hint("give both as many copies, or use one scalar")
         } else {
             finding
                 .why("a product of components is a tensor product of representations, which has to be decomposed")
@@ -215,7 +246,10 @@ impl<'a> Elaborator<'a> {
         match exponent.as_integer().and_then(|k| i32::try_from(k).ok()) {
             Some(k) if k.abs() <= 64 => self.same_type(Op::Power(k), x, span),
             _ if Some(exponent) == Rational::new(1, 2) => self.same_type(Op::Map(Pointwise::Sqrt), x, span),
-            _ => self.fail(error::bad_size(right.1, format!("an exponent is a whole number of at most 64, or 1/2; this is {exponent}"))),
+            _ => self.fail(error::bad_size(
+                right.1,
+                format!("an exponent is a whole number of at most 64, or 1/2; this is {exponent}"),
+            )),
         }
     }
 
@@ -258,9 +292,12 @@ impl<'a> Elaborator<'a> {
         if !self.fibre(a).same(self.fibre(b)) {
             let (ta, tb) = (self.fibre(a).describe(), self.fibre(b).describe());
             return self.fail(
-                Diagnostic::error("E0310", format!("`dot` contracts two of the same fibre, these are `{ta}` and `{tb}`"))
-                    .at(span, "not the same fibre")
-                    .hint(format!("`linear {ta}` brings the second to the first")),
+                Diagnostic::error(
+                    "E0310",
+                    format!("`dot` contracts two of the same fibre, these are `{ta}` and `{tb}`"),
+                )
+                .at(span, "not the same fibre")
+                .hint(format!("`linear {ta}` brings the second to the first")),
             );
         }
         let copies = contracted(self.fibre(a));

@@ -8,11 +8,11 @@ use crate::symmetry::SymmetryError;
 use crate::symmetry::groups::by_name;
 use crate::syntax::ast::{self, BinaryOp, DomainKind, Expr, ExprKind, GroupKind};
 
+use super::Elaborator;
 use crate::sema::error;
 use crate::sema::hir::{DomainDecl, Origin};
 use crate::sema::rational::Rational;
 use crate::sema::term::{DomainId, Scope};
-use super::Elaborator;
 
 /// What the elaborator remembers of a domain beside its declaration.
 #[derive(Clone, Debug)]
@@ -47,7 +47,10 @@ impl<'a> Elaborator<'a> {
         }
         let (body, span) = *self.items.domains.get(name)?;
         if depth > MAX_ALIASES {
-            self.report.push(Diagnostic::error("E0210", format!("the domain `{name}` is declared by itself")).at(span, "a circle of names"));
+            self.report.push(
+                Diagnostic::error("E0210", format!("the domain `{name}` is declared by itself"))
+                    .at(span, "a circle of names"),
+            );
             self.domains.insert(name.to_string(), None);
             return None;
         }
@@ -60,7 +63,12 @@ impl<'a> Elaborator<'a> {
         match &body.kind {
             DomainKind::Constructor { name: word, sizes, words, ambient } => {
                 if !domain::domains::names().any(|n| n == word.node) {
-                    self.report.push(error::unknown("domain constructor", &word.node, word.span, domain::domains::names()));
+                    self.report.push(error::unknown(
+                        "domain constructor",
+                        &word.node,
+                        word.span,
+                        domain::domains::names(),
+                    ));
                     return None;
                 }
                 let mut spec = self.spec(word, sizes, words, ambient.as_ref(), body)?;
@@ -92,7 +100,14 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn spec(&mut self, word: &ast::Ident, sizes: &'a [ast::SizeExpr], words: &[ast::Ident], ambient: Option<&ast::Ident>, body: &'a ast::DomainExpr) -> Option<DomainSpec> {
+    fn spec(
+        &mut self,
+        word: &ast::Ident,
+        sizes: &'a [ast::SizeExpr],
+        words: &[ast::Ident],
+        ambient: Option<&ast::Ident>,
+        body: &'a ast::DomainExpr,
+    ) -> Option<DomainSpec> {
         let found: Vec<Option<Size>> = sizes.iter().map(|s| self.size(s)).collect();
         let sizes: Vec<Size> = found.into_iter().collect::<Option<_>>()?;
         let ambient_dim = match ambient {
@@ -115,7 +130,14 @@ impl<'a> Elaborator<'a> {
         if let Some(space) = ambient {
             text.push_str(&format!(" in {}", space.node));
         }
-        Some(DomainSpec { constructor: word.node.clone(), sizes, words: words.iter().map(|w| w.node.clone()).collect(), ambient: ambient_dim, group, text })
+        Some(DomainSpec {
+            constructor: word.node.clone(),
+            sizes,
+            words: words.iter().map(|w| w.node.clone()).collect(),
+            ambient: ambient_dim,
+            group,
+            text,
+        })
     }
 
     /// Points that do not state the number of their edges have one of their own.
@@ -129,11 +151,23 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn made(&mut self, name: &str, made: Result<std::sync::Arc<dyn domain::Domain>, DomainError>, constructor: &str, span: Span, body: &'a ast::DomainExpr) -> Option<DomainId> {
+    fn made(
+        &mut self,
+        name: &str,
+        made: Result<std::sync::Arc<dyn domain::Domain>, DomainError>,
+        constructor: &str,
+        span: Span,
+        body: &'a ast::DomainExpr,
+    ) -> Option<DomainId> {
         match made {
             Ok(domain) => {
                 let underived = matches!(domain.orbits(&domain::Neighbourhood::Point), Err(DomainError::NotDerived(_)));
-                let id = self.program.domains.push(DomainDecl { name: name.to_string(), domain, origin: Origin::Declared, span });
+                let id = self.program.domains.push(DomainDecl {
+                    name: name.to_string(),
+                    domain,
+                    origin: Origin::Declared,
+                    span,
+                });
                 self.kinds.insert(id, Kind { constructor: constructor.to_string(), strided: false, underived });
                 Some(id)
             }
@@ -166,21 +200,34 @@ impl<'a> Elaborator<'a> {
                 match n {
                     Some(n) if (1..=1 << 31).contains(&n) => Some(Size::fixed(n)),
                     _ => {
-                        self.report.push(error::bad_size(e.span, format!("a size must be a whole number from 1 to 2^31, this is {text}")));
+                        self.report.push(error::bad_size(
+                            e.span,
+                            format!("a size must be a whole number from 1 to 2^31, this is {text}"),
+                        ));
                         None
                     }
                 }
             }
-            ExprKind::Binary { op, left, right } => match (op, self.size_expr(left, hint)?, self.size_expr(right, hint)?) {
-                (BinaryOp::Add, n, k) if k.as_fixed().is_some() => Some(n.plus(k.as_fixed()? as i64)),
-                (BinaryOp::Mul, k, n) | (BinaryOp::Mul, n, k) if k.as_fixed().is_some_and(|k| k < 1 << 20) => Some(n.times(k.as_fixed()?)),
-                _ => {
-                    self.report.push(error::bad_size(e.span, "a size is a number, a name, or a name times a number plus a number"));
-                    None
+            ExprKind::Binary { op, left, right } => {
+                match (op, self.size_expr(left, hint)?, self.size_expr(right, hint)?) {
+                    (BinaryOp::Add, n, k) if k.as_fixed().is_some() => Some(n.plus(k.as_fixed()? as i64)),
+                    (BinaryOp::Mul, k, n) | (BinaryOp::Mul, n, k) if k.as_fixed().is_some_and(|k| k < 1 << 20) => {
+                        Some(n.times(k.as_fixed()?))
+                    }
+                    _ => {
+                        self.report.push(error::bad_size(
+                            e.span,
+                            "a size is a number, a name, or a name times a number plus a number",
+                        ));
+                        None
+                    }
                 }
-            },
+            }
             _ => {
-                self.report.push(error::bad_size(e.span, "a size is a number, or a name for a size known when the model runs"));
+                self.report.push(error::bad_size(
+                    e.span,
+                    "a size is a number, or a name for a size known when the model runs",
+                ));
                 None
             }
         }
@@ -189,7 +236,8 @@ impl<'a> Elaborator<'a> {
     /// A group with the program's names replaced.
     pub(super) fn group_spec(&mut self, g: &'a ast::GroupExpr, depth: usize) -> Option<GroupSpec> {
         if depth > MAX_ALIASES {
-            self.report.push(Diagnostic::error("E0210", "this group is declared by itself").at(g.span, "a circle of names"));
+            self.report
+                .push(Diagnostic::error("E0210", "this group is declared by itself").at(g.span, "a circle of names"));
             return None;
         }
         match &g.kind {
@@ -198,22 +246,31 @@ impl<'a> Elaborator<'a> {
                 None => self.known_group(name, g.span),
             },
             GroupKind::Family(name, numbers) => {
-                let numbers: Vec<Option<usize>> = numbers.iter().map(|n| self.integer(n, &Scope::default(), 1, "the number of a group")).collect();
-                let numbers: Vec<String> = numbers.into_iter().map(|n| n.map(|n| n.to_string())).collect::<Option<_>>()?;
+                let numbers: Vec<Option<usize>> =
+                    numbers.iter().map(|n| self.integer(n, &Scope::default(), 1, "the number of a group")).collect();
+                let numbers: Vec<String> =
+                    numbers.into_iter().map(|n| n.map(|n| n.to_string())).collect::<Option<_>>()?;
                 let member = format!("{name}({})", numbers.join(", "));
                 match name.as_str() {
                     "E" | "SE" => Some(GroupSpec::Name(member)),
                     _ => self.known_group(&member, g.span),
                 }
             }
-            GroupKind::Semidirect(a, b) => Some(GroupSpec::Semidirect(Box::new(self.group_spec(a, depth + 1)?), Box::new(self.group_spec(b, depth + 1)?))),
-            GroupKind::Product(a, b) => Some(GroupSpec::Product(Box::new(self.group_spec(a, depth + 1)?), Box::new(self.group_spec(b, depth + 1)?))),
+            GroupKind::Semidirect(a, b) => Some(GroupSpec::Semidirect(
+                Box::new(self.group_spec(a, depth + 1)?),
+                Box::new(self.group_spec(b, depth + 1)?),
+            )),
+            GroupKind::Product(a, b) => Some(GroupSpec::Product(
+                Box::new(self.group_spec(a, depth + 1)?),
+                Box::new(self.group_spec(b, depth + 1)?),
+            )),
             GroupKind::Matrices(matrices) => {
                 let mut out = Vec::new();
                 for matrix in matrices {
                     let mut rows = Vec::new();
                     for row in matrix {
-                        let row: Vec<Option<f64>> = row.iter().map(|x| self.number(x, &Scope::default()).map(Rational::to_f64)).collect();
+                        let row: Vec<Option<f64>> =
+                            row.iter().map(|x| self.number(x, &Scope::default()).map(Rational::to_f64)).collect();
                         rows.push(row.into_iter().collect::<Option<Vec<f64>>>()?);
                     }
                     out.push(rows);
@@ -238,7 +295,11 @@ impl<'a> Elaborator<'a> {
                 None
             }
             Err(other) => {
-                self.report.push(Diagnostic::error("E0313", format!("`{name}` is not a group the compiler can build")).at(span, "this group").why(other.to_string()));
+                self.report.push(
+                    Diagnostic::error("E0313", format!("`{name}` is not a group the compiler can build"))
+                        .at(span, "this group")
+                        .why(other.to_string()),
+                );
                 None
             }
         }
@@ -267,7 +328,12 @@ impl<'a> Elaborator<'a> {
             return id;
         }
         let (first, second) = (&self.program.domains[a], &self.program.domains[b]);
-        let decl = DomainDecl { name: format!("{} * {}", first.name, second.name), domain: domain::product(&first.domain, &second.domain), origin, span: first.span };
+        let decl = DomainDecl {
+            name: format!("{} * {}", first.name, second.name),
+            domain: domain::product(&first.domain, &second.domain),
+            origin,
+            span: first.span,
+        };
         let id = self.program.domains.push(decl);
         let underived = self.kinds[&a].underived || self.kinds[&b].underived;
         self.kinds.insert(id, Kind { constructor: "*".to_string(), strided: false, underived });

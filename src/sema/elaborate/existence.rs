@@ -16,7 +16,14 @@ const MAX_HARMONIC: usize = 8;
 
 impl Elaborator<'_> {
     /// Whether each operand has a map over the neighbourhood into `output`; where only the zero map is equivariant, says so.
-    pub(super) fn maps_exist(&mut self, operands: &[ValueId], output: &Fibre, over: &Over, base: Base, place: Span) -> bool {
+    pub(super) fn maps_exist(
+        &mut self,
+        operands: &[ValueId],
+        output: &Fibre,
+        over: &Over,
+        base: Base,
+        place: Span,
+    ) -> bool {
         for &x in operands {
             let input = self.fibre(x);
             if self.map_exists(input, output, over, base) {
@@ -24,11 +31,23 @@ impl Elaborator<'_> {
             }
             let group = self.group_of(x).name();
             let why = match over {
-                Over::Point | Over::All | Over::Edges => format!("Schur: Hom_{group}({}, {}) = 0, so only the zero map is equivariant", names(input), names(output)),
+                Over::Point | Over::All | Over::Edges => format!(
+                    "Schur: Hom_{group}({}, {}) = 0, so only the zero map is equivariant",
+                    names(input),
+                    names(output)
+                ),
                 Over::Window(_) | Over::Disk(_) => {
-                    format!("on every orbit of the window Hom({}, {}) = 0 under the part of {group} that fixes a displacement", names(input), names(output))
+                    format!(
+                        "on every orbit of the window Hom({}, {}) = 0 under the part of {group} that fixes a displacement",
+                        names(input),
+                        names(output)
+                    )
                 }
-                Over::Radius { .. } => format!("no harmonic of the direction couples {} to {}: they have parity (-1)^l", names(input), names(output)),
+                Over::Radius { .. } => format!(
+                    "no harmonic of the direction couples {} to {}: they have parity (-1)^l",
+                    names(input),
+                    names(output)
+                ),
             };
             let finding = Diagnostic::error("E0304", "no equivariant linear map between these representations")
                 .at(place, format!("output: {}", in_words(output)))
@@ -45,7 +64,8 @@ impl Elaborator<'_> {
         if matches!(over, Over::Point | Over::All | Over::Edges) || (has_invariant(input) && has_invariant(output)) {
             return input.hom_dim(output) > 0 || (has_invariant(input) && has_invariant(output));
         }
-        let reps = |f: &Fibre| -> Vec<Rep> { f.blocks.iter().filter_map(|b| rep_of(b, &self.group_over(base))).collect() };
+        let reps =
+            |f: &Fibre| -> Vec<Rep> { f.blocks.iter().filter_map(|b| rep_of(b, &self.group_over(base))).collect() };
         let (inputs, outputs) = (reps(input), reps(output));
         let mut pairs = inputs.iter().flat_map(|a| outputs.iter().map(move |b| (a, b)));
         match over {
@@ -86,9 +106,19 @@ impl Elaborator<'_> {
         let finding = Diagnostic::error("E0304", "no equivariant bilinear map into this representation")
             .at(place, format!("output: {}", in_words(output)))
             .because(self.value(a).span, format!("input: {}", in_words(fa)))
-            .why(format!("Hom_{}({} (x) {}, {}) = 0: the product does not contain it", group.name(), names(fa), names(fb), names(output)))
+            .why(format!(
+                "Hom_{}({} (x) {}, {}) = 0: the product does not contain it",
+                group.name(),
+                names(fa),
+                names(fb),
+                names(output)
+            ))
             .hint("the product of degrees a and b has the degrees |a - b| to a + b, and the product of the parities");
-        let finding = if self.value(a).span == self.value(b).span { finding } else { finding.because(self.value(b).span, format!("input: {}", in_words(fb))) };
+        let finding = if self.value(a).span == self.value(b).span {
+            finding
+        } else {
+            finding.because(self.value(b).span, format!("input: {}", in_words(fb)))
+        };
         self.report.push(finding);
         false
     }
@@ -120,11 +150,15 @@ fn coupled(a: &Rep, b: &Rep) -> bool {
 fn way_out(input: &Fibre, output: &Fibre, over: &Over) -> &'static str {
     match over {
         Over::Window(_) | Over::Disk(_) => "a larger window has displacements that fewer group elements fix",
-        Over::Point | Over::All | Over::Edges | Over::Radius { .. } if output.is_invariant() => "take |x| or dot(x, x), which are invariant",
+        Over::Point | Over::All | Over::Edges | Over::Radius { .. } if output.is_invariant() => {
+            "take |x| or dot(x, x), which are invariant"
+        }
         Over::Point | Over::All | Over::Edges if input.is_invariant() => {
             "an invariant has no direction: start from differences of positions, or `harmonics` of them, times the scalars"
         }
-        Over::Point | Over::All | Over::Edges | Over::Radius { .. } => "couple the two with `bilinear`, or with `harmonics` of a vector",
+        Over::Point | Over::All | Over::Edges | Over::Radius { .. } => {
+            "couple the two with `bilinear`, or with `harmonics` of a vector"
+        }
     }
 }
 

@@ -6,16 +6,35 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind};
 
+use super::{Elaborator, MAX_DEPTH, MAX_TURNS};
 use crate::sema::error;
 use crate::sema::hir::{Aggregate, Base, Coarsening, LearnInit, Op, Pointwise};
 use crate::sema::rational::Rational;
 use crate::sema::term::{Function, FunctionKind, Scope, Term};
-use super::{Elaborator, MAX_DEPTH, MAX_TURNS};
 
 /// The words that are functions of their own, for lookup and suggestions.
 pub(in crate::sema) const WORDS: &[&str] = &[
-    "relu", "leaky_relu", "silu", "gelu", "tanh", "sigmoid", "exp", "log", "sqrt", "sin", "cos", "gate", "norm", "norm_act", "sampled", "mlp", "dot", "degree",
-    "grad", "bessel", "harmonics",
+    "relu",
+    "leaky_relu",
+    "silu",
+    "gelu",
+    "tanh",
+    "sigmoid",
+    "exp",
+    "log",
+    "sqrt",
+    "sin",
+    "cos",
+    "gate",
+    "norm",
+    "norm_act",
+    "sampled",
+    "mlp",
+    "dot",
+    "degree",
+    "grad",
+    "bessel",
+    "harmonics",
 ];
 
 /// The function of one number that a word stands for.
@@ -56,7 +75,9 @@ impl<'a> Elaborator<'a> {
         match &e.kind {
             ExprKind::Number(text) => match Rational::parse(text) {
                 Some(n) => Term::Number(n),
-                None => self.fail(error::bad_size(e.span, format!("`{text}` is out of the range of compile-time numbers"))),
+                None => {
+                    self.fail(error::bad_size(e.span, format!("`{text}` is out of the range of compile-time numbers")))
+                }
             },
             ExprKind::Name(name) => self.name(name, e.span, scope),
             ExprKind::Tuple(fields) => self.tuple(fields, scope),
@@ -71,7 +92,10 @@ impl<'a> Elaborator<'a> {
                 Term::Poison => Term::Poison,
                 other => {
                     let found = self.kind_of(&other);
-                    self.fail(error::wrong_kind(cond.span, &found, "a comparison of compile-time numbers").hint("`if` chooses while compiling: compare parameters, as in `if d == 0: ...`"))
+                    self.fail(
+                        error::wrong_kind(cond.span, &found, "a comparison of compile-time numbers")
+                            .hint("`if` chooses while compiling: compare parameters, as in `if d == 0: ...`"),
+                    )
                 }
             },
             ExprKind::Neg(inner) => self.neg(inner, scope),
@@ -99,7 +123,11 @@ impl<'a> Elaborator<'a> {
                 self.model.names.replace_next(&name.node);
                 let term = self.expr(value, scope);
                 if self.model.names.replacement_left() && !matches!(term, Term::Poison) {
-                    return self.fail(error::wrong_kind(name.span, "a name for something that has no weights", "a mention of a layer, before `@name`,"));
+                    return self.fail(error::wrong_kind(
+                        name.span,
+                        "a name for something that has no weights",
+                        "a mention of a layer, before `@name`,",
+                    ));
                 }
                 term
             }
@@ -189,17 +217,25 @@ impl<'a> Elaborator<'a> {
                 self.model.names.go(before);
                 self.bind(names, term, *span, scope);
             }
-            ast::Stmt::Pointwise { name, indices, value, span } => self.pointwise_definition(name, indices, value, *span, scope),
+            ast::Stmt::Pointwise { name, indices, value, span } => {
+                self.pointwise_definition(name, indices, value, *span, scope)
+            }
             ast::Stmt::Repeat { count, body, .. } => {
                 let Some(turns) = self.number(count, scope) else { return };
                 let turns = match turns.as_integer() {
                     Some(k) if (0..=MAX_TURNS).contains(&k) => k as usize,
                     Some(k) if k > MAX_TURNS => {
-                        self.report.push(error::too_large(count.span, format!("`repeat` unrolls its body {k} times, more than {MAX_TURNS}")));
+                        self.report.push(error::too_large(
+                            count.span,
+                            format!("`repeat` unrolls its body {k} times, more than {MAX_TURNS}"),
+                        ));
                         return;
                     }
                     _ => {
-                        self.report.push(error::bad_size(count.span, format!("`repeat` needs a whole number of turns, this is {turns}")));
+                        self.report.push(error::bad_size(
+                            count.span,
+                            format!("`repeat` needs a whole number of turns, this is {turns}"),
+                        ));
                         return;
                     }
                 };
@@ -240,7 +276,10 @@ impl<'a> Elaborator<'a> {
             Term::Poison => None,
             other => {
                 let found = self.kind_of(&other);
-                self.report.push(error::wrong_kind(e.span, &found, "a number known while compiling").hint("state it as a parameter in brackets, `[c = 8]`, or as a literal"));
+                self.report.push(
+                    error::wrong_kind(e.span, &found, "a number known while compiling")
+                        .hint("state it as a parameter in brackets, `[c = 8]`, or as a literal"),
+                );
                 None
             }
         }
@@ -252,11 +291,15 @@ impl<'a> Elaborator<'a> {
         match n.as_integer().and_then(|k| usize::try_from(k).ok()) {
             Some(k) if k >= least && k <= super::MAX_COMPONENTS => Some(k),
             Some(k) if k >= least => {
-                self.report.push(error::bad_size(e.span, format!("{what} is {k}, more than {}", super::MAX_COMPONENTS)));
+                self.report
+                    .push(error::bad_size(e.span, format!("{what} is {k}, more than {}", super::MAX_COMPONENTS)));
                 None
             }
             _ => {
-                self.report.push(error::bad_size(e.span, format!("{what} must be a whole number of at least {least}, this is {n}")));
+                self.report.push(error::bad_size(
+                    e.span,
+                    format!("{what} must be a whole number of at least {least}, this is {n}"),
+                ));
                 None
             }
         }
@@ -269,9 +312,12 @@ impl<'a> Elaborator<'a> {
                 let word = if ast.depthwise { "depthwise" } else { "linear" };
                 FunctionKind::Linear { ast, scope: scope.clone(), name: self.model.names.mention(word) }
             }
-            ExprKind::Bilinear { fibre, depthwise } => {
-                FunctionKind::Bilinear { fibre, depthwise: *depthwise, scope: scope.clone(), name: self.model.names.mention("bilinear") }
-            }
+            ExprKind::Bilinear { fibre, depthwise } => FunctionKind::Bilinear {
+                fibre,
+                depthwise: *depthwise,
+                scope: scope.clone(),
+                name: self.model.names.mention("bilinear"),
+            },
             ExprKind::Harmonics { from, to } => {
                 let (from_degree, to_degree) = (self.degree(from, scope), self.degree(to, scope));
                 let (Some(from), Some(to)) = (from_degree, to_degree) else { return Term::Poison };
@@ -289,11 +335,15 @@ impl<'a> Elaborator<'a> {
                     ast::CoarsenHow::Max => Coarsening::Max,
                     ast::CoarsenHow::Stride => Coarsening::Stride,
                 };
-                let Some(factor) = self.integer(factor, scope, 1, "the factor of `coarsen`") else { return Term::Poison };
+                let Some(factor) = self.integer(factor, scope, 1, "the factor of `coarsen`") else {
+                    return Term::Poison;
+                };
                 FunctionKind::Coarsen { how, factor }
             }
             ExprKind::Refine { factor } => {
-                let Some(factor) = self.integer(factor, scope, 1, "the factor of `refine`") else { return Term::Poison };
+                let Some(factor) = self.integer(factor, scope, 1, "the factor of `refine`") else {
+                    return Term::Poison;
+                };
                 FunctionKind::Refine { factor }
             }
             ExprKind::Pool { how, over } => {
@@ -309,7 +359,14 @@ impl<'a> Elaborator<'a> {
         function(kind, e.span)
     }
 
-    fn learn(&mut self, name: &'a ast::Ident, fibre: &'a ast::FibreExpr, init: Option<&'a Expr>, scope: &Scope<'a>, span: Span) -> Term<'a> {
+    fn learn(
+        &mut self,
+        name: &'a ast::Ident,
+        fibre: &'a ast::FibreExpr,
+        init: Option<&'a Expr>,
+        scope: &Scope<'a>,
+        span: Span,
+    ) -> Term<'a> {
         let weight = self.model.names.own(&name.node);
         let group = self.model.frames.last().map_or(self.trivial.clone(), |f| self.group_over(f.base()));
         let Some(fibre_value) = self.fibre_of(fibre, &group, scope) else { return Term::Poison };
@@ -318,7 +375,9 @@ impl<'a> Elaborator<'a> {
             return self.fail(
                 Diagnostic::error("E0316", "a learnt vector must be invariant")
                     .at(fibre.span, format!("{shown} is moved by the group"))
-                    .why("a vector that is the same for every sample is equivariant only if each group element fixes it")
+                    .why(
+                        "a vector that is the same for every sample is equivariant only if each group element fixes it",
+                    )
                     .hint("learn scalars, and multiply an equivariant signal by them"),
             );
         }
@@ -329,7 +388,9 @@ impl<'a> Elaborator<'a> {
             Some((ExprKind::Name(word), _)) if word == "ones" => LearnInit::Ones,
             Some((ExprKind::Number(text), _)) if text == "0" => LearnInit::Zeros,
             Some((ExprKind::Number(text), _)) if text == "1" => LearnInit::Ones,
-            Some((_, place)) => return self.fail(error::wrong_kind(place, "something else", "`normal`, `zeros` or `ones`")),
+            Some((_, place)) => {
+                return self.fail(error::wrong_kind(place, "something else", "`normal`, `zeros` or `ones`"));
+            }
         };
         self.instance(&weight, span, fibre_value.describe());
         Term::Value(self.push(Op::Learn { name: weight, init }, Vec::new(), Base::Constant, fibre_value, span))

@@ -7,10 +7,10 @@ use crate::domain::DomainError;
 use crate::symmetry::{GroupRef, Inclusion, Irrep, Rep};
 use crate::syntax::ast::{self, Expr, FibreExpr, FibreKind, FibreTerm};
 
+use super::{Elaborator, MAX_COMPONENTS};
 use crate::sema::error;
 use crate::sema::hir::{Block, BlockKind, Fibre};
 use crate::sema::term::{Scope, Term};
-use super::{Elaborator, MAX_COMPONENTS};
 
 /// Harmonics and irreps above this degree are refused.
 const MAX_DEGREE: usize = 32;
@@ -24,7 +24,10 @@ impl<'a> Elaborator<'a> {
         }
         let components = sum.dim(group.space_dim());
         if components > MAX_COMPONENTS {
-            self.report.push(error::too_large(f.span, format!("a fibre of {components} components, more than {MAX_COMPONENTS}")));
+            self.report.push(error::too_large(
+                f.span,
+                format!("a fibre of {components} components, more than {MAX_COMPONENTS}"),
+            ));
             return None;
         }
         Some(sum)
@@ -62,12 +65,17 @@ impl<'a> Elaborator<'a> {
             FibreKind::Irreps { from, to } => {
                 let (from, to) = (self.degree(from, scope)?, self.degree(to, scope)?);
                 if from > to {
-                    self.report.push(error::bad_size(term.span, format!("irreps from {from} to {to}: the first degree is above the last")));
+                    self.report.push(error::bad_size(
+                        term.span,
+                        format!("irreps from {from} to {to}: the first degree is above the last"),
+                    ));
                     return None;
                 }
                 natural(group, from, to).map_err(|e| no_irrep(term, &e))
             }
-            FibreKind::Irrep { l, parity } => Irrep::parse(&format!("{l}{parity}")).and_then(|ir| Rep::irrep(group, ir)).map_err(|e| no_irrep(term, &e.to_string())),
+            FibreKind::Irrep { l, parity } => Irrep::parse(&format!("{l}{parity}"))
+                .and_then(|ir| Rep::irrep(group, ir))
+                .map_err(|e| no_irrep(term, &e.to_string())),
             FibreKind::Vector => Ok(vector(group)),
             FibreKind::Position => return self.position(term, count, group),
             FibreKind::Class(k) => {
@@ -79,7 +87,9 @@ impl<'a> Elaborator<'a> {
             FibreKind::Phase => Err(error::not_derived(term.span, "phase")),
         };
         match rep {
-            Ok(rep) => Some(Fibre { blocks: vec![Block { count, kind: BlockKind::Rep(Arc::new(simple(rep, group))) }] }),
+            Ok(rep) => {
+                Some(Fibre { blocks: vec![Block { count, kind: BlockKind::Rep(Arc::new(simple(rep, group))) }] })
+            }
             Err(finding) => {
                 self.report.push(finding);
                 None
@@ -117,7 +127,11 @@ impl<'a> Elaborator<'a> {
             .map_err(|e| if let DomainError::WrongGroup { why, .. } = e { why } else { format!("{e:?}") })
             .and_then(|sub| Inclusion::same_space(&sub, group).map_err(|e| e.to_string()))
             .and_then(|along| Rep::quotient(&along).map_err(|e| e.to_string()));
-        Some(rep.map_err(|why| Diagnostic::error("E0317", format!("there is no quotient of {} by `{spec}`", group.name())).at(g.span, "not a subgroup").why(why)))
+        Some(rep.map_err(|why| {
+            Diagnostic::error("E0317", format!("there is no quotient of {} by `{spec}`", group.name()))
+                .at(g.span, "not a subgroup")
+                .why(why)
+        }))
     }
 }
 
@@ -137,5 +151,7 @@ pub(super) fn natural(group: &GroupRef, from: u32, to: u32) -> Result<Rep, Strin
 }
 
 fn no_irrep(term: &FibreTerm, why: &str) -> Diagnostic {
-    Diagnostic::error("E0317", "the group of the domain has no such representation").at(term.span, "not a representation of the group that fixes a point").why(why.to_string())
+    Diagnostic::error("E0317", "the group of the domain has no such representation")
+        .at(term.span, "not a representation of the group that fixes a point")
+        .why(why.to_string())
 }

@@ -8,11 +8,11 @@ use crate::base::span::Span;
 use crate::domain::Neighbourhood;
 use crate::syntax::ast::{self, Comprehension, ComprehensionHow, Expr, ExprKind, Relation};
 
+use super::Elaborator;
 use crate::sema::error;
 use crate::sema::hir::{Aggregate, Base, End, Op, Origin, Place};
 use crate::sema::term::{Deferred, DomainId, Frame, Scope, Term, ValueId};
 use crate::sema::walk;
-use super::Elaborator;
 
 impl<'a> Elaborator<'a> {
     /// A name bound outside the frame in which it is mentioned.
@@ -30,14 +30,24 @@ impl<'a> Elaborator<'a> {
         }
         let indices = if matches!(base, Base::Edges(_)) { "i,j" } else { frame.indices()[0] };
         self.fail(
-            Diagnostic::error("E0306", format!("`{name}` is a signal on {}, and here one point is meant", self.show_base(base)))
-                .at(span, "which point?")
-                .hint(format!("write `{name}[{indices}]`")),
+            Diagnostic::error(
+                "E0306",
+                format!("`{name}` is a signal on {}, and here one point is meant", self.show_base(base)),
+            )
+            .at(span, "which point?")
+            .hint(format!("write `{name}[{indices}]`")),
         )
     }
 
     /// `y[i] = e`, `m[i,j] = e`
-    pub(super) fn pointwise_definition(&mut self, name: &'a ast::Ident, indices: &'a [ast::Ident], body: &'a Expr, span: Span, scope: &mut Scope<'a>) {
+    pub(super) fn pointwise_definition(
+        &mut self,
+        name: &'a ast::Ident,
+        indices: &'a [ast::Ident],
+        body: &'a Expr,
+        span: Span,
+        scope: &mut Scope<'a>,
+    ) {
         let level = self.model.frames.len();
         let term = match indices {
             _ if level > 0 => self.fail(error::not_derived(span, "a pointwise definition within another")),
@@ -53,12 +63,24 @@ impl<'a> Elaborator<'a> {
                 }
                 None => Term::Poison,
             },
-            [i, j] if i.node == j.node => self.fail(Diagnostic::error("E0306", "the two indices of a definition are two points").at(j.span, "the same index twice").hint("name the second point otherwise")),
+            [i, j] if i.node == j.node => self.fail(
+                Diagnostic::error("E0306", "the two indices of a definition are two points")
+                    .at(j.span, "the same index twice")
+                    .hint("name the second point otherwise"),
+            ),
             [i, j] => match self.index_domain(body, &[&i.node, &j.node], scope, span) {
                 Some(domain) => {
                     let before = self.model.names.enter_binding(&name.node);
                     let place = self.model.names.go(before);
-                    Term::Deferred(Rc::new(Deferred { name: name.node.clone(), indices: [i.clone(), j.clone()], body, scope: scope.clone(), place, domain, value: RefCell::new(None) }))
+                    Term::Deferred(Rc::new(Deferred {
+                        name: name.node.clone(),
+                        indices: [i.clone(), j.clone()],
+                        body,
+                        scope: scope.clone(),
+                        place,
+                        domain,
+                        value: RefCell::new(None),
+                    }))
                 }
                 None => Term::Poison,
             },
@@ -89,9 +111,12 @@ impl<'a> Elaborator<'a> {
             if *known == base {
                 return term.clone();
             }
-            let finding = Diagnostic::error("E0306", format!("`{}` is read over edges in one place and over all pairs in another", d.name))
-                .at(span, "here over others than before")
-                .hint("define it twice, once for each relation");
+            let finding = Diagnostic::error(
+                "E0306",
+                format!("`{}` is read over edges in one place and over all pairs in another", d.name),
+            )
+            .at(span, "here over others than before")
+            .hint("define it twice, once for each relation");
             return self.fail(finding);
         }
         let (i, j) = (d.indices[0].node.clone(), d.indices[1].node.clone());
@@ -129,7 +154,11 @@ impl<'a> Elaborator<'a> {
         for (index, place) in &indices {
             if !frame.indices().contains(index) {
                 let known = frame.indices().join("` and `");
-                return self.fail(Diagnostic::error("E0201", format!("there is no index `{index}` here")).at(*place, "not bound").hint(format!("bound here: `{known}`")));
+                return self.fail(
+                    Diagnostic::error("E0201", format!("there is no index `{index}` here"))
+                        .at(*place, "not bound")
+                        .hint(format!("bound here: `{known}`")),
+                );
             }
         }
         match term {
@@ -143,12 +172,21 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn indexed_definition(&mut self, d: &Rc<Deferred<'a>>, indices: &[(&str, Span)], frame: &Frame, span: Span) -> Term<'a> {
+    fn indexed_definition(
+        &mut self,
+        d: &Rc<Deferred<'a>>,
+        indices: &[(&str, Span)],
+        frame: &Frame,
+        span: Span,
+    ) -> Term<'a> {
         let ordered = indices.iter().map(|(n, _)| *n).collect::<Vec<_>>() == frame.indices();
         match frame {
             Frame::Edge { .. } | Frame::Pair { .. } if ordered => self.force(d, frame.base(), span),
             Frame::Edge { .. } | Frame::Pair { .. } | Frame::Point { .. } if indices.len() == 2 => {
-                self.fail(error::not_derived(span, &format!("`{}` read at [{}] instead of [{}]", d.name, shown(indices), frame.indices().join(","))))
+                self.fail(error::not_derived(
+                    span,
+                    &format!("`{}` read at [{}] instead of [{}]", d.name, shown(indices), frame.indices().join(",")),
+                ))
             }
             Frame::Edge { .. } | Frame::Pair { .. } | Frame::Point { .. } => {
                 self.fail(error::arity(span, &format!("`{}`", d.name), "two indices", indices.len()))
@@ -156,7 +194,14 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn indexed_value(&mut self, name: &str, v: ValueId, indices: &[(&str, Span)], frame: &Frame, span: Span) -> Term<'a> {
+    fn indexed_value(
+        &mut self,
+        name: &str,
+        v: ValueId,
+        indices: &[(&str, Span)],
+        frame: &Frame,
+        span: Span,
+    ) -> Term<'a> {
         let base = self.base(v);
         let ordered = indices.iter().map(|(n, _)| *n).collect::<Vec<_>>() == frame.indices();
         match (base, indices) {
@@ -165,11 +210,15 @@ impl<'a> Elaborator<'a> {
                 Term::Value(self.read(v, frame, reading, span))
             }
             (Base::Edges(_) | Base::Points(_), [_, _]) if base == frame.base() && ordered => Term::Value(v),
-            (Base::Edges(d), [_, _]) if d == frame.domain() => {
-                self.fail(error::not_derived(span, &format!("`{name}[{}]` where the edges are [{}]", shown(indices), frame.indices().join(","))))
-            }
+            (Base::Edges(d), [_, _]) if d == frame.domain() => self.fail(error::not_derived(
+                span,
+                &format!("`{name}[{}]` where the edges are [{}]", shown(indices), frame.indices().join(",")),
+            )),
             (Base::Points(p), [_, _]) if matches!(self.program.domains[p].origin, Origin::Product(a, b) if a == frame.domain() && b == frame.domain()) => {
-                self.fail(error::not_derived(span, &format!("`{name}[{}]` where the pairs are [{}]", shown(indices), frame.indices().join(","))))
+                self.fail(error::not_derived(
+                    span,
+                    &format!("`{name}[{}]` where the pairs are [{}]", shown(indices), frame.indices().join(",")),
+                ))
             }
             _ => {
                 let (have, over) = (self.show(v), self.program.domains[frame.domain()].name.clone());
@@ -179,7 +228,9 @@ impl<'a> Elaborator<'a> {
                         .why(format!("the indices {} are points of {over}", frame.indices().join(" and ")))
                         .hint(match base {
                             Base::Constant | Base::Sample => format!("it is the same at every point: write `{name}`"),
-                            Base::Edges(_) => "a signal on edges takes the receiver and the sender, `e[i,j]`".to_string(),
+                            Base::Edges(_) => {
+                                "a signal on edges takes the receiver and the sender, `e[i,j]`".to_string()
+                            }
                             Base::Points(_) => "a signal on points takes one index".to_string(),
                         }),
                 )
@@ -206,15 +257,25 @@ impl<'a> Elaborator<'a> {
             return self.fail(error::arity(span, "`degree`", "one index", args.len()));
         };
         let Some(frame) = self.model.frames.last().cloned() else {
-            return self.fail(Diagnostic::error("E0306", "no index is bound here").at(*place, "outside a pointwise definition"));
+            return self.fail(
+                Diagnostic::error("E0306", "no index is bound here").at(*place, "outside a pointwise definition"),
+            );
         };
         if !frame.indices().contains(&index.as_str()) {
             let known = frame.indices().join("` and `");
-            return self.fail(Diagnostic::error("E0201", format!("there is no index `{index}` here")).at(*place, "not bound").hint(format!("bound here: `{known}`")));
+            return self.fail(
+                Diagnostic::error("E0201", format!("there is no index `{index}` here"))
+                    .at(*place, "not bound")
+                    .hint(format!("bound here: `{known}`")),
+            );
         }
         let domain = frame.domain();
         if self.program.domains[domain].domain.edges().is_none() {
-            return self.fail(error::wrong_kind(span, &format!("`{}`, which has no edges", self.program.domains[domain].domain.describe()), "a graph or points"));
+            return self.fail(error::wrong_kind(
+                span,
+                &format!("`{}`, which has no edges", self.program.domains[domain].domain.describe()),
+                "a graph or points",
+            ));
         }
         let base = Base::Points(domain);
         let degree = self.push(Op::Degree, Vec::new(), base, self.scalars(1, base), span);
@@ -231,7 +292,11 @@ impl<'a> Elaborator<'a> {
                     return self.fail(
                         Diagnostic::error("E0306", "`softmax` keeps its index, and here one value a point is meant")
                             .at(span, format!("a value for each `{}`", c.index.node))
-                            .hint(format!("define `a[{},{}] = softmax ...`, or use `attend`", frame.indices()[0], c.index.node)),
+                            .hint(format!(
+                                "define `a[{},{}] = softmax ...`, or use `attend`",
+                                frame.indices()[0],
+                                c.index.node
+                            )),
                     );
                 }
                 self.model.frames.push(inner);
@@ -284,19 +349,31 @@ impl<'a> Elaborator<'a> {
         if let Some(r) = named
             && r.node != i
         {
-            self.report.push(Diagnostic::error("E0201", format!("there is no index `{}` here", r.node)).at(r.span, "not bound").hint(format!("bound here: `{i}`")));
+            self.report.push(
+                Diagnostic::error("E0201", format!("there is no index `{}` here", r.node))
+                    .at(r.span, "not bound")
+                    .hint(format!("bound here: `{i}`")),
+            );
             return None;
         }
         if j == i {
-            self.report.push(Diagnostic::error("E0306", format!("`{j}` is bound already")).at(c.index.span, "the same index twice").hint("name the neighbour otherwise"));
+            self.report.push(
+                Diagnostic::error("E0306", format!("`{j}` is bound already"))
+                    .at(c.index.span, "the same index twice")
+                    .hint("name the neighbour otherwise"),
+            );
             return None;
         }
         match &c.relation {
-            Relation::Neighbours(_) if self.program.domains[domain].domain.edges().is_some() => Some(Frame::Edge { i, j, domain }),
+            Relation::Neighbours(_) if self.program.domains[domain].domain.edges().is_some() => {
+                Some(Frame::Edge { i, j, domain })
+            }
             Relation::Neighbours(_) => {
                 let text = self.program.domains[domain].domain.describe();
                 self.report.push(
-                    Diagnostic::error("E0314", format!("`{text}` has no edges, so no neighbours `{j}~{i}`")).at(span, "over the neighbours").hint(format!("`{j}` alone runs over all points of the sample")),
+                    Diagnostic::error("E0314", format!("`{text}` has no edges, so no neighbours `{j}~{i}`"))
+                        .at(span, "over the neighbours")
+                        .hint(format!("`{j}` alone runs over all points of the sample")),
                 );
                 None
             }
@@ -320,7 +397,14 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn reduce(&mut self, c: &'a Comprehension, body: Term<'a>, score: Option<(Term<'a>, Span)>, base: Base, span: Span) -> Term<'a> {
+    fn reduce(
+        &mut self,
+        c: &'a Comprehension,
+        body: Term<'a>,
+        score: Option<(Term<'a>, Span)>,
+        base: Base,
+        span: Span,
+    ) -> Term<'a> {
         let Term::Value(v) = body else { return Term::Poison };
         let fibre = self.fibre(v).clone();
         if fibre.has_position() {
@@ -390,9 +474,12 @@ impl<'a> Elaborator<'a> {
         });
         if found.is_none() && !self.has_poison(body, scope) {
             self.report.push(
-                Diagnostic::error("E0306", format!("the points that `{}` runs over are not known", indices.join("`, `")))
-                    .at(span, "no signal is read at it")
-                    .hint("read a signal at the index, as in `x[i]`"),
+                Diagnostic::error(
+                    "E0306",
+                    format!("the points that `{}` runs over are not known", indices.join("`, `")),
+                )
+                .at(span, "no signal is read at it")
+                .hint("read a signal at the index, as in `x[i]`"),
             );
         }
         found

@@ -5,15 +5,22 @@ use crate::base::span::Span;
 use crate::domain::{Boundary, Neighbourhood, Orbits};
 use crate::syntax::ast::{self, Expr, ExprKind, NeighbourhoodKind};
 
+use super::Elaborator;
+use super::apply::Argument;
 use crate::sema::error;
 use crate::sema::hir::{Base, BlockKind, Fibre, Linear, Op, Over, Pointwise, Radial};
 use crate::sema::term::{DomainId, Scope, Term, ValueId};
-use super::apply::Argument;
-use super::Elaborator;
 
 impl<'a> Elaborator<'a> {
     /// `linear F over N (x, y)`
-    pub(super) fn linear(&mut self, ast: &'a ast::Linear, scope: &Scope<'a>, name: &str, args: Vec<Argument<'a>>, span: Span) -> Term<'a> {
+    pub(super) fn linear(
+        &mut self,
+        ast: &'a ast::Linear,
+        scope: &Scope<'a>,
+        name: &str,
+        args: Vec<Argument<'a>>,
+        span: Span,
+    ) -> Term<'a> {
         let places: Vec<Span> = args.iter().map(|(_, s)| *s).collect();
         let Some(values) = self.values(args) else { return Term::Poison };
         let Some((mut operands, base)) = self.joined(&values, span) else { return Term::Poison };
@@ -51,13 +58,20 @@ impl<'a> Elaborator<'a> {
                         .hint("name the signal of positions: `over 5.0 at r`"),
                 );
             }
-            (Some(at), false) => return self.fail(error::wrong_kind(at.span, "the positions of a cutoff radius", "no `at`")),
+            (Some(at), false) => {
+                return self.fail(error::wrong_kind(at.span, "the positions of a cutoff radius", "no `at`"));
+            }
             (None, false) => {}
         }
         let mut types: Vec<String> = operands.iter().map(|v| self.show(*v)).collect();
         types.push(fibre.describe());
         self.instance(name, span, types.join(" to "));
-        let op = Op::Linear(Linear { name: name.to_string(), over: over.clone(), bias: !ast.nobias, depthwise: ast.depthwise });
+        let op = Op::Linear(Linear {
+            name: name.to_string(),
+            over: over.clone(),
+            bias: !ast.nobias,
+            depthwise: ast.depthwise,
+        });
         let result = self.push(op, operands, base, fibre, span);
         self.add_reach(result, &over, base);
         Term::Value(result)
@@ -70,13 +84,23 @@ impl<'a> Elaborator<'a> {
             return None;
         }
         let (values, base) = self.on_one_base(values, span)?;
-        Some((values.into_iter().map(|v| if base == Base::Constant { v } else { self.broadcast(v, base, span) }).collect(), base))
+        Some((
+            values
+                .into_iter()
+                .map(|v| if base == Base::Constant { v } else { self.broadcast(v, base, span) })
+                .collect(),
+            base,
+        ))
     }
 
     fn group_for(&self, operands: &[ValueId], base: Base) -> crate::symmetry::GroupRef {
         match base {
             Base::Points(_) | Base::Edges(_) => self.group_over(base),
-            Base::Constant | Base::Sample => operands.iter().map(|v| self.group_of(*v)).find(|g| !g.same_as(self.trivial.as_ref())).unwrap_or_else(|| self.trivial.clone()),
+            Base::Constant | Base::Sample => operands
+                .iter()
+                .map(|v| self.group_of(*v))
+                .find(|g| !g.same_as(self.trivial.as_ref()))
+                .unwrap_or_else(|| self.trivial.clone()),
         }
     }
 
@@ -109,7 +133,11 @@ impl<'a> Elaborator<'a> {
         };
         let Base::Points(domain) = base else {
             let shown = self.show_base(base);
-            self.report.push(Diagnostic::error("E0314", "a neighbourhood joins points of a domain").at(n.span, format!("the input is {shown}")).hint("without `over` the map is pointwise"));
+            self.report.push(
+                Diagnostic::error("E0314", "a neighbourhood joins points of a domain")
+                    .at(n.span, format!("the input is {shown}"))
+                    .hint("without `over` the map is pointwise"),
+            );
             return None;
         };
         let over = self.neighbourhood(n, ast, domain, scope)?;
@@ -142,11 +170,18 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn neighbourhood(&mut self, n: &'a ast::Neighbourhood, ast: &'a ast::Linear, domain: DomainId, scope: &Scope<'a>) -> Option<Over> {
+    fn neighbourhood(
+        &mut self,
+        n: &'a ast::Neighbourhood,
+        ast: &'a ast::Linear,
+        domain: DomainId,
+        scope: &Scope<'a>,
+    ) -> Option<Over> {
         let has_space = self.program.domains[domain].domain.ambient().is_some();
         Some(match &n.kind {
             NeighbourhoodKind::Box(extents) => {
-                let extents: Vec<Option<usize>> = extents.iter().map(|k| self.integer(k, scope, 1, "the side of a window")).collect();
+                let extents: Vec<Option<usize>> =
+                    extents.iter().map(|k| self.integer(k, scope, 1, "the side of a window")).collect();
                 Over::Window(extents.into_iter().collect::<Option<_>>()?)
             }
             NeighbourhoodKind::Disk(r) => Over::Disk(self.number(r, scope)?.to_f64()),
@@ -164,7 +199,11 @@ impl<'a> Elaborator<'a> {
                 let k = self.integer(k, scope, 1, "the side of a window")?;
                 if axes != 1 && self.program.domains[domain].domain.boundary().is_some() {
                     let shown = vec![k.to_string(); axes].join("x");
-                    self.report.push(Diagnostic::error("E0314", format!("a window on a grid of {axes} axes has {axes} sides")).at(n.span, "one number").hint(format!("write `over {shown}`")));
+                    self.report.push(
+                        Diagnostic::error("E0314", format!("a window on a grid of {axes} axes has {axes} sides"))
+                            .at(n.span, "one number")
+                            .hint(format!("write `over {shown}`")),
+                    );
                     return None;
                 }
                 Over::Window(vec![k])
@@ -183,9 +222,15 @@ impl<'a> Elaborator<'a> {
 
     fn radial_widths(&mut self, by: &'a Expr, scope: &Scope<'a>) -> Option<Vec<usize>> {
         match &by.kind {
-            ExprKind::Bracket { base, args } if matches!(&base.kind, ExprKind::Name(n) if n == "mlp") => self.widths(args, scope, by.span),
+            ExprKind::Bracket { base, args } if matches!(&base.kind, ExprKind::Name(n) if n == "mlp") => {
+                self.widths(args, scope, by.span)
+            }
             _ => {
-                self.report.push(error::wrong_kind(by.span, "another expression", "the hidden widths of the radial network, `by mlp[64, 64]`,"));
+                self.report.push(error::wrong_kind(
+                    by.span,
+                    "another expression",
+                    "the hidden widths of the radial network, `by mlp[64, 64]`,",
+                ));
                 None
             }
         }
@@ -198,7 +243,11 @@ impl<'a> Elaborator<'a> {
         let shown = self.show(r);
         let is_position = matches!(&self.fibre(r).blocks[..], [b] if b.kind == BlockKind::Position && b.count == 1);
         if self.base(r) != base || !is_position {
-            self.report.push(error::wrong_kind(at.span, &format!("`{shown}`"), &format!("a signal `{} -> position`", self.show_base(base))));
+            self.report.push(error::wrong_kind(
+                at.span,
+                &format!("`{shown}`"),
+                &format!("a signal `{} -> position`", self.show_base(base)),
+            ));
             return None;
         }
         Some(r)
@@ -219,7 +268,15 @@ impl<'a> Elaborator<'a> {
     }
 
     /// `bilinear F (a, b)`
-    pub(super) fn bilinear(&mut self, fibre: &'a ast::FibreExpr, depthwise: bool, scope: &Scope<'a>, name: &str, args: Vec<Argument<'a>>, span: Span) -> Term<'a> {
+    pub(super) fn bilinear(
+        &mut self,
+        fibre: &'a ast::FibreExpr,
+        depthwise: bool,
+        scope: &Scope<'a>,
+        name: &str,
+        args: Vec<Argument<'a>>,
+        span: Span,
+    ) -> Term<'a> {
         if args.len() != 2 {
             return self.fail(error::arity(span, "`bilinear`", "2 arguments", args.len()));
         }
@@ -234,7 +291,8 @@ impl<'a> Elaborator<'a> {
         let place = fibre.span;
         let Some(fibre) = self.fibre_of(fibre, &group, scope) else { return Term::Poison };
         let same_copies = self.fibre(operands[0]).copies() == self.fibre(operands[1]).copies();
-        let fibre = if depthwise { self.depthwise_fibre(&operands, fibre).filter(|_| same_copies) } else { Some(fibre) };
+        let fibre =
+            if depthwise { self.depthwise_fibre(&operands, fibre).filter(|_| same_copies) } else { Some(fibre) };
         let Some(fibre) = fibre else { return self.fail(depthwise_copies(place)) };
         if !self.product_exists(operands[0], operands[1], &fibre, span) {
             return Term::Poison;
@@ -263,7 +321,12 @@ impl<'a> Elaborator<'a> {
             if k == 0 && !self.maps_exist(&operands, &fibre, &Over::Point, base, span) {
                 return Term::Poison;
             }
-            let op = Op::Linear(Linear { name: format!("{name}.{}", k + 1), over: Over::Point, bias: true, depthwise: false });
+            let op = Op::Linear(Linear {
+                name: format!("{name}.{}", k + 1),
+                over: Over::Point,
+                bias: true,
+                depthwise: false,
+            });
             let mut value = self.push(op, std::mem::take(&mut operands), base, fibre.clone(), span);
             if k + 1 < widths.len() {
                 value = self.push(Op::Map(Pointwise::Silu), vec![value], base, fibre, span);

@@ -86,7 +86,11 @@ struct Model<'a> {
 
 impl<'a> Elaborator<'a> {
     /// An elaborator of the items, with the values of compile-time parameters set from outside.
-    pub(super) fn new(items: &'a Items<'a>, overrides: &'a [(String, super::rational::Rational)], report: Report) -> Self {
+    pub(super) fn new(
+        items: &'a Items<'a>,
+        overrides: &'a [(String, super::rational::Rational)],
+        report: Report,
+    ) -> Self {
         let trivial = trivial(1).unwrap_or_else(|e| panic!("sema: the trivial group: {e:?}"));
         Elaborator {
             items,
@@ -198,7 +202,11 @@ impl<'a> Elaborator<'a> {
             Term::Value(v) => Some(v),
             Term::Number(n) => Some(self.number_value(n.to_f64(), span)),
             Term::Deferred(d) => {
-                let base = if self.program.domains[d.domain].domain.edges().is_some() { Base::Edges(d.domain) } else { Base::Points(self.pairs_of(d.domain)) };
+                let base = if self.program.domains[d.domain].domain.edges().is_some() {
+                    Base::Edges(d.domain)
+                } else {
+                    Base::Points(self.pairs_of(d.domain))
+                };
                 let term = self.force(&d, base, span);
                 self.as_value(term, span)
             }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::base::diagnostic::Diagnostic;
 use crate::syntax::ast::{self, Expr, SignalType};
 
-use crate::sema::error;
-use crate::sema::hir::{self, Base, Op, Type};
-use crate::sema::rational::Rational;
-use crate::sema::term::{Scope, Term, ValueId};
 use super::expression::last;
 use super::signature::free_name;
 use super::{Elaborator, Model};
+use crate::sema::error;
+use crate::sema::hir::{self, Base, Op, Type};
+use crate::sema::nearest::nearest;
+use crate::sema::rational::Rational;
+use crate::sema::term::{Scope, Term, ValueId};
 
 /// What stands for a parameter without a default, in a layer that no model reaches: the first for which the layer checks.
 const ASSUMED: [i128; 4] = [8, 4, 2, 1];
@@ -38,11 +39,23 @@ impl<'a> Elaborator<'a> {
 
     fn check_overrides(&mut self) {
         for (name, _) in self.overrides {
-            let params = self.items.own.iter().flat_map(|f| f.params.iter()).map(|p| p.name.node.as_str());
+            let models = self.items.own.iter().filter(|f| f.role == ast::Role::Model);
+            let params = models.flat_map(|f| f.params.iter()).map(|p| p.name.node.as_str());
             let params: Vec<&str> = params.collect();
             if !params.contains(&name.as_str()) {
-                let place = self.items.own.first().map_or(Default::default(), |f| f.name.span);
-                self.report.push(error::unknown("compile-time parameter", name, place, params));
+                let finding = Diagnostic::error("E0201", format!("`--set {name}=...` sets no parameter of a model"));
+                let finding = match (self.items.own.first(), nearest(name, params.iter().copied())) {
+                    (_, Some(near)) => finding.hint(format!("did you mean `{near}`?")),
+                    (Some(f), None) => finding.at(
+                        f.name.span,
+                        format!(
+                            "the parameters of the file: {}",
+                            if params.is_empty() { "none".to_string() } else { params.join(", ") }
+                        ),
+                    ),
+                    (None, None) => finding,
+                };
+                self.report.push(finding);
             }
         }
     }
@@ -114,9 +127,15 @@ impl<'a> Elaborator<'a> {
                 (None, Some(default), _) => self.expr(default, &scope.clone()),
                 (None, None, Some(size)) => Term::Number(size),
                 (None, None, None) => self.fail(
-                    Diagnostic::error("E0203", format!("the model `{}` needs a value of `{}`", decl.name.node, param.name.node))
-                        .at(param.name.span, "no default")
-                        .hint(format!("give it a default, `[{} = 32]`, or set it: `--set {}=32`", param.name.node, param.name.node)),
+                    Diagnostic::error(
+                        "E0203",
+                        format!("the model `{}` needs a value of `{}`", decl.name.node, param.name.node),
+                    )
+                    .at(param.name.span, "no default")
+                    .hint(format!(
+                        "give it a default, `[{} = 32]`, or set it: `--set {}=32`",
+                        param.name.node, param.name.node
+                    )),
                 ),
             };
             scope.bind(&param.name.node, term, 0);
@@ -124,7 +143,14 @@ impl<'a> Elaborator<'a> {
         Some(scope)
     }
 
-    fn argument(&mut self, decl: &'a ast::Function, arg: &'a ast::Argument, assumed: Option<Rational>, scope: &mut Scope<'a>, underived: &mut bool) -> Term<'a> {
+    fn argument(
+        &mut self,
+        decl: &'a ast::Function,
+        arg: &'a ast::Argument,
+        assumed: Option<Rational>,
+        scope: &mut Scope<'a>,
+        underived: &mut bool,
+    ) -> Term<'a> {
         let Some(ty) = &arg.ty else { return Term::RunTimeInteger };
         let Some(ty) = self.unfold(ty) else { return Term::Poison };
         let (SignalType::Over { fibre, .. } | SignalType::Value { fibre, .. }) = ty;
@@ -179,7 +205,9 @@ impl<'a> Elaborator<'a> {
         }
         let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
         if let Some((twice, _)) = results.iter().find(|(n, _)| seen.insert(n, ()).is_some()) {
-            let finding = Diagnostic::error("E0206", format!("two results are called `{twice}`")).at(end.span, "in this tuple").hint("name the members: `(energy = a, force = b)`");
+            let finding = Diagnostic::error("E0206", format!("two results are called `{twice}`"))
+                .at(end.span, "in this tuple")
+                .hint("name the members: `(energy = a, force = b)`");
             self.report.push(finding);
             return None;
         }
@@ -199,14 +227,24 @@ impl<'a> Elaborator<'a> {
         let Some(domain) = domain else { return };
         let domain = &self.program.domains[domain];
         let point_group = domain.domain.stabiliser();
-        let fixing = if point_group.finite().is_some_and(|f| f.order() > 1) { format!("{} about the centre is exact everywhere, ", point_group.name()) } else { String::new() };
+        let fixing = if point_group.finite().is_some_and(|f| f.order() > 1) {
+            format!("{} about the centre is exact everywhere, ", point_group.name())
+        } else {
+            String::new()
+        };
         let cells = if reach == 1 { "1 cell".to_string() } else { format!("{reach} cells") };
         self.report.push(
-            Diagnostic::warning("W0501", format!("`{}` is equivariant under shifts only in the interior", decl.name.node))
-                .at(decl.name.span, format!("its windows see zeros up to {cells} from the border"))
-                .because(domain.span, format!("`{}`", domain.domain.describe()))
-                .why(format!("the group is {}: {fixing}shifts are exact {cells} away from the border", domain.domain.symmetry()))
-                .hint("`torus` is exact everywhere; or leave a margin of zeros around the input"),
+            Diagnostic::warning(
+                "W0501",
+                format!("`{}` is equivariant under shifts only in the interior", decl.name.node),
+            )
+            .at(decl.name.span, format!("its windows see zeros up to {cells} from the border"))
+            .because(domain.span, format!("`{}`", domain.domain.describe()))
+            .why(format!(
+                "the group is {}: {fixing}shifts are exact {cells} away from the border",
+                domain.domain.symmetry()
+            ))
+            .hint("`torus` is exact everywhere; or leave a margin of zeros around the input"),
         );
     }
 }

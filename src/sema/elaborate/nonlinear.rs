@@ -4,12 +4,12 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::symmetry::Rep;
 
+use super::fibres::natural;
+use super::{Elaborator, MAX_COMPONENTS};
 use crate::sema::error;
 use crate::sema::hir::{Block, BlockKind, Fibre, Op, Pointwise};
 use crate::sema::rational::Rational;
 use crate::sema::term::{Term, ValueId};
-use super::fibres::natural;
-use super::{Elaborator, MAX_COMPONENTS};
 
 impl<'a> Elaborator<'a> {
     /// `relu` and its relatives: only where the group permutes the components.
@@ -24,9 +24,10 @@ impl<'a> Elaborator<'a> {
     fn not_permuted(&self, what: &str, block: &Block, x: ValueId, span: Span) -> Diagnostic {
         let shown = block.describe();
         let group = self.group_of(x).name();
-        let finding = Diagnostic::error("E0301", format!("{what} acts on single components, which the group mixes here"))
-            .at(span, format!("applied to `{shown}`"))
-            .because(self.value(x).span, format!("`{}`", self.show(x)));
+        let finding =
+            Diagnostic::error("E0301", format!("{what} acts on single components, which the group mixes here"))
+                .at(span, format!("applied to `{shown}`"))
+                .because(self.value(x).span, format!("`{}`", self.show(x)));
         match block.kind {
             BlockKind::Position => finding
                 .why("a position is a point of affine space: its coordinates depend on the origin")
@@ -42,10 +43,13 @@ impl<'a> Elaborator<'a> {
         let Some(block) = self.fibre(x).first_not_permuted() else { return Term::Poison };
         let shown = block.describe();
         let group = self.group_of(x).name();
-        let finding = Diagnostic::error("E0302", "the largest component is not equivariant where the group mixes components")
-            .at(span, format!("the fibre is `{shown}`"))
-            .why(format!("max commutes with permutations of the components only, and {group} does more on `{shown}`"))
-            .hint("use `sum` or `mean`, or take the largest length: `max` of `|x|`");
+        let finding =
+            Diagnostic::error("E0302", "the largest component is not equivariant where the group mixes components")
+                .at(span, format!("the fibre is `{shown}`"))
+                .why(format!(
+                    "max commutes with permutations of the components only, and {group} does more on `{shown}`"
+                ))
+                .hint("use `sum` or `mean`, or take the largest length: `max` of `|x|`");
         self.fail(finding)
     }
 
@@ -118,7 +122,10 @@ impl<'a> Elaborator<'a> {
     /// `harmonics 0..L (v)`
     pub(super) fn harmonics(&mut self, from: u32, to: u32, x: ValueId, span: Span) -> Term<'a> {
         if from > to {
-            return self.fail(error::bad_size(span, format!("harmonics from {from} to {to}: the first degree is above the last")));
+            return self.fail(error::bad_size(
+                span,
+                format!("harmonics from {from} to {to}: the first degree is above the last"),
+            ));
         }
         if self.refuses_positions(x, "`harmonics`", span) {
             return Term::Poison;
@@ -142,7 +149,10 @@ impl<'a> Elaborator<'a> {
 
     fn not_vectors(&mut self, x: ValueId, what: &str, span: Span) -> Term<'a> {
         let shown = self.show(x);
-        self.fail(error::wrong_kind(span, &format!("`{shown}`"), &format!("a fibre of vectors, for {what},")).because(self.value(x).span, "this"))
+        self.fail(
+            error::wrong_kind(span, &format!("`{shown}`"), &format!("a fibre of vectors, for {what},"))
+                .because(self.value(x).span, "this"),
+        )
     }
 
     /// `bessel 8 within 5.0 (d)`
@@ -153,7 +163,9 @@ impl<'a> Elaborator<'a> {
         let base = self.base(x);
         if !self.fibre(x).is_invariant() || self.fibre(x).copies() != 1 {
             let shown = self.fibre(x).describe();
-            return self.fail(error::wrong_kind(span, &format!("`{shown}`"), "one distance").hint("`|x[i] - x[j]|` is a distance"));
+            return self.fail(
+                error::wrong_kind(span, &format!("`{shown}`"), "one distance").hint("`|x[i] - x[j]|` is a distance"),
+            );
         }
         let fibre = Fibre::of(count, Rep::scalar(&self.group_of(x)));
         Term::Value(self.push(Op::Bessel { count, cutoff }, vec![x], base, fibre, span))

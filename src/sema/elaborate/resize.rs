@@ -7,17 +7,20 @@ use crate::domain::Block as Blocks;
 use crate::symmetry::Rep;
 use crate::syntax::ast;
 
+use super::Elaborator;
 use crate::sema::error;
 use crate::sema::hir::{Aggregate, Base, BlockKind, Coarsening, DomainDecl, Fibre, Op, Origin};
 use crate::sema::term::{DomainId, Term, ValueId};
-use super::Elaborator;
 
 impl<'a> Elaborator<'a> {
     /// `coarsen 2`, `coarsen max 2`, `coarsen stride 2`
     pub(super) fn coarsen(&mut self, how: Coarsening, factor: usize, x: ValueId, span: Span) -> Term<'a> {
         let Base::Points(domain) = self.base(x) else {
             let shown = self.show(x);
-            return self.fail(error::wrong_kind(span, &format!("`{shown}`"), "a signal on points").because(self.value(x).span, "this"));
+            return self.fail(
+                error::wrong_kind(span, &format!("`{shown}`"), "a signal on points")
+                    .because(self.value(x).span, "this"),
+            );
         };
         if self.refuses_positions(x, "`coarsen`", span) {
             return Term::Poison;
@@ -44,7 +47,11 @@ impl<'a> Elaborator<'a> {
             Ok(coarse) => {
                 let word = if strided { "coarsen stride" } else { "coarsen" };
                 for (size, modulus) in &coarse.exact_if {
-                    let reason = format!("`{word} {factor}` on {} needs {} divisible by {modulus}", decl.name, self.program.sizes.show(*size));
+                    let reason = format!(
+                        "`{word} {factor}` on {} needs {} divisible by {modulus}",
+                        decl.name,
+                        self.program.sizes.show(*size)
+                    );
                     let precondition = Precondition { size: *size, modulus: *modulus, reason };
                     if !self.program.sizes.preconditions.contains(&precondition) {
                         self.program.sizes.preconditions.push(precondition);
@@ -89,9 +96,12 @@ impl<'a> Elaborator<'a> {
             None => {
                 let name = self.program.domains[domain].name.clone();
                 self.fail(
-                    Diagnostic::error("E0315", format!("`refine {factor}` goes back to a domain that `coarsen {factor}` came from"))
-                        .at(span, format!("this signal is on {name}"))
-                        .hint(format!("apply it to a signal that was coarsened by {factor} in blocks")),
+                    Diagnostic::error(
+                        "E0315",
+                        format!("`refine {factor}` goes back to a domain that `coarsen {factor}` came from"),
+                    )
+                    .at(span, format!("this signal is on {name}"))
+                    .hint(format!("apply it to a signal that was coarsened by {factor} in blocks")),
                 )
             }
         }
@@ -102,7 +112,9 @@ impl<'a> Elaborator<'a> {
         let (mut here, mut rest) = (domain, factor);
         while rest > 1 {
             match self.program.domains[here].origin {
-                Origin::Coarsened { of, factor: by } if rest % by == 0 && !self.kinds[&here].strided => (here, rest) = (of, rest / by.max(1)),
+                Origin::Coarsened { of, factor: by } if rest % by == 0 && !self.kinds[&here].strided => {
+                    (here, rest) = (of, rest / by.max(1))
+                }
                 Origin::Coarsened { .. } | Origin::Declared | Origin::Product(..) => return None,
             }
         }
@@ -114,7 +126,10 @@ impl<'a> Elaborator<'a> {
         let fibre = self.fibre(x).clone();
         if !fibre.is_invariant() || fibre.has_position() {
             let shown = fibre.describe();
-            return self.fail(error::wrong_kind(span, &format!("`{shown}`"), "a fibre of scalars").because(self.value(x).span, "this"));
+            return self.fail(
+                error::wrong_kind(span, &format!("`{shown}`"), "a fibre of scalars")
+                    .because(self.value(x).span, "this"),
+            );
         }
         let (base, group) = (self.base(x), self.group_of(x));
         match Rep::regular(&group) {
@@ -137,7 +152,8 @@ impl<'a> Elaborator<'a> {
         if !matches!(base, Base::Points(_) | Base::Edges(_)) {
             let shown = self.show(x);
             return self.fail(
-                error::wrong_kind(span, &format!("`{shown}`"), "a signal on points or edges").because(self.value(x).span, "one value a sample already"),
+                error::wrong_kind(span, &format!("`{shown}`"), "a signal on points or edges")
+                    .because(self.value(x).span, "one value a sample already"),
             );
         }
         if let Some(name) = over {
@@ -148,7 +164,10 @@ impl<'a> Elaborator<'a> {
             };
             if base_domain != Some(domain) && !base_domain.is_some_and(|d| self.is_coarsening(d, domain)) {
                 let (have, want) = (self.show_base(base), name.node.clone());
-                return self.fail(Diagnostic::error("E0307", format!("the signal lives on {have}, not on {want}")).at(name.span, "pooled over this"));
+                return self.fail(
+                    Diagnostic::error("E0307", format!("the signal lives on {have}, not on {want}"))
+                        .at(name.span, "pooled over this"),
+                );
             }
         }
         let fibre = self.fibre(x).clone();

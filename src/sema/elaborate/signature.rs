@@ -5,11 +5,11 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
 use crate::syntax::ast::{self, ExprKind, FibreKind, SignalType};
 
+use super::Elaborator;
+use super::expression::last;
 use crate::sema::error;
 use crate::sema::hir::{Base, Fibre, Origin, Type};
 use crate::sema::term::{DomainId, Scope, Term, ValueId};
-use super::expression::last;
-use super::Elaborator;
 
 /// Signal names that stand for signal names, at most so deep.
 const MAX_ALIASES: usize = 32;
@@ -24,7 +24,9 @@ impl<'a> Elaborator<'a> {
                 None => return Some(ty),
             }
         }
-        self.report.push(Diagnostic::error("E0210", "this signal is declared by itself").at(type_span(ty), "a circle of names"));
+        self.report.push(
+            Diagnostic::error("E0210", "this signal is declared by itself").at(type_span(ty), "a circle of names"),
+        );
         None
     }
 
@@ -44,7 +46,14 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Checks an argument against its declared type; a free fibre name is bound to the fibre it meets.
-    pub(super) fn accept(&mut self, decl: &'a ast::Function, arg: &'a ast::Argument, ty: &'a SignalType, (v, place): (ValueId, Span), scope: &mut Scope<'a>) -> Term<'a> {
+    pub(super) fn accept(
+        &mut self,
+        decl: &'a ast::Function,
+        arg: &'a ast::Argument,
+        ty: &'a SignalType,
+        (v, place): (ValueId, Span),
+        scope: &mut Scope<'a>,
+    ) -> Term<'a> {
         let Some(ty) = self.unfold(ty) else { return Term::Poison };
         let actual = self.value(v).ty.clone();
         let fibre = match ty {
@@ -53,9 +62,12 @@ impl<'a> Elaborator<'a> {
                 if !self.takes(base, actual.base, domain) {
                     let (want, have) = (self.show_base(base), self.show(v));
                     return self.fail(
-                        Diagnostic::error("E0305", format!("`{}` takes a signal on {want} as `{}`", decl.name.node, arg.name.node))
-                            .at(place, format!("this is `{have}`"))
-                            .because(arg.name.span, format!("declared on {want}")),
+                        Diagnostic::error(
+                            "E0305",
+                            format!("`{}` takes a signal on {want} as `{}`", decl.name.node, arg.name.node),
+                        )
+                        .at(place, format!("this is `{have}`"))
+                        .because(arg.name.span, format!("declared on {want}")),
                     );
                 }
                 fibre
@@ -111,11 +123,20 @@ impl<'a> Elaborator<'a> {
     fn is_library_kind(&self, declared: DomainId, actual: DomainId) -> bool {
         let from_module = self.items.own_source.is_some_and(|own| self.program.domains[declared].span.source != own);
         let (d, a) = (&self.program.domains[declared].domain, &self.program.domains[actual].domain);
-        from_module && self.kinds[&declared].constructor == self.kinds[&actual].constructor && d.axes().len() == a.axes().len() && d.ambient() == a.ambient()
+        from_module
+            && self.kinds[&declared].constructor == self.kinds[&actual].constructor
+            && d.axes().len() == a.axes().len()
+            && d.ambient() == a.ambient()
     }
 
     /// Checks what a body ends in against the declared type.
-    pub(super) fn check_result(&mut self, decl: &'a ast::Function, ty: &'a SignalType, result: Term<'a>, scope: &Scope<'a>) -> Term<'a> {
+    pub(super) fn check_result(
+        &mut self,
+        decl: &'a ast::Function,
+        ty: &'a SignalType,
+        result: Term<'a>,
+        scope: &Scope<'a>,
+    ) -> Term<'a> {
         let place = last(&decl.body).span;
         let Some(v) = self.as_value(result, place) else { return Term::Poison };
         let Some(want) = self.signal_type(ty, scope) else { return Term::Poison };
@@ -132,14 +153,20 @@ impl<'a> Elaborator<'a> {
             .because(type_span(ty), "declared here");
         self.fail(match (same_base, want.base, have.base) {
             (true, _, _) => finding.hint(result_hint(&want.fibre, &have.fibre)),
-            (false, Base::Sample, Base::Points(_) | Base::Edges(_)) => finding.hint("`pool mean` leaves one value a sample"),
+            (false, Base::Sample, Base::Points(_) | Base::Edges(_)) => {
+                finding.hint("`pool mean` leaves one value a sample")
+            }
             _ => finding,
         })
     }
 }
 
 fn result_hint(want: &Fibre, have: &Fibre) -> String {
-    if have.hom_dim(want) > 0 { format!("end with `linear {}`, or change the declaration", want.describe()) } else { "change the declaration, or the body".to_string() }
+    if have.hom_dim(want) > 0 {
+        format!("end with `linear {}`, or change the declaration", want.describe())
+    } else {
+        "change the declaration, or the body".to_string()
+    }
 }
 
 /// The name that a type consists of.
@@ -180,7 +207,11 @@ impl<'a> Elaborator<'a> {
                 let d = self.domain_named(name)?;
                 if self.program.domains[d].domain.edges().is_none() {
                     let text = self.program.domains[d].domain.describe();
-                    self.report.push(error::wrong_kind(name.span, &format!("`{text}`, which has no edges"), "a graph or points"));
+                    self.report.push(error::wrong_kind(
+                        name.span,
+                        &format!("`{text}`, which has no edges"),
+                        "a graph or points",
+                    ));
                     return None;
                 }
                 Some(Base::Edges(d))
