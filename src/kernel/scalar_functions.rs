@@ -36,7 +36,7 @@ pub fn ulp_bound(f: Unary) -> f64 {
         Unary::Tanh => 2.5,
         Unary::Sigmoid => 2.5,
         Unary::Erf => 2.0,
-        Unary::Sin | Unary::Cos => 1.0,
+        Unary::Sin | Unary::Cos => 2.0,
         Unary::Neg
         | Unary::Abs
         | Unary::Sqrt
@@ -241,7 +241,7 @@ impl Scalar<'_> {
     }
 
     /// Below 1 the Maclaurin series `2/√π Σ (-1)^k x^{2k+1} / (k! (2k+1))`; above `1 - e^{-x²} g(x)`, with `g = e^{x²} erfc`
-    /// by Chebyshev polynomials in `(x - 3)/(x + 1)`.
+    /// by Chebyshev polynomials in `1/(x + 2)`.
     fn erf(&mut self, x: Ex) -> Ex {
         let (zero, one) = (self.number(0.0), self.number(1.0));
         let size = self.b.unary(Unary::Abs, x);
@@ -273,15 +273,17 @@ impl Scalar<'_> {
         self.b.select(Some(is_small), small, large)
     }
 
-    /// `e^{x²} erfc(x)` for `1 <= x`, by Clenshaw's rule.
+    /// `e^{x²} erfc(x)` for `1 <= x <= 6.5`, by Clenshaw's rule.
     fn erfcx(&mut self, x: Ex) -> Ex {
-        let (one, three, two) = (self.number(1.0), self.number(3.0), self.number(2.0));
-        let above = self.b.sub(x, three);
-        let below = self.b.add(x, one);
-        let t = self.b.binary(Binary::Div, above, below);
+        let (one, two, minus_one) = (self.number(1.0), self.number(2.0), self.number(-1.0));
+        let below = self.b.add(x, two);
+        let s = self.b.binary(Binary::Div, one, below);
+        let (first, scale) = (self.number(ERFCX_FIRST), self.number(2.0 / (ERFCX_LAST - ERFCX_FIRST)));
+        let s = self.b.sub(s, first);
+        let t = self.b.fma(s, scale, minus_one);
         let double = self.b.mul(two, t);
         let coefficients = erfcx_coefficients();
-        let n = self.terms(11, 24);
+        let n = self.terms(11, 19);
         let (mut next, mut after) = (self.number(coefficients[n - 1]), self.number(0.0));
         for c in coefficients[1..n - 1].iter().rev() {
             let c = self.number(*c);
@@ -342,8 +344,12 @@ fn alternating(first: usize, n: usize, sign: f64) -> Vec<f64> {
     (0..n).map(|k| if k % 2 == 0 { sign } else { -sign } / factorial(first + 2 * k)).collect()
 }
 
-/// The Chebyshev coefficients of `e^{x²} erfc(x)` in `t = (x - 3)/(x + 1)` on `-1 < t < 1`, that is `1 < x < ∞`: interpolation at the
-/// 32 roots, which are made of square roots alone so that the numbers are the same on every machine.
+/// `1/(x + 2)` at both ends of `1 <= x <= 6.5`.
+const ERFCX_FIRST: f64 = 1.0 / 3.0;
+const ERFCX_LAST: f64 = 1.0 / 8.5;
+
+/// The Chebyshev coefficients of `e^{x²} erfc(x)` on `1 <= x <= 6.5`, where `1/(x + 2)` runs evenly as `t` does from -1 to 1:
+/// interpolation at the 32 roots, which are made of square roots alone so that the numbers are the same on every machine.
 fn erfcx_coefficients() -> &'static [f64] {
     static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
     TABLE.get_or_init(|| {
@@ -355,7 +361,10 @@ fn erfcx_coefficients() -> &'static [f64] {
         }
         let step = cosine;
         let nodes: Vec<f64> = (0..N).map(|j| chebyshev(2 * j + 1, step)).collect();
-        let values: Vec<f64> = nodes.iter().map(|t| erfcx_fraction((3.0 + t) / (1.0 - t))).collect();
+        let values: Vec<f64> = nodes
+            .iter()
+            .map(|t| erfcx_fraction(1.0 / (ERFCX_FIRST + (t + 1.0) / 2.0 * (ERFCX_LAST - ERFCX_FIRST)) - 2.0))
+            .collect();
         let coefficient = |k: usize| {
             let sum: f64 = nodes.iter().zip(&values).map(|(t, v)| chebyshev(k, *t) * v).sum();
             sum * if k == 0 { 1.0 } else { 2.0 } / N as f64

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gdlc::base::dtype::Dtype;
-use gdlc::base::size::Size;
+use gdlc::base::size::{Size, SizeTable};
 use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::interpret::{Machine, Order};
 use gdlc::kernel::ir::{Argument, ArgumentKind, Memory, Program, Stage};
@@ -26,6 +26,7 @@ mod cases;
 mod dense;
 mod edges;
 mod random;
+mod scalar;
 
 /// A graph with values for its run-time sizes.
 pub(crate) struct Case {
@@ -145,6 +146,22 @@ fn through_library(program: &Program, args: &Arguments) -> BTreeMap<String, Vec<
     let path = build(program, &interface_of(program), &test);
     let outputs = computed(program, &path, &args.sizes, &inputs, &weights);
     program.outputs.iter().zip(outputs).map(|(o, t)| (o.name.clone(), t.reals())).collect()
+}
+
+/// Operations that the interpreter is asked to do in one comparison.
+const MOST_OPERATIONS: f64 = 1e7;
+
+/// Compares the lowered program with the evaluator's results on a model of another test, where it is small enough.
+pub(crate) fn agrees(graph: &Graph, args: &Arguments, expected: &BTreeMap<String, Array>) {
+    let mut actual = graph.clone();
+    actual.sizes = SizeTable::default();
+    for ((_, info), size) in graph.sizes.iter().zip(&args.sizes) {
+        actual.sizes.intern(&info.name, *size);
+    }
+    if gdlc::tensor::cost::total(&actual).flops < MOST_OPERATIONS {
+        let program = lower(graph, "model", Dtype::F64);
+        compare(&run(&program, args, Order::Backward), expected, 1e-11, &program);
+    }
 }
 
 fn fill(n: usize, seed: f64) -> Vec<f64> {

@@ -275,7 +275,7 @@ impl Cx<'_, '_> {
                 Step::Define(edge) | Step::Check(edge) => {
                     !matches!(self.graph().relations[edge.relation].map, Function::Affine { .. })
                 }
-                Step::Solve { .. } | Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => false,
+                Step::Solve { .. } | Step::Digits(_) | Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => false,
             };
             if table && !guards.is_empty() {
                 return None;

@@ -200,6 +200,14 @@ impl Cx<'_, '_> {
                 slots[edge.from[*which] as usize] = Some(value);
                 guard
             }
+            Step::Digits(edge) => {
+                let to = slots[edge.to as usize].expect("lower: the axis is known");
+                let (digits, guard) = relation::digits(self, edge.relation, to);
+                for (slot, digit) in edge.from.iter().zip(digits) {
+                    slots[*slot as usize] = Some(digit);
+                }
+                guard
+            }
             Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => panic!("lower: a loop is not a settled step"),
         }
     }
@@ -242,7 +250,7 @@ impl Cx<'_, '_> {
                 });
             }
             Step::Rows(edge) => self.each_of_row(edge, slots, &mut |cx, slots| cx.nest(rest, sizes, slots, leaf)),
-            Step::Define(_) | Step::Check(_) | Step::Solve { .. } => {
+            Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => {
                 let guard = self.settle(step, slots);
                 self.when(guard, |cx| {
                     if let Step::Define(Edge { to, .. }) = step {

@@ -4,6 +4,7 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`).
 
+mod concat;
 mod cx;
 mod dense;
 mod edges;
@@ -176,7 +177,7 @@ impl<'g> Lowering<'g> {
             let placed = Placed { id: *sum, dense, root: id, home, axis_of_root: axes.clone() };
             self.dense(&placed, &facts.when)
         });
-        if dense.is_none() {
+        if dense.is_none() && !self.concat(id, &home, when.stage()) {
             let written_out = facts.written_out(self.graph, id);
             self.store(id, &home, &written_out, when.stage());
         }
@@ -211,7 +212,9 @@ impl<'g> Lowering<'g> {
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
         let loops: Vec<usize> = home.order.iter().copied().filter(|axis| !written_out.contains(axis)).collect();
-        cx.element_loops(&loops, &dims, 0, &mut index, &mut |cx, index| {
+        let contiguous = loops.last() == home.order.last();
+        let last = if contiguous { LoopKind::Vector } else { LoopKind::Serial };
+        cx.element_loops(&loops, &dims, last, &mut index, &mut |cx, index| {
             cx.each_place(written_out, &dims, &mut index.to_vec(), &mut |cx, index| {
                 let value = cx.element(id, index);
                 cx.put(home, index, value);
@@ -258,25 +261,37 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// Loops over the axes `order` of an array of `dims`, the first in parallel, the last on lanes.
+    /// Loops over the axes `order` of an array of `dims`, the first in parallel, the last as `last` says.
     fn element_loops(
         &mut self,
         order: &[usize],
         dims: &[Size],
-        depth: usize,
+        last: LoopKind,
         index: &mut Vec<Id<crate::kernel::ir::Expr>>,
         body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
     ) {
-        let Some(axis) = order.get(depth) else { return body(self, index) };
-        let kind = match depth {
-            _ if depth + 1 == order.len() && depth > 0 => LoopKind::Vector,
-            0 => LoopKind::Parallel,
-            _ => LoopKind::Serial,
-        };
+        let Some((first, rest)) = order.split_first() else { return body(self, index) };
+        let extent = self.b.size(dims[*first]);
+        self.each(extent, LoopKind::Parallel, |cx, i| {
+            index[*first] = i;
+            cx.inner_loops(rest, dims, last, index, body);
+        });
+    }
+
+    fn inner_loops(
+        &mut self,
+        order: &[usize],
+        dims: &[Size],
+        last: LoopKind,
+        index: &mut Vec<Id<crate::kernel::ir::Expr>>,
+        body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
+    ) {
+        let Some((axis, rest)) = order.split_first() else { return body(self, index) };
+        let kind = if rest.is_empty() { last } else { LoopKind::Serial };
         let extent = self.b.size(dims[*axis]);
         self.each(extent, kind, |cx, i| {
             index[*axis] = i;
-            cx.element_loops(order, dims, depth + 1, index, body);
+            cx.inner_loops(rest, dims, last, index, body);
         });
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Step {
     Check(Edge),
     /// `from[which]` is what the other axes and `to` leave, if that is an index.
     Solve { edge: Edge, which: usize },
+    /// All of `from` are the digits of what `to` leaves, if it is in range.
+    Digits(Edge),
     /// A loop over the `divisor` values of the one `from` axis that are mapped to `to`.
     Fibre(Edge),
     /// A loop over the entries of row `to` of the relation's transpose; sets all of `from`.
@@ -37,7 +39,7 @@ impl Step {
     pub(super) fn repeats(&self) -> bool {
         match self {
             Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => true,
-            Step::Define(_) | Step::Check(_) | Step::Solve { .. } => false,
+            Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => false,
         }
     }
 }
@@ -47,7 +49,7 @@ impl Step {
     pub(super) fn reads(&self, slot: Slot) -> bool {
         match self {
             Step::Loop { .. } => false,
-            Step::Define(edge) | Step::Check(edge) | Step::Fibre(edge) | Step::Rows(edge) => edge.has(slot),
+            Step::Define(edge) | Step::Check(edge) | Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => edge.has(slot),
             Step::Solve { edge, .. } => edge.has(slot),
         }
     }
@@ -139,7 +141,7 @@ impl Planner<'_> {
             match &step {
                 Step::Define(edge) => self.known.push(edge.to),
                 Step::Solve { edge, which } => self.known.push(edge.from[*which]),
-                Step::Fibre(edge) | Step::Rows(edge) => self.known.extend(&edge.from),
+                Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => self.known.extend(&edge.from),
                 Step::Check(_) | Step::Loop { .. } => (),
             }
             self.steps.push(step);
@@ -160,16 +162,25 @@ impl Planner<'_> {
                 [which] if to_known && relation::solvable(&self.graph.relations[edge.relation], *which) => {
                     solved = solved.or(Some((at, Step::Solve { edge: edge.clone(), which: *which })));
                 }
+                missing if to_known && missing.len() == edge.from.len() && missing.len() > 1 && self.distinct(edge) => {
+                    if relation::is_digits(&self.graph.relations[edge.relation]) {
+                        solved = solved.or(Some((at, Step::Digits(edge.clone()))));
+                    }
+                }
                 _ => (),
             }
         }
         solved
     }
 
+    fn distinct(&self, edge: &Edge) -> bool {
+        (1..edge.from.len()).all(|k| !edge.from[..k].contains(&edge.from[k]))
+    }
+
     fn row_step(&self) -> Option<(usize, Step)> {
         self.edges.iter().enumerate().find_map(|(at, edge)| {
-            let distinct = (1..edge.from.len()).all(|k| !edge.from[..k].contains(&edge.from[k]));
-            let open = self.known.contains(&edge.to) && self.missing(edge).len() == edge.from.len() && distinct;
+            let all_missing = self.missing(edge).len() == edge.from.len();
+            let open = self.known.contains(&edge.to) && all_missing && self.distinct(edge);
             let long = edge.from.iter().filter(|s| self.sizes[**s as usize].as_fixed().is_none()).count();
             match &self.graph.relations[edge.relation].map {
                 Function::Table(_) | Function::Constant(_) if open && !edge.from.is_empty() && long <= 1 => {

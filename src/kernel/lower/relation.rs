@@ -258,3 +258,29 @@ pub(super) fn fibre(cx: &mut Cx, id: Id<Relation>, to: Id<Expr>, k: Id<Expr>) ->
     let guard = inside(cx, value, size, &Bounds { low: false, high: false });
     (value, guard)
 }
+
+/// Whether the axes are the digits of the result in a mixed base: `to = ((from_0 · d_1 + from_1) · d_2 + ...) + offset`.
+pub(super) fn is_digits(relation: &Relation) -> bool {
+    let Function::Affine { scale, divisor, outside, .. } = &relation.map else { return false };
+    let mut unit = 1;
+    for (scale, size) in scale.iter().zip(&relation.from).rev() {
+        if *scale != unit {
+            return false;
+        }
+        // only the first axis may be of run-time size: nothing is left of it
+        unit = size.as_fixed().map_or(0, |n| unit * n as i64);
+    }
+    *divisor == 1 && matches!(outside, Outside::Zero | Outside::Never)
+}
+
+/// The digits of `to`, and whether it is in range.
+pub(super) fn digits(cx: &mut Cx, id: Id<Relation>, to: Id<Expr>) -> (Vec<Id<Expr>>, Option<Id<Expr>>) {
+    let relation = cx.graph().relations[id].clone();
+    let Function::Affine { offset, .. } = &relation.map else { panic!("lower: a table has no digits") };
+    let offset = affine_offset(cx, offset);
+    let v = cx.b.sub(to, offset);
+    let digits = cx.b.unflatten(v, &relation.from);
+    let first = cx.b.size(relation.from[0]);
+    let guard = inside(cx, digits[0], first, &Bounds { low: false, high: false });
+    (digits, guard)
+}

@@ -119,7 +119,9 @@ pub(crate) fn run(derived: &Derived, sizes: &[(&str, usize)], inputs: &[(&str, &
         inputs: inputs.iter().map(|(name, x)| (name.to_string(), (*x).clone())).collect(),
         weights: weights.clone(),
     };
-    eval(&derived.graph, &args).unwrap_or_else(|e| panic!("{e}"))
+    let expected = eval(&derived.graph, &args).unwrap_or_else(|e| panic!("{e}"));
+    crate::kernel::agrees(&derived.graph, &args, &expected);
+    expected
 }
 
 /// The largest difference over the largest entry.
