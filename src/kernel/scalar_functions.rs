@@ -354,32 +354,31 @@ fn erfcx_coefficients() -> &'static [f64] {
     static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
     TABLE.get_or_init(|| {
         const N: usize = 32;
-        // cos(π/64) by halving the angle from cos(π/2) = 0
-        let mut cosine = 0.0f64;
-        for _ in 0..5 {
-            cosine = ((1.0 + cosine) / 2.0).sqrt();
-        }
-        let step = cosine;
-        let nodes: Vec<f64> = (0..N).map(|j| chebyshev(2 * j + 1, step)).collect();
+        let nodes: Vec<f64> = (0..N).map(|j| cosine(2 * j + 1)).collect();
         let values: Vec<f64> = nodes
             .iter()
             .map(|t| erfcx_fraction(1.0 / (ERFCX_FIRST + (t + 1.0) / 2.0 * (ERFCX_LAST - ERFCX_FIRST)) - 2.0))
             .collect();
         let coefficient = |k: usize| {
-            let sum: f64 = nodes.iter().zip(&values).map(|(t, v)| chebyshev(k, *t) * v).sum();
+            let sum: f64 = values.iter().enumerate().map(|(j, v)| cosine(k * (2 * j + 1)) * v).sum();
             sum * if k == 0 { 1.0 } else { 2.0 } / N as f64
         };
         (0..N).map(coefficient).collect()
     })
 }
 
-/// `T_k(t)` by its recurrence.
-fn chebyshev(k: usize, t: f64) -> f64 {
-    let (mut this, mut next) = (1.0, t);
-    for _ in 0..k {
-        (this, next) = (next, 2.0 * t * next - this);
+/// `cos(m π / 64)`: turns by the powers of two in `m`, each found by halving an angle.
+fn cosine(m: usize) -> f64 {
+    // cos and sin of π, π/2, π/4, ..., π/64
+    let mut halves = vec![(-1.0f64, 0.0f64), (0.0, 1.0)];
+    while halves.len() < 7 {
+        let (c, s) = halves[halves.len() - 1];
+        let half = ((1.0 + c) / 2.0).sqrt();
+        halves.push((half, s / (2.0 * half)));
     }
-    this
+    let turn = |(c, s): (f64, f64), (a, b): &(f64, f64)| (c * a - s * b, s * a + c * b);
+    let bits = (0..7).filter(|bit| m >> bit & 1 == 1);
+    bits.fold((1.0, 0.0), |angle, bit| turn(angle, &halves[6 - bit])).0
 }
 
 /// `e^{x²} erfc(x) = 1/√π · 1/(x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...))))` for `x >= 1` (Abramowitz and Stegun 7.1.14).
