@@ -109,7 +109,7 @@ impl<'a> Items<'a> {
 
     fn insert(&mut self, item: &'a ast::Item, own: bool) -> Option<&'a ast::Ident> {
         match item {
-            ast::Item::Use { .. } => return None,
+            ast::Item::Use { .. } => None,
             ast::Item::Group { name, body, .. } => {
                 self.groups.insert(&name.node, body);
                 Some(name)

@@ -42,7 +42,7 @@ impl Rational {
     }
 
     /// The sum.
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         let n = self
             .numerator
             .checked_mul(other.denominator)?
@@ -51,17 +51,17 @@ impl Rational {
     }
 
     /// The difference.
-    pub fn sub(self, other: Self) -> Option<Self> {
-        self.add(other.neg())
+    pub fn minus(self, other: Self) -> Option<Self> {
+        self.plus(other.negated())
     }
 
     /// The product.
-    pub fn mul(self, other: Self) -> Option<Self> {
+    pub fn times(self, other: Self) -> Option<Self> {
         Rational::new(self.numerator.checked_mul(other.numerator)?, self.denominator.checked_mul(other.denominator)?)
     }
 
     /// The quotient; none when `other` is 0.
-    pub fn div(self, other: Self) -> Option<Self> {
+    pub fn over(self, other: Self) -> Option<Self> {
         Rational::new(self.numerator.checked_mul(other.denominator)?, self.denominator.checked_mul(other.numerator)?)
     }
 
@@ -79,7 +79,7 @@ impl Rational {
     }
 
     /// The negative.
-    pub fn neg(self) -> Self {
+    pub fn negated(self) -> Self {
         Rational { numerator: -self.numerator, denominator: self.denominator }
     }
 
@@ -95,7 +95,7 @@ impl Rational {
 
     /// The order of two numbers; none when a product leaves the range.
     pub fn compare(self, other: Self) -> Option<std::cmp::Ordering> {
-        Some(self.sub(other)?.numerator.cmp(&0))
+        Some(self.minus(other)?.numerator.cmp(&0))
     }
 }
 
@@ -124,15 +124,15 @@ mod tests {
     #[test]
     fn arithmetic_is_exact_and_bounded() {
         let r = |s: &str| Rational::parse(s).unwrap();
-        assert_eq!(r("0.1").add(r("0.2")), Some(r("0.3")));
+        assert_eq!(r("0.1").plus(r("0.2")), Some(r("0.3")));
         assert_eq!(r("1e-3").to_string(), "1/1000");
-        assert_eq!(r("9").div(r("0")), None);
+        assert_eq!(r("9").over(r("0")), None);
         assert_eq!(r("2").pow(r("10")), Some(r("1024")));
         assert_eq!(r("2").pow(r("1000")), None);
         assert_eq!(r("2.25").sqrt(), Some(r("1.5")));
         assert_eq!(r("2").sqrt(), None);
         assert_eq!(Rational::parse("1e999999999"), None);
         assert_eq!(Rational::parse("1x"), None);
-        assert_eq!(r("1").div(r("3")).unwrap().compare(r("0.333")), Some(std::cmp::Ordering::Greater));
+        assert_eq!(r("1").over(r("3")).unwrap().compare(r("0.333")), Some(std::cmp::Ordering::Greater));
     }
 }

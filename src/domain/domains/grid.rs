@@ -96,7 +96,7 @@ impl Grid {
     }
 
     fn disk(&self, radius: f64) -> Result<Orbits, DomainError> {
-        if !(radius >= 0.0 && radius <= 128.0) {
+        if !(0.0..=128.0).contains(&radius) {
             return Err(DomainError::NoSuchNeighbourhood(format!(
                 "a disc of radius {radius}: it must be 0 to 128 cells"
             )));

@@ -16,10 +16,10 @@ impl<'a> Elaborator<'a> {
     /// Arithmetic of compile-time numbers.
     pub(super) fn exact(&mut self, op: BinaryOp, x: Rational, y: Rational, span: Span) -> Term<'a> {
         let number = match op {
-            BinaryOp::Add => x.add(y),
-            BinaryOp::Sub => x.sub(y),
-            BinaryOp::Mul => x.mul(y),
-            BinaryOp::Div => x.div(y),
+            BinaryOp::Add => x.plus(y),
+            BinaryOp::Sub => x.minus(y),
+            BinaryOp::Mul => x.times(y),
+            BinaryOp::Div => x.over(y),
             BinaryOp::Pow => x.pow(y),
             BinaryOp::Concat => return self.concat_terms((Term::Number(x), span), (Term::Number(y), span), span),
             BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => {
@@ -96,9 +96,7 @@ impl<'a> Elaborator<'a> {
                 Some(fibre) => fibre,
                 None => return Term::Poison,
             }
-        } else if fa.same(&fb) {
-            fa
-        } else if is_number(&fb) && fa.is_invariant() {
+        } else if fa.same(&fb) || (is_number(&fb) && fa.is_invariant()) {
             fa
         } else if is_number(&fa) && fb.is_invariant() {
             fb
@@ -256,7 +254,7 @@ impl<'a> Elaborator<'a> {
     /// `-x`
     pub(super) fn neg(&mut self, inner: &'a Expr, scope: &Scope<'a>) -> Term<'a> {
         match self.expr(inner, scope) {
-            Term::Number(n) => Term::Number(n.neg()),
+            Term::Number(n) => Term::Number(n.negated()),
             term => {
                 let Some(x) = self.as_value(term, inner.span) else { return Term::Poison };
                 if self.refuses_positions(x, "`-`", inner.span) {

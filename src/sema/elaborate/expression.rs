@@ -143,7 +143,7 @@ impl<'a> Elaborator<'a> {
     fn name(&mut self, name: &str, span: Span, scope: &Scope<'a>) -> Term<'a> {
         if let Some(entry) = scope.get(name) {
             let (term, level) = (entry.term.clone(), entry.level);
-            return self.from_outside(name, term, level, span);
+            return self.seen_from_inside(name, term, level, span);
         }
         if let Some(decl) = self.items.functions.get(name).copied() {
             return self.mention_layer(decl, &[], scope, span);

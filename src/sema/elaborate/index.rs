@@ -16,7 +16,7 @@ use crate::sema::walk;
 
 impl<'a> Elaborator<'a> {
     /// A name bound outside the frame in which it is mentioned.
-    pub(super) fn from_outside(&mut self, name: &str, term: Term<'a>, level: usize, span: Span) -> Term<'a> {
+    pub(super) fn seen_from_inside(&mut self, name: &str, term: Term<'a>, level: usize, span: Span) -> Term<'a> {
         let here = self.model.frames.len();
         let Term::Value(v) = term else { return term };
         let base = self.base(v);
