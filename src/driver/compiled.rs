@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::base::dtype::Dtype;
+use crate::base::size::Size;
 use crate::codegen::abi::Interface;
 use crate::codegen::{BACKENDS, Target};
 use crate::driver::binding;
@@ -49,7 +50,12 @@ impl Compiled {
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
     pub fn instance<'l>(&self, loaded: &'l Loaded, inputs: &Tensors, weights: &Tensors) -> Result<Instance<'l>, Failure> {
         binding::weights(&self.interface, weights)?;
-        let mut instance = loaded.bind(&self.arguments(inputs))?;
+        let sizes = binding::inputs(&self.interface, inputs)?;
+        let named = |name: &str| {
+            let found = self.interface.sizes.iter().find(|(_, info)| info.name == name);
+            found.map(|(var, _)| sizes.eval(Size::var(var)))
+        };
+        let mut instance = loaded.bind_sizes(&self.arguments(inputs), named)?;
         let weights: Vec<&Tensor> = self.interface.weights.iter().map(|w| &weights[&w.name]).collect();
         instance.prepare(&weights)?;
         Ok(instance)
