@@ -22,7 +22,7 @@ pub struct Target {
 
 impl Default for Target {
     fn default() -> Self {
-        Target { dense: 2e11, loops: 2.5e10, bandwidth: 1e10, launch: 2e-7 }
+        Target { dense: 2e11, loops: 1e10, bandwidth: 1e10, launch: 2e-7 }
     }
 }
 

@@ -92,6 +92,7 @@ impl Analysis<Node> for Tables {
                 relation: a.operand.relation || b.operand.relation,
                 density: a.operand.density.min(b.operand.density),
                 free: a.operand.free || b.operand.free,
+                early: a.operand.early || b.operand.early,
             },
             leaf: a.leaf.clone().or(b.leaf.clone()),
         };

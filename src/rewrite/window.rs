@@ -164,7 +164,9 @@ impl Search {
         let op = Op::Input(self.classes.egraph.analysis.graph.inputs.push(input));
         let out = (0..ty.dims.len() as Slot).collect();
         let id = self.classes.add(Node { op: op.clone(), args: vec![], reads: vec![], out });
-        self.classes.egraph[id].data.ty.needs = ty.needs;
+        let facts = &mut self.classes.egraph[id].data;
+        facts.ty.needs = ty.needs;
+        facts.operand.early = !ty.needs.data && !ty.needs.tables;
         self.stand_ins.insert(op, old);
         self.ids.insert(old, id);
     }

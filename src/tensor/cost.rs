@@ -17,6 +17,8 @@ pub struct Operand {
     pub density: f64,
     /// Computed when it is loaded (a constant or an affine relation), so that no bytes are moved.
     pub free: bool,
+    /// Known before data and tables are, so that it can be packed for the dense product.
+    pub early: bool,
 }
 
 /// What a node costs.
@@ -62,7 +64,7 @@ pub fn describe(graph: &Graph, ty: &Type, op: &Op) -> Operand {
         },
         Op::Input(_) | Op::Weight(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => (1.0, false),
     };
-    Operand { dims, relation: ty.relation, density, free }
+    Operand { dims, relation: ty.relation, density, free, early: !ty.needs.data && !ty.needs.tables }
 }
 
 fn density(data: &[f64]) -> f64 {
@@ -112,6 +114,8 @@ struct Space {
     determined: Vec<Slot>,
     /// The loops on which operands that are numbers with axes depend, directly or through functions.
     live: Vec<Vec<Slot>>,
+    /// Which of these are known early.
+    early: Vec<bool>,
     density: f64,
     /// Numbers read.
     moved: f64,
@@ -120,7 +124,7 @@ struct Space {
 impl Space {
     fn new(node: &Node, operands: &[Operand]) -> Space {
         let n_slots = node.reads.iter().flatten().map(|s| *s as usize + 1).max().unwrap_or(0);
-        let mut res = Space { sizes: vec![1.0; n_slots], determined: vec![], live: vec![], density: 1.0, moved: 0.0 };
+        let mut res = Space { sizes: vec![1.0; n_slots], determined: vec![], live: vec![], early: vec![], density: 1.0, moved: 0.0 };
         for (operand, reads) in operands.iter().zip(&node.reads) {
             for (slot, size) in reads.iter().zip(&operand.dims) {
                 res.sizes[*slot as usize] = *size;
@@ -138,6 +142,7 @@ impl Space {
                 }
                 Some(_) => {
                     res.live.push(reads.clone());
+                    res.early.push(operand.early);
                     res.density *= operand.density;
                     res.moved += if operand.free { 0.0 } else { res.volume(reads) };
                 }
@@ -185,15 +190,22 @@ impl Space {
         self.free().iter().map(inner).fold(2.0 * all * self.live.len().max(2) as f64, f64::min)
     }
 
-    /// Whether it is rows times columns: two tensors that share a bound axis and each have an axis of the result
-    /// (of at least four, or a tail of the kernel does it), with no zeros to use and no function into the result.
+    /// Whether it is rows times columns: a tensor of the call and one known early (which is packed) share a bound axis,
+    /// each has an axis of the result, there are enough columns and products, and no function leads into the result.
     fn is_dense(&self, out: &[Slot]) -> bool {
         let [a, b] = &self.live[..] else { return false };
-        let wide = |s: &Slot| self.sizes[*s as usize] >= 4.0;
-        let shared = a.iter().any(|s| b.contains(s) && !out.contains(s) && wide(s));
-        let own = |x: &[Slot], y: &[Slot]| x.iter().any(|s| !y.contains(s) && wide(s));
+        let (a, b) = match self.early[..] {
+            [false, true] => (a, b),
+            [true, false] => (b, a),
+            _ => return false,
+        };
+        let volume = |keep: &dyn Fn(&Slot) -> bool| self.volume(&b.iter().copied().filter(keep).collect::<Vec<_>>());
+        let columns = volume(&|s| out.contains(s) && !a.contains(s));
+        let summed = volume(&|s| !out.contains(s));
+        let shared = b.iter().any(|s| !out.contains(s) && a.contains(s));
+        let rows = a.iter().any(|s| out.contains(s) && !b.contains(s));
         let pushes = self.determined.iter().any(|s| out.contains(s));
-        shared && own(a, b) && own(b, a) && self.density > 0.5 && !pushes
+        shared && rows && columns >= 4.0 && columns * summed >= 128.0 && self.density > 0.5 && !pushes
     }
 }
 

@@ -7,6 +7,7 @@ mod laws;
 mod laws_kernels;
 mod laws_rotation;
 mod rewrite;
+mod rewrite_programs;
 mod soundness;
 mod tensor;
 mod syntax;

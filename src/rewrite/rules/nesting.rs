@@ -249,5 +249,6 @@ fn whole(classes: &Classes, product: &Product, set: Set, axes: Vec<Axis>) -> Fac
     let members = product.members(set);
     let needs = members.iter().fold(Needs::default(), |n, v| n.and(classes.facts(v.id).ty.needs));
     let dims = axes.iter().map(|a| classes.volume(&members, &[*a])).collect();
-    Factor { axes, operand: Operand { dims, relation: false, density: 1.0, free: false }, needs }
+    let early = !needs.data && !needs.tables;
+    Factor { axes, operand: Operand { dims, relation: false, density: 1.0, free: false, early }, needs }
 }
