@@ -2,19 +2,27 @@
 //! by a table of canonical nodes; so laws need not know of orders.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use egg::{EGraph, Id};
 
 use crate::base::size::Size;
 use crate::rewrite::cost::{Target, seconds};
 use crate::rewrite::language::{Facts, Tables};
+use crate::rewrite::rules::nesting::Plans;
 use crate::tensor::cost::Operand;
-use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Val, union};
+use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Type, Val, union};
 use crate::tensor::node;
 use crate::tensor::op::{Node, Op, Slot};
 
 /// Names made by laws start here; those below are slots of the node at hand.
 const FIRST_FRESH: u32 = 1 << 20;
+
+/// A class with as many nodes gets no more.
+const MOST_NODES_A_CLASS: usize = 20;
+
+/// How many kernels may be costed for each node that may be made.
+const LOOKS_A_NODE: usize = 60;
 
 /// A node that a law would make.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +69,25 @@ pub fn seconds_of(target: &Target, op: &Op, factors: &[&Factor], out: &[Axis]) -
     seconds(target, &node, &operands, needs)
 }
 
+/// What was found, in order: enough to find it again.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A value that a law needed, alone in its class.
+    Make { term: Term, id: Id },
+    /// By `law` the class equals the term, whose `out` are the axes of the class in order.
+    Equate { law: &'static str, class: Id, term: Term },
+    /// A node was added to a class: its number is another name of the class.
+    Alias { id: Id, class: Id },
+}
+
+/// Where a term is: in a class, whose axes are these of the names asked for, or nowhere yet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    Known { id: Id, axes: Vec<Axis> },
+    /// The canonical node, and the names of its axes.
+    New { node: Node, axes: Vec<Axis> },
+}
+
 /// Classes of equal values.
 pub struct Classes {
     pub egraph: EGraph<Node, Tables>,
@@ -69,7 +96,13 @@ pub struct Classes {
     n_fresh: u32,
     /// No more nodes are made than this.
     limit: usize,
+    /// No more kernels are costed than this while nestings are searched.
+    fuel: usize,
+    /// Nestings found before, by what the cost model sees of a product.
+    pub plans: BTreeMap<Vec<u64>, Rc<Plans>>,
     pub target: Target,
+    /// What was found, where that is wanted.
+    pub log: Option<Vec<Event>>,
     /// How often each law has found something new.
     pub fired: BTreeMap<&'static str, usize>,
 }
@@ -83,15 +116,12 @@ impl Classes {
             known: BTreeMap::new(),
             n_fresh: 0,
             limit,
+            fuel: limit.saturating_mul(LOOKS_A_NODE),
+            plans: BTreeMap::new(),
             target,
+            log: None,
             fired: BTreeMap::new(),
         }
-    }
-
-    /// The same, remembering why classes are equal.
-    pub fn with_explanations(mut self) -> Classes {
-        self.egraph = self.egraph.with_explanations_enabled().without_explanation_length_optimization();
-        self
     }
 
     pub fn graph(&self) -> &Graph {
@@ -140,9 +170,19 @@ impl Classes {
         self.egraph[id].nodes.clone()
     }
 
+    /// The nodes of a class that do this.
+    pub fn nodes_where(&self, id: Id, wanted: impl Fn(&Op) -> bool) -> Vec<Node> {
+        self.egraph[id].nodes.iter().filter(|n| wanted(&n.op)).cloned().collect()
+    }
+
     /// Whether the budget is spent.
     pub fn full(&self) -> bool {
-        self.egraph.total_number_of_nodes() >= self.limit
+        self.egraph.total_number_of_nodes() >= self.limit || self.fuel == 0
+    }
+
+    /// Spends one look at the cost of a kernel.
+    pub fn spend(&mut self, looks: usize) {
+        self.fuel = self.fuel.saturating_sub(looks);
     }
 
     /// Adds a node as it is, such as those of the program at the start.
@@ -150,10 +190,19 @@ impl Classes {
         self.egraph.add(node)
     }
 
+    /// Says of an input that it stands for a value of this type.
+    pub fn stand_in(&mut self, id: Id, ty: &Type) {
+        let facts = &mut self.egraph[id].data;
+        facts.ty.needs = ty.needs;
+        facts.operand.early = !ty.needs.data && !ty.needs.tables;
+    }
+
     /// A leaf, its axes called by fresh names.
     fn leaf(&mut self, op: Op, rank: usize) -> Val {
-        let node = Node { op, args: vec![], reads: vec![], out: (0..rank as Slot).collect() };
+        let node = Node { op: op.clone(), args: vec![], reads: vec![], out: (0..rank as Slot).collect() };
         let id = self.egraph.add(node);
+        let out = (0..rank as u32).map(Axis).collect();
+        self.record(|| Event::Make { term: Term { op, operands: vec![], out }, id });
         Val { id, axes: (0..rank).map(|_| self.fresh()).collect() }
     }
 
@@ -248,21 +297,36 @@ impl Classes {
             return val;
         }
         let id = self.egraph.add(node.clone());
+        self.record(|| Event::Make { term: Term { op: node.op.clone(), operands: Self::operands(&node), out: Self::out(&node) }, id });
         self.known.insert(node, (id, (0..axes.len()).collect()));
         Val { id, axes }
     }
 
-    /// Records that the class `class`, read under `names`, equals `term`, by `law`.
+    fn record(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(log) = &mut self.log {
+            log.push(event());
+        }
+    }
+
+    /// Where a term is.
+    pub fn place(&self, term: &Term) -> Place {
+        let known = |val: Val| Place::Known { id: self.egraph.find(val.id), axes: val.axes };
+        match self.canonical(term) {
+            Ok(val) => known(val),
+            Err((node, axes)) => match self.look_up(&node, &axes) {
+                Some(val) => known(val),
+                None => Place::New { node, axes },
+            },
+        }
+    }
+
+    /// Records that the class `class`, read under `names`, equals `term`, by `law`. Whether that is new.
     pub fn equate(&mut self, class: Id, names: &[Axis], term: &Term, law: &'static str) -> bool {
         self.egraph.analysis.law = law;
-        let found = match self.canonical(term) {
-            Ok(val) => Ok(val),
-            Err((node, axes)) => self.look_up(&node, &axes).ok_or((node, axes)),
-        };
-        let changed = match found {
-            Ok(val) => self.link(class, names, &val, law),
-            Err(_) if self.full() => false,
-            Err((node, axes)) => {
+        let changed = match self.place(term) {
+            Place::Known { id, axes } => self.link(class, names, &Val { id, axes }, law),
+            Place::New { .. } if self.full() || self.egraph[class].nodes.len() >= MOST_NODES_A_CLASS => false,
+            Place::New { node, axes } => {
                 let place = |n: &Axis| axes.iter().position(|a| a == n);
                 let order: Option<Vec<usize>> = names.iter().map(place).collect();
                 let Some(order) = order.filter(|o| o.len() == axes.len()) else {
@@ -270,11 +334,14 @@ impl Classes {
                 };
                 let out = order.iter().map(|&k| node.out[k]).collect();
                 let id = self.egraph.add(Node { out, ..node.clone() });
+                self.record(|| Event::Alias { id, class });
                 self.known.insert(node, (id, order));
                 self.egraph.union_trusted(class, id, law)
             }
         };
         if changed {
+            let term = Term { out: names.to_vec(), ..term.clone() };
+            self.record(|| Event::Equate { law, class, term });
             *self.fired.entry(law).or_default() += 1;
         }
         changed
@@ -295,8 +362,10 @@ impl Classes {
             out: to.iter().map(|a| from.iter().position(|b| a == b).expect("the same axes") as Slot).collect(),
         };
         let there = self.egraph.add(view(val.id, &val.axes, names));
+        self.record(|| Event::Alias { id: there, class });
         let changed = self.egraph.union_trusted(class, there, law);
         let back = self.egraph.add(view(class, names, &val.axes));
+        self.record(|| Event::Alias { id: back, class: val.id });
         self.egraph.union_trusted(val.id, back, "view") || changed
     }
 

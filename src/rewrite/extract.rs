@@ -103,32 +103,26 @@ fn choices(classes: &Classes, id: Id) -> Vec<Choice> {
 
 /// The cheapest selection that is found.
 pub fn extract(problem: &Problem) -> Selection {
-    let order: Vec<Id> = problem.classes.keys().copied().collect();
-    let mut free: BTreeSet<Id> = BTreeSet::new();
-    let (mut best, first_order) = greedy(problem, &free, &order);
+    let dense = Dense::new(problem);
+    let n = dense.choices.len();
+    let mut free = vec![false; n];
+    let (first, order) = dense.trees(&free, &(0..n).collect::<Vec<_>>());
+    let mut best = dense.selection(&first);
     let mut least = problem.cost(&best).expect("cheapest trees are acyclic");
-    let candidates = shared(problem, &first_order);
+    let candidates = dense.shared(&order);
     let mut tries = 0;
     loop {
         let mut better = false;
-        for class in &candidates {
+        for &class in &candidates {
             tries += 1;
             if tries > MOST_TRIES {
                 return best;
             }
-            if !free.remove(class) {
-                free.insert(*class);
-            }
-            let (selection, _) = greedy(problem, &free, &first_order);
+            free[class] = !free[class];
+            let selection = dense.selection(&dense.trees(&free, &order).0);
             match problem.cost(&selection) {
-                Some(cost) if cost < least * (1.0 - 1e-9) => {
-                    (least, best, better) = (cost, selection, true);
-                }
-                _ => {
-                    if !free.remove(class) {
-                        free.insert(*class);
-                    }
-                }
+                Some(cost) if cost < least * (1.0 - 1e-9) => (least, best, better) = (cost, selection, true),
+                Some(_) | None => free[class] = !free[class],
             }
         }
         if !better {
@@ -137,47 +131,76 @@ pub fn extract(problem: &Problem) -> Selection {
     }
 }
 
-const MOST_TRIES: usize = 400;
-
-/// The cheapest tree of every class, where the free classes cost their readers nothing; and an order of the classes in
-/// which operands tend to stand first, so that the next search needs few rounds.
-fn greedy(problem: &Problem, free: &BTreeSet<Id>, order: &[Id]) -> (Selection, Vec<Id>) {
-    let mut best: BTreeMap<Id, (f64, usize)> = BTreeMap::new();
-    let mut found = Vec::new();
-    loop {
-        let mut changed = false;
-        for id in order {
-            for (k, choice) in problem.classes[id].iter().enumerate() {
-                let price = |read: &Id| {
-                    let (cost, _) = best.get(read)?;
-                    Some(if free.contains(read) { 0.0 } else { *cost })
-                };
-                let Some(below) = choice.reads.iter().map(price).sum::<Option<f64>>() else { continue };
-                let cost = below + choice.cost;
-                let old = best.get(id).map_or(f64::INFINITY, |b| b.0);
-                if cost < old * (1.0 - 1e-12) {
-                    if old.is_infinite() {
-                        found.push(*id);
-                    }
-                    best.insert(*id, (cost, k));
-                    changed = true;
-                }
-            }
-        }
-        if !changed {
-            return (best.into_iter().map(|(id, (_, k))| (id, k)).collect(), found);
-        }
-    }
+/// The cheapest tree of every class, as if nothing were shared: where the search starts.
+pub fn trees(problem: &Problem) -> Selection {
+    let dense = Dense::new(problem);
+    let n = dense.choices.len();
+    dense.selection(&dense.trees(&vec![false; n], &(0..n).collect::<Vec<_>>()).0)
 }
 
-/// The classes that two others may read and that are no leaves.
-fn shared(problem: &Problem, order: &[Id]) -> Vec<Id> {
-    let mut readers: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
-    for (id, choices) in &problem.classes {
-        for read in choices.iter().flat_map(|c| &c.reads) {
-            readers.entry(*read).or_default().insert(*id);
+const MOST_TRIES: usize = 200;
+
+/// The problem with classes numbered from 0.
+struct Dense {
+    ids: Vec<Id>,
+    /// For each class its choices: the classes read, and the cost.
+    choices: Vec<Vec<(Vec<usize>, f64)>>,
+    leaf: Vec<bool>,
+}
+
+impl Dense {
+    fn new(problem: &Problem) -> Dense {
+        let ids: Vec<Id> = problem.classes.keys().copied().collect();
+        let number = |id: &Id| ids.binary_search(id).expect("every class that is read is there");
+        let choice = |c: &Choice| (c.reads.iter().map(number).collect(), c.cost);
+        let choices = problem.classes.values().map(|all| all.iter().map(choice).collect()).collect();
+        let leaf = problem.classes.values().map(|all| all.iter().any(|c| c.node.op.is_leaf())).collect();
+        Dense { choices, leaf, ids }
+    }
+
+    fn selection(&self, best: &[(f64, usize)]) -> Selection {
+        let known = |(k, (cost, choice)): (usize, &(f64, usize))| cost.is_finite().then_some((self.ids[k], *choice));
+        best.iter().enumerate().filter_map(known).collect()
+    }
+
+    /// The cheapest tree of every class, where the free classes cost their readers nothing; and an order of the classes
+    /// in which operands tend to stand first, so that the next search needs few rounds.
+    fn trees(&self, free: &[bool], order: &[usize]) -> (Vec<(f64, usize)>, Vec<usize>) {
+        let mut best = vec![(f64::INFINITY, 0); self.choices.len()];
+        let mut found = Vec::new();
+        loop {
+            let mut changed = false;
+            for &class in order {
+                for (k, (reads, own)) in self.choices[class].iter().enumerate() {
+                    let price = |read: &usize| {
+                        let cost = best[*read].0;
+                        if free[*read] && cost.is_finite() { 0.0 } else { cost }
+                    };
+                    let cost = own + reads.iter().map(price).sum::<f64>();
+                    let old = best[class].0;
+                    if cost < old * (1.0 - 1e-12) {
+                        if old.is_infinite() {
+                            found.push(class);
+                        }
+                        best[class] = (cost, k);
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                return (best, found);
+            }
         }
     }
-    let leaf = |id: &Id| problem.classes[id].iter().any(|c| c.node.op.is_leaf());
-    order.iter().copied().filter(|id| readers.get(id).is_some_and(|r| r.len() >= 2) && !leaf(id)).collect()
+
+    /// The classes that two others may read and that are no leaves.
+    fn shared(&self, order: &[usize]) -> Vec<usize> {
+        let mut readers = vec![BTreeSet::new(); self.choices.len()];
+        for (class, choices) in self.choices.iter().enumerate() {
+            for read in choices.iter().flat_map(|c| &c.0) {
+                readers[*read].insert(class);
+            }
+        }
+        order.iter().copied().filter(|c| readers[*c].len() >= 2 && !self.leaf[*c]).collect()
+    }
 }

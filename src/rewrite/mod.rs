@@ -4,10 +4,12 @@
 //! equations of tensor algebra over the reals, each tested on random programs.
 //!
 //! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
-//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time).
+//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time),
+//! `explain` (why the new program equals the old one).
 
 pub mod classes;
 pub mod cost;
+pub mod explain;
 pub mod extract;
 pub mod language;
 pub mod rules;
@@ -33,11 +35,19 @@ pub struct Options {
     /// Nodes in the e-graph of a window, for each operation of the window.
     pub growth: usize,
     pub rounds: usize,
+    pub explain: Explain,
+}
+
+/// Whether to say why the new program equals the old one, which takes some seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explain {
+    Nothing,
+    Derivation,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { target: Target::default(), window: 32, growth: 40, rounds: 10 }
+        Options { target: Target::default(), window: 32, growth: 40, rounds: 10, explain: Explain::Nothing }
     }
 }
 
@@ -52,6 +62,8 @@ pub struct Report {
     /// How often each law found something new.
     pub laws: BTreeMap<&'static str, usize>,
     pub windows: Vec<window::Summary>,
+    /// A derivation for each window that became cheaper, where they were asked for.
+    pub proofs: Vec<explain::Proof>,
     pub time: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! Applies all laws to all nodes until nothing new is found or the budget is spent. No clock: the same program
 //! always meets the same limits.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use egg::Id;
 
@@ -22,19 +22,22 @@ pub enum Stop {
 
 /// Applies the laws for at most this many rounds.
 pub fn saturate(classes: &mut Classes, laws: &[Law], rounds: usize) -> Stop {
-    let mut seen: BTreeSet<(usize, Node, usize)> = BTreeSet::new();
+    let mut seen: BTreeMap<Node, usize> = BTreeMap::new();
     classes.rebuild();
     for _ in 0..rounds {
         let mut changed = false;
         for (class, node) in all_nodes(classes) {
-            for (k, law) in laws.iter().enumerate() {
+            // laws need not see a node again unless something was added to the classes below
+            let below = node.args.iter().map(|a| classes.egraph[*a].nodes.len()).sum();
+            if seen.insert(node.clone(), below) == Some(below) {
+                continue;
+            }
+            for law in laws {
                 if classes.full() {
                     classes.rebuild();
                     return Stop::Nodes;
                 }
-                if seen.insert(key(classes, k, &node)) {
-                    changed |= apply(classes, law, class, &node);
-                }
+                changed |= apply(classes, law, class, &node);
             }
         }
         classes.rebuild();
@@ -63,10 +66,4 @@ fn all_nodes(classes: &Classes) -> Vec<(Id, Node)> {
     ids.sort_unstable();
     let nodes = |id: Id| classes.nodes(id).into_iter().filter(|n| !n.op.is_leaf()).map(move |n| (id, n));
     ids.into_iter().flat_map(nodes).collect()
-}
-
-/// A law need not see a node again unless something was added to the classes below.
-fn key(classes: &Classes, law: usize, node: &Node) -> (usize, Node, usize) {
-    let below = node.args.iter().map(|a| classes.egraph[*a].nodes.len()).sum();
-    (law, node.clone(), below)
 }

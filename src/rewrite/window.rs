@@ -7,9 +7,10 @@ use egg::Id;
 
 use crate::rewrite::classes::Classes;
 use crate::rewrite::extract::{Problem, Selection, extract};
+use crate::rewrite::explain::{self, Start};
 use crate::rewrite::rules::LAWS;
 use crate::rewrite::saturate::{Stop, saturate};
-use crate::rewrite::{Options, Report};
+use crate::rewrite::{Explain, Options, Report};
 use crate::tensor::graph::{Graph, Input, InputKind, Type, Val};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
 use crate::tensor::translate::Translation;
@@ -110,10 +111,21 @@ fn rewrite(graph: &Graph, window: &Window, options: &Options, res: &mut Translat
     let roots: Vec<ValueId> = exits(graph, window);
     let ids: Vec<Id> = roots.iter().map(|id| search.ids[id]).collect();
     let before = search.cost_now(&ids);
+    let start = match options.explain {
+        Explain::Nothing => None,
+        Explain::Derivation => Some(search.start(&ids, options)),
+    };
+    search.classes.log = start.as_ref().map(|_| Vec::new());
     let stop = saturate(&mut search.classes, LAWS, options.rounds);
     let problem = Problem::new(&search.classes, &ids);
     let selection = extract(&problem);
     let after = problem.cost(&selection).expect("extraction gives a program");
+    if let (Some(mut start), Some(log)) = (start, search.classes.log.take())
+        && after < before * (1.0 - 1e-6)
+    {
+        start.tables = search.classes.graph().clone();
+        report.proofs.push(explain::derivation(start, log, before, after));
+    }
     for (law, count) in &search.classes.fired {
         *report.laws.entry(law).or_default() += count;
     }
@@ -145,12 +157,13 @@ struct Search {
     ids: BTreeMap<ValueId, Id>,
     /// The old value that a stand-in for a value before the window is.
     stand_ins: BTreeMap<Op, ValueId>,
+    types: BTreeMap<Op, Type>,
 }
 
 impl Search {
     fn new(graph: &Graph, options: &Options, operations: usize) -> Search {
         let limit = 200 + options.growth * operations;
-        Search { classes: Classes::new(graph, limit, options.target), ids: BTreeMap::new(), stand_ins: BTreeMap::new() }
+        Search { classes: Classes::new(graph, limit, options.target), ids: BTreeMap::new(), stand_ins: BTreeMap::new(), types: BTreeMap::new() }
     }
 
     fn leaf(&mut self, old: ValueId, node: &Node) {
@@ -164,9 +177,8 @@ impl Search {
         let op = Op::Input(self.classes.egraph.analysis.graph.inputs.push(input));
         let out = (0..ty.dims.len() as Slot).collect();
         let id = self.classes.add(Node { op: op.clone(), args: vec![], reads: vec![], out });
-        let facts = &mut self.classes.egraph[id].data;
-        facts.ty.needs = ty.needs;
-        facts.operand.early = !ty.needs.data && !ty.needs.tables;
+        self.classes.stand_in(id, ty);
+        self.types.insert(op.clone(), ty.clone());
         self.stand_ins.insert(op, old);
         self.ids.insert(old, id);
     }
@@ -175,6 +187,14 @@ impl Search {
         let args = node.args.iter().map(|a| self.ids[a]).collect();
         let id = self.classes.add(Node { args, ..node.clone() });
         self.ids.insert(old, id);
+    }
+
+    /// The window as it is, to explain what becomes of it.
+    fn start(&self, roots: &[Id], options: &Options) -> Start {
+        let n = self.classes.egraph.number_of_classes();
+        let nodes = (0..n).map(|id| self.classes.egraph.id_to_node(Id::from(id)).clone()).collect();
+        let stand_ins = self.types.clone();
+        Start { tables: self.classes.graph().clone(), nodes, stand_ins, roots: roots.to_vec(), target: options.target }
     }
 
     /// The cost before any law is applied.

@@ -171,7 +171,15 @@ pub struct Graph {
 impl Graph {
     /// A graph with the same tables and axis names, without values and outputs.
     pub fn tables(&self) -> Graph {
-        Graph { outputs: Vec::new(), nodes: Vec::new(), types: Vec::new(), known: BTreeMap::new(), ..self.clone() }
+        Graph {
+            sizes: self.sizes.clone(),
+            inputs: self.inputs.clone(),
+            weights: self.weights.clone(),
+            constants: self.constants.clone(),
+            relations: self.relations.clone(),
+            n_axes: self.n_axes,
+            ..Graph::default()
+        }
     }
 
     /// A fresh axis name.

@@ -44,6 +44,44 @@ pub fn print_value(graph: &Graph, id: ValueId) -> String {
     res
 }
 
+/// A node without its context: `Σ[j] x[i, j] · w[j, k]`. Slots are letters; `name` says how an operand is called and
+/// whether it is a relation.
+pub fn print_node(node: &Node, name: impl Fn(ValueId) -> (String, bool)) -> String {
+    let letter = |s: &Slot| unused(LETTERS.get(*s as usize).map(|l| l.to_string()), &[]);
+    let operand = |(id, reads): (&ValueId, &Vec<Slot>)| {
+        let (name, relation) = name(*id);
+        bracketed(name, relation, &reads.iter().map(letter).collect::<Vec<_>>())
+    };
+    let operands: Vec<String> = node.args.iter().zip(&node.reads).map(operand).collect();
+    let mut bound: Vec<Slot> = node.reads.iter().flatten().copied().filter(|s| !node.out.contains(s)).collect();
+    bound.sort_unstable();
+    bound.dedup();
+    right_side(&node.op, &operands, &bound.iter().map(letter).collect::<Vec<_>>())
+}
+
+fn bracketed(name: String, relation: bool, axes: &[String]) -> String {
+    match axes {
+        [] => name,
+        [from @ .., to] if relation => format!("{name}[{}→{to}]", from.join(", ")),
+        _ => format!("{name}[{}]", axes.join(", ")),
+    }
+}
+
+/// How the value of a leaf is called; none where it has operands.
+pub fn leaf_name(graph: &Graph, op: &Op) -> Option<String> {
+    Some(match op {
+        Op::Input(i) => graph.inputs[*i].name.clone(),
+        Op::Weight(i) => graph.weights[*i].name.clone(),
+        Op::Constant(i) => graph.constants[*i].name.clone(),
+        Op::Relation(i) => match graph.relations[*i].map {
+            Function::Table(input) => graph.inputs[input].name.clone(),
+            Function::Constant(_) => format!("rel{}", i.index()),
+            Function::Affine { .. } => format!("win{}", i.index()),
+        },
+        Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => return None,
+    })
+}
+
 /// The names of the axes of the values printed so far.
 struct Names<'a> {
     graph: &'a Graph,
@@ -56,18 +94,7 @@ const LETTERS: [&str; 22] =
 impl Names<'_> {
     /// How a value is called: leaves by their names, other values by number.
     fn value(&self, id: ValueId) -> String {
-        let graph = self.graph;
-        match graph.node(id).op {
-            Op::Input(i) => graph.inputs[i].name.clone(),
-            Op::Weight(i) => graph.weights[i].name.clone(),
-            Op::Constant(i) => graph.constants[i].name.clone(),
-            Op::Relation(i) => match graph.relations[i].map {
-                Function::Table(input) => graph.inputs[input].name.clone(),
-                Function::Constant(_) => format!("rel{}", i.index()),
-                Function::Affine { .. } => format!("win{}", i.index()),
-            },
-            Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => format!("%{id}"),
-        }
+        leaf_name(self.graph, &self.graph.node(id).op).unwrap_or_else(|| format!("%{id}"))
     }
 
     /// The equation of the next value; remembers the names of its axes.
@@ -87,12 +114,7 @@ impl Names<'_> {
     }
 
     fn operand(&self, id: ValueId, axes: &[String]) -> String {
-        let name = self.value(id);
-        match axes {
-            [] => name,
-            [from @ .., to] if self.graph.ty(id).relation => format!("{name}[{}→{to}]", from.join(", ")),
-            _ => format!("{name}[{}]", axes.join(", ")),
-        }
+        bracketed(self.value(id), self.graph.ty(id).relation, axes)
     }
 
     fn leaf_slots(&self, id: ValueId) -> Vec<String> {

@@ -3,6 +3,7 @@
 mod derive;
 mod conformance;
 mod library;
+mod extraction;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;

@@ -1,7 +1,8 @@
 //! What rewriting must find by itself, on tensor programs made by hand, and what it must keep: meaning, cost, time.
 
 use gdlc::base::size::Size;
-use gdlc::rewrite::{Options, Report, optimise};
+use gdlc::rewrite::explain::check_proof;
+use gdlc::rewrite::{Explain, Options, Report, optimise};
 use gdlc::tensor::eval::{Arguments, Array, eval};
 use gdlc::tensor::graph::{
     Affine, Axis, Constant, Function, Graph, Init, Input, InputKind, Outside, Relation, Val, Weight,
@@ -73,7 +74,8 @@ impl Program {
     /// Optimises, and checks that the outputs are the same numbers and that the cost has not grown.
     fn optimise(&self) -> (Graph, Report) {
         let (new, report) = optimise(&self.g, &Options::default());
-        println!("{}\n→\n{}\n{report:?}", print(&self.g), print(&new));
+        println!("{}\n→\n{}", print(&self.g), print(&new));
+        println!("{:.3e} → {:.3e} s, {:?}, {:?}", report.before, report.after, report.laws, report.time);
         let (a, b) = (eval(&self.g, &self.args).unwrap(), eval(&new, &self.args).unwrap());
         for (name, a) in &a {
             assert_eq!(a.dims, b[name].dims);
@@ -368,4 +370,22 @@ fn deep_programs_take_time_linear_in_their_depth_and_lose_nothing() {
     assert!(report.after < 10.5 * shallow.after, "{} and {}", shallow.after, report.after);
     let again = optimise(&deep.g, &Options::default()).0;
     assert_eq!(print(&new), print(&again));
+}
+
+#[test]
+fn a_derivation_is_shown_and_checked() {
+    let p = network(1);
+    let options = Options { explain: Explain::Derivation, ..Options::default() };
+    let (_, report) = optimise(&p.g, &options);
+    assert!(!report.proofs.is_empty());
+    for proof in &report.proofs {
+        println!("{}", proof.print());
+        check_proof(proof).unwrap();
+        assert!(!proof.steps.is_empty() && proof.steps.len() <= 12, "{} steps", proof.steps.len());
+        assert!(proof.steps.iter().any(|s| s.law == "distribute"), "the edge layer is split");
+        let last = proof.steps.last().unwrap().seconds;
+        assert!(last < proof.before && last <= proof.after * (1.0 + 1e-9));
+        // another law does not give these steps
+        assert!(check_proof(&proof.forged("flatten-sum")).unwrap_err().contains("does not follow"));
+    }
 }

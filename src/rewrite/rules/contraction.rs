@@ -35,7 +35,7 @@ fn through_view(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
         return res;
     }
     for (k, operand) in operands.iter().enumerate() {
-        for inner in classes.nodes(operand.id).iter().filter(|n| n.op == Op::View) {
+        for inner in &classes.nodes_where(operand.id, |op| *op == Op::View) {
             let mut changed = operands.clone();
             changed[k] = classes.open(inner, &operand.axes).remove(0);
             res.push(Term { op: node.op.clone(), operands: changed, out: Classes::out(node) });
@@ -64,8 +64,8 @@ fn flatten(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     }
     let operands = Classes::operands(node);
     for (k, operand) in operands.iter().enumerate() {
-        for inner in classes.nodes(operand.id) {
-            if inner.op == Op::Contract && operands.len() - 1 + inner.args.len() <= MOST_FACTORS {
+        for inner in classes.nodes_where(operand.id, |op| *op == Op::Contract) {
+            if operands.len() - 1 + inner.args.len() <= MOST_FACTORS {
                 let mut flat = without(&operands, k);
                 flat.extend(classes.open(&inner, &operand.axes));
                 res.push(Term::contract(flat, Classes::out(node)));
@@ -96,8 +96,8 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let (operands, out) = (Classes::operands(node), Classes::out(node));
     let whole = Term::contract(operands.clone(), out.clone());
     for (k, operand) in operands.iter().enumerate() {
-        for inner in classes.nodes(operand.id) {
-            if inner.op != Op::Sum || inner.args.len() > MOST_TERMS || operands.len() >= MOST_FACTORS {
+        for inner in classes.nodes_where(operand.id, |op| *op == Op::Sum) {
+            if inner.args.len() > MOST_TERMS || operands.len() >= MOST_FACTORS {
                 continue;
             }
             let terms = classes.open(&inner, &operand.axes);
@@ -127,8 +127,8 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
 fn opened_cost(classes: &mut Classes, term: &Term) -> f64 {
     let (last, rest) = term.operands.split_last().expect("a product has factors");
     let mut least = least_cost(classes, term);
-    for inner in classes.nodes(last.id) {
-        if inner.op == Op::Contract && rest.len() + inner.args.len() <= MOST_FACTORS {
+    for inner in classes.nodes_where(last.id, |op| *op == Op::Contract) {
+        if rest.len() + inner.args.len() <= MOST_FACTORS {
             let factors = [rest, &classes.open(&inner, &last.axes)].concat();
             least = least.min(least_cost(classes, &Term::contract(factors, term.out.clone())));
         }

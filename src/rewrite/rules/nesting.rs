@@ -3,6 +3,7 @@
 //! exists already, become nodes.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use egg::Id;
 
@@ -25,6 +26,9 @@ pub const NEST: Law = Law {
     witness: three_matrices,
 };
 
+/// No more partitions of one set are costed than this.
+const MOST_LOOKS: usize = 400;
+
 /// A set of factors, as bits.
 type Set = u32;
 
@@ -38,22 +42,20 @@ fn nest(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let admissible: Vec<bool> = (0..=full).map(|s| s == full || product.admissible(classes, s)).collect();
     let mut res = existing(classes, &product, &admissible, full);
     if product.is_flat(classes) {
-        let plans = Plans::search(classes, &product, &admissible, full);
+        let plans = product.plans(classes);
         res.extend(plans.terms(classes, &product, full));
     }
     res
 }
 
 /// The seconds of a product in its best nesting.
-pub fn least_cost(classes: &Classes, term: &Term) -> f64 {
+pub fn least_cost(classes: &mut Classes, term: &Term) -> f64 {
     let n = term.operands.len();
     if !(2..=MOST_FACTORS).contains(&n) {
         return classes.seconds(term);
     }
     let product = Product { factors: term.operands.clone(), out: term.out.clone() };
-    let full: Set = (1 << n) - 1;
-    let admissible: Vec<bool> = (0..=full).map(|s| s == full || product.admissible(classes, s)).collect();
-    Plans::search(classes, &product, &admissible, full).blocks[&full].1
+    product.plans(classes).cost[&((1 << n) - 1)]
 }
 
 struct Product {
@@ -87,6 +89,40 @@ impl Product {
         let sums = kept.len() < all.len();
         let grows = !members.iter().any(|v| kept.iter().all(|a| v.has(*a)));
         (sums || !grows) && connected(&members)
+    }
+
+    /// The nestings worth having; of products that look alike they are searched once.
+    fn plans(&self, classes: &mut Classes) -> Rc<Plans> {
+        let key = self.key(classes);
+        if let Some(known) = classes.plans.get(&key) {
+            return known.clone();
+        }
+        let full: Set = (1 << self.factors.len()) - 1;
+        let admissible: Vec<bool> = (0..=full).map(|s| s == full || self.admissible(classes, s)).collect();
+        let plans = Rc::new(Plans::search(classes, self, &admissible, full));
+        classes.spend(plans.looks);
+        classes.plans.insert(key, plans.clone());
+        plans
+    }
+
+    /// All that the cost model sees.
+    fn key(&self, classes: &Classes) -> Vec<u64> {
+        let all = axes_of(&self.factors);
+        let place = |a: &Axis| all.iter().position(|b| a == b).expect("an axis of a factor") as u64;
+        let mut res: Vec<u64> = self.out.iter().map(place).collect();
+        res.sort_unstable();
+        for factor in &self.factors {
+            let facts = classes.facts(factor.id);
+            let Operand { dims, relation, density, free, early } = &facts.operand;
+            let needs = facts.ty.needs;
+            let flags = [*relation, *free, *early, needs.weights, needs.tables, needs.data];
+            res.push(u64::MAX);
+            res.push(flags.iter().fold(0, |bits, f| bits << 1 | u64::from(*f)));
+            res.push(density.to_bits());
+            res.extend(dims.iter().map(|d| d.to_bits()));
+            res.extend(factor.axes.iter().map(place));
+        }
+        res
     }
 
     /// The product of a set as one kernel.
@@ -135,71 +171,42 @@ fn existing(classes: &mut Classes, product: &Product, admissible: &[bool], full:
 }
 
 /// The cheapest nestings of every set of factors: blocks that are multiplied in one kernel.
-struct Plans {
-    /// The product of a set as the cost model sees it, and what it costs to have it.
-    blocks: BTreeMap<Set, (Factor, f64)>,
+pub struct Plans {
+    /// What it costs to have the product of a set; nothing for a factor that is taken as it is.
+    cost: BTreeMap<Set, f64>,
     kept: BTreeMap<Set, Vec<Vec<Set>>>,
+    /// How many kernels were costed.
+    looks: usize,
 }
 
 impl Plans {
     fn search(classes: &Classes, product: &Product, admissible: &[bool], full: Set) -> Plans {
-        let mut plans = Plans { blocks: BTreeMap::new(), kept: BTreeMap::new() };
+        let mut plans = Plans { cost: BTreeMap::new(), kept: BTreeMap::new(), looks: 0 };
         let mut sets: Vec<Set> = (1..=full).filter(|s| admissible[*s as usize]).collect();
         sets.sort_by_key(|s| (s.count_ones(), *s));
+        let mut blocks: BTreeMap<Set, Factor> = BTreeMap::new();
         for set in sets {
             let kept = product.kept(set);
             if set.count_ones() == 1 {
-                plans.blocks.insert(set, single(classes, product, set, kept));
+                let (factor, cost) = single(classes, product, set, kept);
+                blocks.insert(set, factor);
+                plans.cost.insert(set, cost);
                 continue;
             }
-            let mut found = Found { best: f64::INFINITY, plans: Vec::new() };
-            plans.partitions(set, admissible, &mut vec![], 0.0, &mut found, &|parts| {
-                seconds_of(&classes.target, &Op::Contract, parts, &kept)
-            });
+            let kernel = |parts: &[&Factor]| seconds_of(&classes.target, &Op::Contract, parts, &kept);
+            let mut found = Found { best: f64::INFINITY, plans: Vec::new(), looks: 0 };
+            let mut partitions = Partitions { cost: &plans.cost, blocks: &blocks, kernel: &kernel, found: &mut found };
+            partitions.visit(set, &mut vec![], 0.0);
             found.plans.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             found.plans.truncate(KEPT);
             found.plans.retain(|f| f.0 <= SLACK * found.best);
-            plans.blocks.insert(set, (whole(classes, product, set, kept), found.best));
+            plans.looks += found.looks;
+            plans.cost.insert(set, found.best);
             plans.kept.insert(set, found.plans.into_iter().map(|f| f.1).collect());
+            let whole = whole(classes, product, set, kept);
+            blocks.insert(set, whole);
         }
         plans
-    }
-
-    /// All partitions of `left` into admissible blocks, added to `parts`, that can still be within the slack.
-    fn partitions(
-        &self,
-        left: Set,
-        admissible: &[bool],
-        parts: &mut Vec<Set>,
-        spent: f64,
-        found: &mut Found,
-        kernel: &dyn Fn(&[&Factor]) -> f64,
-    ) {
-        if spent > SLACK * found.best {
-            return;
-        }
-        if left == 0 {
-            let factors: Vec<&Factor> = parts.iter().map(|p| &self.blocks[p].0).collect();
-            let cost = spent + kernel(&factors);
-            found.best = found.best.min(cost);
-            found.plans.push((cost, parts.clone()));
-            return;
-        }
-        let low = left & left.wrapping_neg();
-        let rest = left & !low;
-        let mut more = 0;
-        loop {
-            let part = low | more;
-            if let Some((_, cost)) = self.blocks.get(&part).filter(|_| admissible[part as usize]) {
-                parts.push(part);
-                self.partitions(left & !part, admissible, parts, spent + cost, found, kernel);
-                parts.pop();
-            }
-            if more == rest {
-                return;
-            }
-            more = (more | !rest).wrapping_add(1) & rest; // the next subset of `rest`
-        }
     }
 
     /// Makes the values of the kept plans; those of `full` come back as terms.
@@ -219,7 +226,7 @@ impl Plans {
         if let Some(val) = made.get(&set) {
             return val.clone();
         }
-        let raw = set.count_ones() == 1 && self.blocks[&set].1 == 0.0;
+        let raw = set.count_ones() == 1 && self.cost[&set] == 0.0;
         let val = if raw { product.members(set).remove(0) } else { classes.make(&product.term(set)) };
         made.insert(set, val.clone());
         for plan in self.kept.get(&set).into_iter().flatten() {
@@ -233,6 +240,48 @@ impl Plans {
 struct Found {
     best: f64,
     plans: Vec<(f64, Vec<Set>)>,
+    looks: usize,
+}
+
+/// A walk over the partitions of a set into admissible blocks.
+struct Partitions<'a> {
+    cost: &'a BTreeMap<Set, f64>,
+    /// Products as the cost model sees them.
+    blocks: &'a BTreeMap<Set, Factor>,
+    kernel: &'a dyn Fn(&[&Factor]) -> f64,
+    found: &'a mut Found,
+}
+
+impl Partitions<'_> {
+    /// Adds blocks of `left` to `parts`, as long as the cost can still be within the slack.
+    fn visit(&mut self, left: Set, parts: &mut Vec<Set>, spent: f64) {
+        if spent > SLACK * self.found.best || self.found.looks > MOST_LOOKS {
+            return;
+        }
+        if left == 0 {
+            let factors: Vec<&Factor> = parts.iter().map(|p| &self.blocks[p]).collect();
+            let cost = spent + (self.kernel)(&factors);
+            self.found.looks += 1;
+            self.found.best = self.found.best.min(cost);
+            self.found.plans.push((cost, parts.clone()));
+            return;
+        }
+        let low = left & left.wrapping_neg();
+        let rest = left & !low;
+        let mut more = 0;
+        loop {
+            let part = low | more;
+            if let Some(cost) = self.cost.get(&part) {
+                parts.push(part);
+                self.visit(left & !part, parts, spent + cost);
+                parts.pop();
+            }
+            if more == rest {
+                return;
+            }
+            more = (more | !rest).wrapping_add(1) & rest; // the next subset of `rest`
+        }
+    }
 }
 
 /// One factor: as it is, or summed first over axes that only it has.

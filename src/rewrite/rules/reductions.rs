@@ -30,10 +30,7 @@ fn max_plus(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let (operands, out) = (Classes::operands(node), Classes::out(node));
     let relations = &operands[1..];
     let mut res = Vec::new();
-    for inner in classes.nodes(operands[0].id) {
-        if inner.op != Op::Sum {
-            continue;
-        }
+    for inner in classes.nodes_where(operands[0].id, |op| *op == Op::Sum) {
         let terms = classes.open(&inner, &operands[0].axes);
         let all = axes_of(&terms);
         let (mut outside, mut inside) = (Vec::new(), Vec::new());
@@ -71,8 +68,8 @@ fn constant_along(classes: &mut Classes, term: &Val, relations: &[Val], out: &[A
     if term.axes.iter().all(|a| out.contains(a)) {
         return Some(term.clone());
     }
-    for inner in classes.nodes(term.id) {
-        if inner.op != Op::Contract || inner.args.len() != 2 {
+    for inner in classes.nodes_where(term.id, |op| *op == Op::Contract) {
+        if inner.args.len() != 2 {
             continue;
         }
         let factors = classes.open(&inner, &term.axes);
@@ -125,7 +122,7 @@ fn monotone(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let Op::Reduce(how) = node.op else { return vec![] };
     let (operands, out) = (Classes::operands(node), Classes::out(node));
     let mut res = Vec::new();
-    for inner in classes.nodes(operands[0].id) {
+    for inner in classes.nodes_where(operands[0].id, |op| matches!(op, Op::Map(_))) {
         let Op::Map(h) = inner.op else { continue };
         if how == Reduction::LogSumExp || !increases_from_zero(h) {
             continue;

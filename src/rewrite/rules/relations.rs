@@ -174,7 +174,7 @@ fn map_gather(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
 fn map_of_gather(classes: &mut Classes, node: &Node, h: Func) -> Vec<Term> {
     let (operands, out) = (Classes::operands(node), Classes::out(node));
     let mut res = Vec::new();
-    for inner in classes.nodes(operands[0].id) {
+    for inner in classes.nodes_where(operands[0].id, |op| *op == Op::Contract) {
         let factors = classes.open(&inner, &operands[0].axes);
         let Some((x, functions)) = gather(classes, &inner, &factors, h) else { continue };
         let fewer = classes.volume(&x, &axes_of(&x)) <= classes.volume(&operands, &operands[0].axes);
@@ -193,7 +193,7 @@ fn gather_of_map(classes: &mut Classes, node: &Node) -> Vec<Term> {
     let Some((x, functions)) = gather_factors(classes, &operands, &out) else { return vec![] };
     let more = classes.volume(&x, &axes_of(&x)) > classes.volume(&operands, &out);
     let mut res = Vec::new();
-    for inner in classes.nodes(x[0].id) {
+    for inner in classes.nodes_where(x[0].id, |op| matches!(op, Op::Map(_))) {
         let Op::Map(h) = inner.op else { continue };
         if !more || inner.args.len() != 1 || !(at_zero(h) || total(classes, &functions)) {
             continue;

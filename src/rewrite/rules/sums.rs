@@ -12,6 +12,9 @@ use crate::tensor::op::{Func, Node, Op};
 /// Sums are flattened up to this many terms.
 const MOST_TERMS: usize = 40;
 
+/// Ways to write a term as a product that are looked at for common factors.
+const MOST_PRODUCTS: usize = 6;
+
 /// `(a + b) + c = a + b + c`
 pub const FLATTEN_SUM: Law = Law {
     name: "flatten-sum",
@@ -32,8 +35,8 @@ fn flatten_sum(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     }
     let operands = Classes::operands(node);
     for (k, operand) in operands.iter().enumerate() {
-        for inner in classes.nodes(operand.id) {
-            if inner.op == Op::Sum && operands.len() - 1 + inner.args.len() <= MOST_TERMS {
+        for inner in classes.nodes_where(operand.id, |op| *op == Op::Sum) {
+            if operands.len() - 1 + inner.args.len() <= MOST_TERMS {
                 let mut flat = without(&operands, k);
                 flat.extend(classes.open(&inner, &operand.axes));
                 res.push(Term::sum(flat, Classes::out(node)));
@@ -96,8 +99,8 @@ fn is_flat(classes: &Classes, node: &Node) -> bool {
 fn shared_factors(classes: &mut Classes, terms: &[Val]) -> BTreeMap<Pattern, Vec<(Product, usize)>> {
     let mut res: BTreeMap<Pattern, Vec<(Product, usize)>> = BTreeMap::new();
     for (at, term) in terms.iter().enumerate() {
-        for node in classes.nodes(term.id) {
-            if node.op != Op::Contract || !is_flat(classes, &node) {
+        for node in classes.nodes_where(term.id, |op| *op == Op::Contract).into_iter().take(MOST_PRODUCTS) {
+            if !is_flat(classes, &node) {
                 continue;
             }
             let factors = classes.open(&node, &term.axes);

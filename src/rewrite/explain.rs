@@ -1,0 +1,278 @@
+//! Why the new program equals the old one: a numbered derivation, a law a step, with the cost after each.
+//!
+//! In: what saturation found, in order. Out: the few steps without which the cheaper program is not reached, found by
+//! leaving steps out and looking again. Every look applies the law of every step anew, so a derivation is checked by
+//! the same means by which it was made.
+
+use std::collections::BTreeMap;
+
+use egg::Id;
+
+use crate::rewrite::classes::{Classes, Event, Place, Term};
+use crate::rewrite::cost::Target;
+use crate::rewrite::extract::{Problem, extract};
+use crate::rewrite::rules::{LAWS, Law};
+use crate::tensor::graph::{Axis, Graph, Type, Val};
+use crate::tensor::op::{Node, Op};
+use crate::tensor::print::{leaf_name, print_node};
+
+/// Looks at most this often while leaving steps out.
+const MOST_LOOKS: usize = 300;
+
+/// A window before any law: the nodes in order, and what is known of stand-ins for earlier values.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The tables, with what laws have added to them.
+    pub tables: Graph,
+    pub nodes: Vec<Node>,
+    pub stand_ins: BTreeMap<Op, Type>,
+    pub roots: Vec<Id>,
+    pub target: Target,
+}
+
+/// One step of a derivation.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub law: &'static str,
+    pub equation: &'static str,
+    pub before: String,
+    pub after: String,
+    /// Expected seconds a call of the best program known after this step.
+    pub seconds: f64,
+}
+
+/// The derivation of one window.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    start: Start,
+    events: Vec<Event>,
+    pub steps: Vec<Step>,
+    /// Expected seconds a call, before and after.
+    pub before: f64,
+    pub after: f64,
+}
+
+/// A derivation that reaches the cost `after`, with few steps.
+pub fn derivation(start: Start, log: Vec<Event>, before: f64, after: f64) -> Proof {
+    let reaches = |events: &[Event]| replay(&start, events, Strictness::Skip).is_ok_and(|r| r.cost <= after * (1.0 + 1e-9));
+    let events = shortened(log, &reaches);
+    let steps = replay(&start, &events, Strictness::Skip).map_or(vec![], |r| r.steps);
+    Proof { start, events, steps, before, after }
+}
+
+/// Applies the law of every step again, to nothing but the start and the steps before. Fails with the step that does not
+/// follow, or with the cost that is not reached.
+pub fn check_proof(proof: &Proof) -> Result<(), String> {
+    let end = replay(&proof.start, &proof.events, Strictness::Fail)?;
+    if end.cost > proof.after * (1.0 + 1e-9) {
+        return Err(format!("the steps reach {:.3e} s, not {:.3e} s", end.cost, proof.after));
+    }
+    Ok(())
+}
+
+impl Proof {
+    /// The derivation as text.
+    pub fn print(&self) -> String {
+        let mut res = format!("   {:>9.3} us  as written\n", self.before * 1e6);
+        for (k, step) in self.steps.iter().enumerate() {
+            res += &format!("{:>2} {:>9.3} us  {}: {}\n", k + 1, step.seconds * 1e6, step.law, step.equation);
+            res += &format!("                 {}\n               = {}\n", step.before, step.after);
+        }
+        res
+    }
+
+    /// The same derivation with a step that claims another law: for the test that it is refused.
+    pub fn forged(&self, law: &'static str) -> Proof {
+        let mut res = self.clone();
+        for event in &mut res.events {
+            if let Event::Equate { law: name, .. } = event {
+                *name = law;
+            }
+        }
+        res
+    }
+}
+
+/// Leaves out as many equations as can be left out.
+fn shortened(log: Vec<Event>, reaches: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
+    let mut events = log;
+    let mut looks = 0;
+    let mut chunk = equations(&events).len().div_ceil(2).max(1);
+    loop {
+        let mut at = 0;
+        while at < equations(&events).len() && looks < MOST_LOOKS {
+            let all = equations(&events);
+            let dropped = &all[at..(at + chunk).min(all.len())];
+            let fewer: Vec<Event> =
+                events.iter().enumerate().filter(|(k, _)| !dropped.contains(k)).map(|(_, e)| e.clone()).collect();
+            looks += 1;
+            if reaches(&fewer) {
+                events = fewer;
+            } else {
+                at += chunk;
+            }
+        }
+        if chunk == 1 || looks >= MOST_LOOKS {
+            return events;
+        }
+        chunk = chunk.div_ceil(2);
+    }
+}
+
+fn equations(events: &[Event]) -> Vec<usize> {
+    let is_equation = |e: &Event| matches!(e, Event::Equate { .. });
+    (0..events.len()).filter(|&k| is_equation(&events[k])).collect()
+}
+
+/// What to do with a step that does not follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    Skip,
+    Fail,
+}
+
+struct Replayed {
+    cost: f64,
+    steps: Vec<Step>,
+}
+
+/// Finds again what the events say, in a new e-graph.
+fn replay(start: &Start, events: &[Event], strictness: Strictness) -> Result<Replayed, String> {
+    let mut replay = Replay { classes: start.classes(), ids: BTreeMap::new(), aliases: BTreeMap::new() };
+    for id in 0..start.nodes.len() {
+        replay.ids.insert(Id::from(id), Id::from(id));
+    }
+    let mut steps = Vec::new();
+    for event in events {
+        match event {
+            Event::Alias { id, class } => {
+                replay.aliases.insert(*id, *class);
+            }
+            Event::Make { term, id } => {
+                if let Some(term) = replay.mapped(term) {
+                    let new = replay.make(&term);
+                    replay.ids.insert(*id, new);
+                }
+            }
+            Event::Equate { law, class, term } => match replay.equate(law, *class, term) {
+                Some((before, after, equation)) => {
+                    let seconds = replay.cost(start);
+                    steps.push(Step { law, equation, before, after, seconds });
+                }
+                None if strictness == Strictness::Fail => {
+                    return Err(format!("step {} does not follow by `{law}`", steps.len() + 1));
+                }
+                None => (),
+            },
+        }
+    }
+    Ok(Replayed { cost: replay.cost(start), steps })
+}
+
+impl Start {
+    fn classes(&self) -> Classes {
+        let mut classes = Classes::new(&self.tables, usize::MAX, self.target);
+        for node in &self.nodes {
+            let id = classes.add(node.clone());
+            if let Some(ty) = self.stand_ins.get(&node.op) {
+                classes.stand_in(id, ty);
+            }
+        }
+        classes.rebuild();
+        classes
+    }
+}
+
+struct Replay {
+    classes: Classes,
+    /// Classes of the search to classes here.
+    ids: BTreeMap<Id, Id>,
+    /// Other numbers of classes of the search.
+    aliases: BTreeMap<Id, Id>,
+}
+
+impl Replay {
+    fn id(&self, old: Id) -> Option<Id> {
+        let mut id = old;
+        for _ in 0..=self.aliases.len() {
+            if let Some(new) = self.ids.get(&id) {
+                return Some(*new);
+            }
+            id = *self.aliases.get(&id)?;
+        }
+        None
+    }
+
+    fn mapped(&self, term: &Term) -> Option<Term> {
+        let val = |v: &Val| Some(Val { id: self.id(v.id)?, axes: v.axes.clone() });
+        let operands = term.operands.iter().map(val).collect::<Option<_>>()?;
+        Some(Term { op: term.op.clone(), operands, out: term.out.clone() })
+    }
+
+    fn make(&mut self, term: &Term) -> Id {
+        if term.op.is_leaf() {
+            let out = (0..term.out.len() as u32).collect();
+            return self.classes.add(Node { op: term.op.clone(), args: vec![], reads: vec![], out });
+        }
+        self.classes.make(term).id
+    }
+
+    /// Applies the law to the nodes of the class until it gives the term. Both sides and the equation as text.
+    fn equate(&mut self, law: &str, class: Id, term: &Term) -> Option<(String, String, &'static str)> {
+        let class = self.classes.egraph.find(self.id(class)?);
+        let term = self.mapped(term)?;
+        let law: &Law = LAWS.iter().find(|l| l.name == law)?;
+        self.classes.egraph.analysis.law = law.name;
+        for node in self.classes.nodes(class) {
+            let names = Classes::out(&node);
+            for candidate in (law.apply)(&mut self.classes, class, &node) {
+                if same(&self.classes, &candidate, &names, &term) {
+                    let (before, after) = (self.text(&node), self.text_of_term(&term));
+                    self.classes.equate(class, &names, &candidate, law.name);
+                    self.classes.rebuild();
+                    return Some((before, after, law.equation));
+                }
+            }
+        }
+        // the law may have said it on the way, of a value inside
+        self.classes.rebuild();
+        let class = self.classes.egraph.find(class);
+        match self.classes.place(&term) {
+            Place::Known { id, .. } if id == class => {
+                Some((format!("t{class}"), self.text_of_term(&term), law.equation))
+            }
+            Place::Known { .. } | Place::New { .. } => None,
+        }
+    }
+
+    fn cost(&self, start: &Start) -> f64 {
+        let problem = Problem::new(&self.classes, &start.roots);
+        problem.cost(&extract(&problem)).expect("the program at hand")
+    }
+
+    fn text(&self, node: &Node) -> String {
+        let name = |id: Id| {
+            let facts = self.classes.facts(id);
+            let leaf = facts.leaf.as_ref().and_then(|op| leaf_name(self.classes.graph(), op));
+            (leaf.unwrap_or_else(|| format!("t{}", self.classes.egraph.find(id))), facts.ty.relation)
+        };
+        print_node(node, name)
+    }
+
+    fn text_of_term(&self, term: &Term) -> String {
+        let refs: Vec<&Val> = term.operands.iter().collect();
+        self.text(&crate::tensor::node::make(term.op.clone(), &refs, &term.out).0)
+    }
+}
+
+/// Whether a candidate under `names` is the term, whose `out` are the same axes in the same order.
+fn same(classes: &Classes, candidate: &Term, names: &[Axis], term: &Term) -> bool {
+    let place = |axes: Vec<Axis>, names: &[Axis]| -> Option<Vec<usize>> {
+        axes.iter().map(|a| names.iter().position(|n| n == a)).collect()
+    };
+    match (classes.place(candidate), classes.place(term)) {
+        (Place::Known { id: a, axes: x }, Place::Known { id: b, axes: y }) => a == b && place(x, names) == place(y, &term.out),
+        (Place::New { node: a, axes: x }, Place::New { node: b, axes: y }) => a == b && place(x, names) == place(y, &term.out),
+        (Place::Known { .. }, Place::New { .. }) | (Place::New { .. }, Place::Known { .. }) => false,
+    }
+}
