@@ -1,6 +1,7 @@
 //! A lattice of cells with 1 to 3 axes, under the shifts and a point group of integer matrices.
 //! Pairs of cells under the shifts are displacements; a window must be closed under the point group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::size::Size;
@@ -11,7 +12,7 @@ use crate::domain::acting::GroupSpec;
 use crate::domain::{Batching, Block, Boundary, Coarse, Domain, DomainError, DomainSpec, Neighbourhood, Orbits};
 
 /// Windows of more cells than this are refused: a filter's basis has as many columns.
-const MAX_WINDOW: usize = 1 << 16;
+const MAX_WINDOW: usize = 1 << 12;
 
 #[derive(Clone, Debug)]
 struct Grid {
@@ -113,10 +114,11 @@ impl Grid {
 
     /// A window is a union of orbits exactly when the generators map it to itself.
     fn closed(&self, displacements: Vec<Vec<i64>>, window: Vec<usize>) -> Result<Orbits, DomainError> {
+        let inside: BTreeSet<&Vec<i64>> = displacements.iter().collect();
         for matrix in self.matrices() {
             for d in &displacements {
                 let image: Vec<i64> = matrix.iter().map(|row| row.iter().zip(d).map(|(a, b)| a * b).sum()).collect();
-                if !displacements.contains(&image) {
+                if !inside.contains(&image) {
                     return Err(DomainError::NotInvariant { displacement: d.clone(), image });
                 }
             }
