@@ -75,7 +75,7 @@ impl Row {
         let parts: Vec<(&Kind, usize)> = inputs.iter().flat_map(|s| &s.parts).map(|p| (&p.kind, p.copies)).collect();
         let base = inputs.first().map_or(value.ty.base, |s| s.base);
         let shapes = derivation.shapes(&value.ty);
-        let weights = graph.weights.iter().skip(first_weight).map(|(_, w)| w.dims.iter().product::<usize>()).sum();
+        let weights = weights_from(graph, first_weight);
         let (flops, bytes) = cost(graph, first_node);
         Row {
             name: linear.name.clone(),
@@ -91,6 +91,37 @@ impl Row {
             bytes,
         }
     }
+}
+
+impl Row {
+    /// The row of another operation that owns weights: a gate, a normalisation, a bilinear map, a learnt vector.
+    pub(super) fn of_operation(derivation: &Derivation, value: &Value, first_node: usize, first_weight: usize) -> Row {
+        let graph = &derivation.graph;
+        let name = graph.weights.iter().nth(first_weight).map_or(String::new(), |(_, w)| w.name.clone());
+        let inputs: Vec<Signal> = value.args.iter().map(|id| derivation.signals[id.index()].clone()).collect();
+        let parts: Vec<(&Kind, usize)> = inputs.iter().flat_map(|s| &s.parts).map(|p| (&p.kind, p.copies)).collect();
+        let shapes = derivation.shapes(&value.ty);
+        let base = inputs.first().map_or(value.ty.base, |s| s.base);
+        let (flops, bytes) = cost(graph, first_node);
+        Row {
+            name: name.trim_end_matches(".weight").trim_end_matches(".bias").trim_end_matches(".scale").to_string(),
+            input: if parts.is_empty() { "-".into() } else { show(derivation, base, &parts) },
+            output: show(derivation, value.ty.base, &shapes.iter().map(|s| (&s.kind, s.copies)).collect::<Vec<_>>()),
+            over: "point".into(),
+            orbits: "1".into(),
+            stabiliser: stabiliser(derivation, &value.ty),
+            hom: vec![],
+            weights: weights_from(graph, first_weight),
+            lowering: "map",
+            flops,
+            bytes,
+        }
+    }
+}
+
+/// The parameters of the weights from `first` on.
+fn weights_from(graph: &Graph, first: usize) -> usize {
+    graph.weights.iter().skip(first).map(|(_, w)| w.dims.iter().product::<usize>()).sum()
 }
 
 fn stabiliser(derivation: &Derivation, ty: &Type) -> String {
@@ -190,6 +221,21 @@ fn work(graph: &Graph, node: &Node) -> f64 {
         Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::View => 0.0,
     };
     points * per_point
+}
+
+impl Blueprint {
+    /// The same for programs.
+    pub fn json(&self) -> serde_json::Value {
+        let hom = |h: &Hom| serde_json::json!({ "input": h.input, "output": h.output, "dim": h.dim, "functions": h.functions });
+        let row = |r: &Row| {
+            serde_json::json!({
+                "name": r.name, "input": r.input, "output": r.output, "over": r.over, "orbits": r.orbits, "stabiliser": r.stabiliser,
+                "hom": r.hom.iter().map(hom).collect::<Vec<_>>(), "weights": r.weights, "lowering": r.lowering,
+                "flops": r.flops, "bytes": r.bytes,
+            })
+        };
+        serde_json::json!({ "model": self.model, "layers": self.rows.iter().map(row).collect::<Vec<_>>() })
+    }
 }
 
 impl fmt::Display for Blueprint {

@@ -1,7 +1,7 @@
 //! The certificate of a derived layer: equivariant, not zero, and with as many weights as there are maps.
 //!
 //! In: a checked program. Out: for each linear of each model, derived anew with one copy a kind on a small instance: the residual under
-//! random group elements, the size of its values, and dim Hom, the number of weights and the rank of the map from weights to dense kernels,
+//! random group elements (shifts of grids with a boundary are tested on the torus, which is what the layer does in the interior), the size of its values, and dim Hom, the number of weights and the rank of the map from weights to dense kernels,
 //! which must be equal. Rank is measured on random inputs: the values for each weight alone are the rows of a matrix.
 
 use crate::base::arena::Arena;
@@ -10,7 +10,7 @@ use crate::base::size::{Size, SizeVar};
 use crate::derive::derivation::derive;
 use crate::derive::instance::{Filling, arguments, small_sizes};
 use crate::derive::signal::{self, Kind};
-use crate::derive::transform::{Transform, residual};
+use crate::derive::transform::{Edge, Transform, on_torus, residual};
 use crate::math::{Matrix, Rng};
 use crate::sema::hir::{Argument, Block, BlockKind, Fibre, Linear, Model, Op, Over, Program, Radial, Type, Value};
 use crate::tensor::eval::{Arguments, Array, eval};
@@ -94,9 +94,13 @@ pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize
     let sizes = sizes(graph, specimen.least);
     let args = arguments(graph, sizes, Filling::Generic, &mut rng);
     let mut worst = 0.0f64;
+    let closed = on_torus(graph);
     for _ in 0..ELEMENTS {
-        let transform = Transform::sample(program, &specimen.model, &args, &mut rng);
-        worst = worst.max(residual(graph, &transform, &args).unwrap_or(f64::NAN));
+        for (graph, edge) in [Some((graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
+            let transform = Transform::sample(program, &specimen.model, &args, edge, &mut rng);
+            let found = residual(graph, &transform, &args).unwrap_or(f64::NAN);
+            worst = if found.is_nan() { found } else { worst.max(found) };
+        }
     }
     let (weights, rank) = rank(graph, &args);
     LayerCertificate { name: specimen.name.clone(), residual: worst, size: size(graph, &args), dim, weights, rank }

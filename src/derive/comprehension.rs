@@ -80,7 +80,16 @@ impl Derivation<'_> {
                 };
                 x.parts.iter().map(|p| if p.val.has(sample) { gather(self, p) } else { p.clone() }).collect()
             }
-            (Base::Sample, Base::Edges(_), Batching::Union) => return Err(not_derived("a sample's value on edges")),
+            (Base::Sample, Base::Edges(id), Batching::Union) => {
+                let index = self.places.table(&mut self.graph, id, Table::Index);
+                let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
+                let (edge, sample) = (receivers.axes[0], index.axes[1]);
+                let gather = |this: &mut Self, p: &Part| {
+                    let out: Vec<Axis> = p.val.axes.iter().map(|a| if *a == sample { edge } else { *a }).collect();
+                    p.with(this.graph.contract(&[&p.val, &index, &receivers], &out))
+                };
+                x.parts.iter().map(|p| if p.val.has(sample) { gather(self, p) } else { p.clone() }).collect()
+            }
             (Base::Constant | Base::Sample | Base::Points(_) | Base::Edges(_), _, _) => x.parts,
         };
         self.retyped(parts, &value.ty)

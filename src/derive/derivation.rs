@@ -29,12 +29,17 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
     derivation.declare_arguments();
     let mut errors = Vec::new();
     for (_, value) in model.values.iter() {
+        let (nodes, weights) = (derivation.graph.nodes().count(), derivation.graph.weights.len());
         let signal = derivation.value(value).unwrap_or_else(|error| {
             let placed = if error.labels.is_empty() { error.at(value.span, "here") } else { error };
             errors.push(placed);
             derivation.placeholder(&value.ty)
         });
         derivation.signals.push(signal);
+        if derivation.graph.weights.len() > weights && !matches!(value.op, Op::Linear(_)) {
+            let row = Row::of_operation(&derivation, value, nodes, weights);
+            derivation.rows.push(row);
+        }
     }
     if !errors.is_empty() {
         return Err(errors);

@@ -20,7 +20,7 @@ impl Derivation<'_> {
                 return Err(not_derived("pool over pairs of points of a disjoint union"));
             }
             Base::Points(id) => self.samples(id),
-            Base::Edges(_) => return Err(not_derived("pool over edges")),
+            Base::Edges(id) => self.samples_of_edges(id),
             Base::Constant | Base::Sample => return Err(not_derived("pool of a signal that does not live on points")),
         };
         let place = self.place(x.base);
@@ -65,5 +65,15 @@ impl Derivation<'_> {
         };
         let count = self.places.count(&mut self.graph, id, points.axes.len());
         (relations, points.axes, count)
+    }
+    /// The same for edges: the sample of an edge is that of its receiver.
+    fn samples_of_edges(&mut self, id: Id<DomainDecl>) -> (Vec<Val>, Vec<Axis>, Val) {
+        let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
+        let index = self.places.table(&mut self.graph, id, Table::Index);
+        let relations = vec![receivers, index];
+        let sample = self.place(Base::Sample);
+        let count = self.graph.contract(&relations.iter().collect::<Vec<_>>(), &sample.axes);
+        let bound = relations.iter().map(|r| r.axes[0]).collect();
+        (relations, bound, count)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In: a model, its arguments, a seed. Out: one sampled symmetry: points permuted (or cells moved), fibres turned by their representations,
 //! tables relabelled. `equivariant f` means `f(move x) = move f(x)`, which [`residual`] measures.
-//! - grids: the point group about the centre; on a torus also shifts by whole coarsest blocks;
+//! - grids: the point group about the centre; on a torus also shifts by whole coarsest blocks. Beyond a zero or reflecting boundary there is
+//!   nothing to shift in from: [`on_torus`] closes the boundary, so that shifts test what the layers do in the interior;
 //! - sets, graphs, points: a permutation of the points of each sample; edges are sorted again by receiver;
 //! - points of R^d: a rotation (and reflection) of positions and fibres, and a translation under E(d) and SE(d).
 
@@ -17,7 +18,7 @@ use crate::math::Rng;
 use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program, Type};
 use crate::symmetry::{Element, GroupRef};
 use crate::tensor::eval::{Arguments, Array, eval};
-use crate::tensor::graph::Graph;
+use crate::tensor::graph::{Function, Graph, Outside};
 
 /// A sampled symmetry of a model.
 #[derive(Clone, Debug)]
@@ -29,6 +30,15 @@ pub struct Transform<'a> {
     motions: BTreeMap<Id<DomainDecl>, Motion>,
     /// For each domain with edges: the old edge at each new position.
     edges: BTreeMap<Id<DomainDecl>, Vec<usize>>,
+}
+
+/// Which shifts of grids are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// Those that the declared boundary allows.
+    AsDeclared,
+    /// All, for a graph that [`on_torus`] made.
+    Torus,
 }
 
 /// What a symmetry does to one declared domain.
@@ -50,13 +60,13 @@ enum PointMotion {
 
 impl<'a> Transform<'a> {
     /// A random symmetry for these arguments.
-    pub fn sample(program: &'a Program, model: &'a Model, args: &Arguments, rng: &mut Rng) -> Transform<'a> {
+    pub fn sample(program: &'a Program, model: &'a Model, args: &Arguments, edge: Edge, rng: &mut Rng) -> Transform<'a> {
         let batching = batching_of(program, model);
         let mut transform =
             Transform { program, model, batching, sizes: args.sizes.clone(), motions: BTreeMap::new(), edges: BTreeMap::new() };
         for (id, decl) in program.domains.iter() {
             if decl.origin == Origin::Declared && transform.is_used(id) {
-                let motion = transform.motion(id, args, rng);
+                let motion = transform.motion(id, args, edge, rng);
                 transform.motions.insert(id, motion);
             }
         }
@@ -138,14 +148,14 @@ impl<'a> Transform<'a> {
         size.eval(|v| self.sizes[v.0 as usize])
     }
 
-    fn motion(&self, id: Id<DomainDecl>, args: &Arguments, rng: &mut Rng) -> Motion {
+    fn motion(&self, id: Id<DomainDecl>, args: &Arguments, edge: Edge, rng: &mut Rng) -> Motion {
         let domain = self.domain(id);
         let group = domain.stabiliser();
         let element = group.sample(rng);
         let sizes: Vec<usize> = domain.axes().iter().map(|n| self.size(*n)).collect();
         let points = match domain.boundary() {
             Some(boundary) => {
-                let wraps = boundary == Boundary::Torus;
+                let wraps = boundary == Boundary::Torus || edge == Edge::Torus;
                 let block = self.coarsest(id);
                 let shift = sizes.iter().map(|n| if wraps { (block * rng.below((n / block).max(1))) as i64 } else { 0 }).collect();
                 PointMotion::Grid { matrix: integer_matrix(&group, &element), shift, wraps }
@@ -301,6 +311,19 @@ impl<'a> Transform<'a> {
     fn acting(&self, group: &GroupRef) -> Option<&Motion> {
         self.motions.values().find(|m| m.group.same_as(group.as_ref()))
     }
+}
+
+/// The same program on grids without a boundary: reads beyond the edge come in from the other side. Nothing where no read leaves a grid.
+pub fn on_torus(graph: &Graph) -> Option<Graph> {
+    let mut closed = graph.clone();
+    let mut changed = false;
+    for id in graph.relations.ids() {
+        if let Function::Affine { outside: outside @ (Outside::Zero | Outside::Reflect), .. } = &mut closed.relations[id].map {
+            *outside = Outside::Wrap;
+            changed = true;
+        }
+    }
+    changed.then_some(closed)
 }
 
 /// `max |f(move x) - move f(x)| / max |f(x)|` over all outputs.

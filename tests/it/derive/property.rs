@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gdlc::base::arena::Id;
 use gdlc::derive::instance::{Filling, arguments};
-use gdlc::derive::transform::{Transform, residual};
+use gdlc::derive::transform::{Edge, Transform, on_torus, residual};
 use gdlc::domain::{GroupSpec, product};
 use gdlc::math::Rng;
 use gdlc::sema::hir::{Aggregate, Base, Block, BlockKind, DomainDecl, End, Fibre, Linear, Op, Origin, Over, Pointwise, Radial, Type, Value};
@@ -25,16 +25,26 @@ fn violation(d: &Draft, sizes: &[(&str, usize)], seed: u64) -> f64 {
     for (name, y) in &y {
         assert!(y.data.iter().all(|x| x.is_finite()) && y.data.iter().any(|x| x.abs() > 1e-9), "{name} is zero or not finite");
     }
-    let one = |_| {
-        let transform = Transform::sample(&d.program, &d.model, &args, &mut rng);
-        residual(&derived.graph, &transform, &args).unwrap_or_else(|e| panic!("{e}"))
-    };
-    (0..5).map(one).fold(0.0, f64::max)
+    let closed = on_torus(&derived.graph);
+    let mut worst = 0.0f64;
+    for _ in 0..5 {
+        for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
+            let transform = Transform::sample(&d.program, &d.model, &args, edge, &mut rng);
+            worst = worst.max(residual(graph, &transform, &args).unwrap_or_else(|e| panic!("{e}")));
+        }
+    }
+    worst
 }
 
 #[test]
 fn the_digit_network_is_invariant_under_turns_and_mirrors() {
     assert!(violation(&digits("D4"), &[("n", 8), ("batch", 2)], 1) < 1e-12);
+}
+
+/// On the torus the pooled network of shifts is invariant under shifts by whole blocks.
+#[test]
+fn the_network_of_shifts_is_invariant_under_shifts_in_the_interior() {
+    assert!(violation(&digits("shift"), &[("n", 8), ("batch", 2)], 6) < 1e-12);
 }
 
 #[test]
@@ -44,7 +54,7 @@ fn a_network_without_turns_is_not_invariant_under_them() {
     let derived = plain.derive();
     let mut rng = Rng::new(2);
     let args = arguments(&derived.graph, vec![8, 2], Filling::Generic, &mut rng);
-    let worst = (0..4).map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, &mut rng), &args));
+    let worst = (0..4).map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, Edge::AsDeclared, &mut rng), &args));
     assert!(worst.map(|r| r.unwrap_or(0.0)).fold(0.0, f64::max) > 1e-3);
 }
 
