@@ -6,15 +6,14 @@
 
 use crate::base::arena::Arena;
 use crate::base::diagnostic::Diagnostic;
-use crate::base::size::{Size, SizeVar};
 use crate::derive::derivation::derive;
 use crate::derive::instance::{Filling, arguments, small_sizes};
 use crate::derive::signal::{self, Kind};
 use crate::derive::transform::{Edge, Transform, on_torus, residual};
 use crate::math::{Matrix, Rng};
-use crate::sema::hir::{Argument, Block, BlockKind, Fibre, Linear, Model, Op, Over, Program, Radial, Type, Value};
+use crate::sema::hir::{Argument, Base, Block, BlockKind, Fibre, Linear, Model, Op, Origin, Over, Program, Radial, Type, Value};
 use crate::tensor::eval::{Arguments, Array, eval};
-use crate::tensor::graph::{Graph, InputKind};
+use crate::tensor::graph::Graph;
 
 /// What was found about one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +69,7 @@ pub fn specimens(program: &Program) -> Vec<Specimen> {
     for model in &program.models {
         for (_, value) in model.values.iter() {
             if let Op::Linear(linear) = &value.op {
-                all.push(specimen(model, value, linear));
+                all.push(specimen(program, model, value, linear));
             }
         }
     }
@@ -91,7 +90,7 @@ pub fn certify(program: &Program, seed: u64) -> Result<Vec<LayerCertificate>, Ve
 /// Examines a graph that claims to compute a specimen's layer.
 pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize, seed: u64) -> LayerCertificate {
     let mut rng = Rng::new(seed);
-    let sizes = sizes(graph, specimen.least);
+    let sizes = small_sizes(graph, specimen.least);
     let args = arguments(graph, sizes, Filling::Generic, &mut rng);
     let mut worst = 0.0f64;
     let closed = on_torus(graph);
@@ -106,7 +105,7 @@ pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize
     LayerCertificate { name: specimen.name.clone(), residual: worst, size: size(graph, &args), dim, weights, rank }
 }
 
-fn specimen(model: &Model, value: &Value, linear: &Linear) -> Specimen {
+fn specimen(program: &Program, model: &Model, value: &Value, linear: &Linear) -> Specimen {
     let mut values: Arena<Value> = Arena::new();
     let (mut args, mut operands, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for (k, id) in value.args.iter().enumerate() {
@@ -127,7 +126,8 @@ fn specimen(model: &Model, value: &Value, linear: &Linear) -> Specimen {
     };
     let layer = Linear { name: "layer".into(), over, bias: linear.bias, depthwise: linear.depthwise };
     let ty = single_copies(&value.ty, &mut Vec::new());
-    let least = match &linear.over {
+    // a coarse grid has room when the grid that it was made from has more
+    let least = coarseness(program, value.ty.base) * match &linear.over {
         Over::Window(window) => window.iter().max().map_or(4, |k| k + 2),
         Over::Disk(r) => 2 * r.ceil() as usize + 3,
         Over::Point | Over::All | Over::Edges => 5,
@@ -136,6 +136,17 @@ fn specimen(model: &Model, value: &Value, linear: &Linear) -> Specimen {
     let result = values.push(Value { op: Op::Linear(layer), args: operands, ty, span: value.span });
     let name = format!("{}: {}", model.name, linear.name);
     Specimen { model: Model { name: name.clone(), args, values, results: vec![("y".into(), result)] }, name, least }
+}
+
+/// How many cells of the declared grid make one of this, along an axis.
+fn coarseness(program: &Program, base: Base) -> usize {
+    let (Base::Points(mut at) | Base::Edges(mut at)) = base else { return 1 };
+    let mut product = 1;
+    while let Origin::Coarsened { of, factor } = program.domains[at].origin {
+        product *= factor;
+        at = of;
+    }
+    product
 }
 
 /// One copy of each kind that was not seen before.
@@ -159,32 +170,6 @@ fn one_of(kind: &BlockKind) -> BlockKind {
         BlockKind::Class(_) => BlockKind::Class(1),
         BlockKind::Rep(_) | BlockKind::Position => kind.clone(),
     }
-}
-
-/// Small sizes: two samples, twice as many points as `least` in a disjoint union, six times as many edges.
-fn sizes(graph: &Graph, least: usize) -> Vec<usize> {
-    let mut sizes = small_sizes(graph, least);
-    let mut set = |size: Size, n: usize| {
-        if let Some(SizeVar(v)) = size.depends_on() {
-            sizes[v as usize] = n;
-        }
-    };
-    for (var, info) in graph.sizes.iter() {
-        if ["batch", "samples"].iter().any(|word| info.name.starts_with(word)) {
-            set(Size::var(var), 2);
-        }
-    }
-    for (_, input) in graph.inputs.iter() {
-        match &input.kind {
-            InputKind::Table { range, .. } if input.name.ends_with(".receivers") => {
-                set(*range, 2 * least);
-                set(input.dims[0], 6 * least);
-            }
-            InputKind::Table { .. } if input.name.ends_with(".index") => set(input.dims[0], 2 * least),
-            InputKind::Table { .. } | InputKind::Real | InputKind::Index { .. } => (),
-        }
-    }
-    sizes
 }
 
 fn size(graph: &Graph, args: &Arguments) -> f64 {

@@ -56,10 +56,37 @@ pub fn weights(graph: &Graph, filling: Filling, args: &mut Arguments, rng: &mut 
     }
 }
 
-/// Sizes for a small instance: each at least `least`, and such that all preconditions hold.
+/// Sizes for a small instance, such that all preconditions hold: two samples, axes of at least `least`, twice as many points in a disjoint
+/// union, and three edges a point.
 pub fn small_sizes(graph: &Graph, least: usize) -> Vec<usize> {
     let mut sizes: Vec<usize> = vec![least; graph.sizes.len()];
-    for _ in 0..graph.sizes.preconditions.len() + 1 {
+    let mut set = |size: Size, n: usize| {
+        if let Some(SizeVar(v)) = size.depends_on() {
+            sizes[v as usize] = n;
+        }
+    };
+    for (var, info) in graph.sizes.iter() {
+        if ["batch", "samples"].iter().any(|word| info.name.starts_with(word)) {
+            set(Size::var(var), 2);
+        }
+    }
+    for (_, input) in graph.inputs.iter() {
+        match &input.kind {
+            InputKind::Table { range, .. } if input.name.ends_with(".receivers") => {
+                set(*range, 2 * least);
+                set(input.dims[0], 6 * least);
+            }
+            InputKind::Table { .. } if input.name.ends_with(".index") => set(input.dims[0], 2 * least),
+            InputKind::Table { .. } | InputKind::Real | InputKind::Index { .. } => (),
+        }
+    }
+    divisible(graph, &mut sizes);
+    sizes
+}
+
+/// Raises sizes until what must divide them does.
+fn divisible(graph: &Graph, sizes: &mut [usize]) {
+    for _ in 0..=graph.sizes.preconditions.len() {
         for precondition in &graph.sizes.preconditions {
             let Some(SizeVar(v)) = precondition.size.depends_on() else { continue };
             for _ in 0..precondition.modulus {
@@ -70,7 +97,6 @@ pub fn small_sizes(graph: &Graph, least: usize) -> Vec<usize> {
             }
         }
     }
-    sizes
 }
 
 fn dims(args: &Arguments, input: &Input) -> Vec<usize> {

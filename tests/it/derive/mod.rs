@@ -3,4 +3,5 @@
 mod counts;
 pub(crate) mod draft;
 mod golden;
+mod programs;
 mod property;
