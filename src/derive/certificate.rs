@@ -96,7 +96,7 @@ pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize
     let closed = on_torus(graph);
     for _ in 0..ELEMENTS {
         for (graph, edge) in [Some((graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
-            let transform = Transform::sample(program, &specimen.model, &args, edge, &mut rng);
+            let transform = Transform::sample_at(program, &specimen.model, &args, edge, &mut rng);
             let found = residual(graph, &transform, &args).unwrap_or(f64::NAN);
             worst = if found.is_nan() { found } else { worst.max(found) };
         }

@@ -59,8 +59,13 @@ enum PointMotion {
 }
 
 impl<'a> Transform<'a> {
-    /// A random symmetry for these arguments.
-    pub fn sample(program: &'a Program, model: &'a Model, args: &Arguments, edge: Edge, rng: &mut Rng) -> Transform<'a> {
+    /// A random symmetry for these arguments, exact on the domains as declared.
+    pub fn sample(program: &'a Program, model: &'a Model, args: &Arguments, rng: &mut Rng) -> Transform<'a> {
+        Transform::sample_at(program, model, args, Edge::AsDeclared, rng)
+    }
+
+    /// A random symmetry for these arguments, with the shifts that `edge` allows.
+    pub fn sample_at(program: &'a Program, model: &'a Model, args: &Arguments, edge: Edge, rng: &mut Rng) -> Transform<'a> {
         let batching = batching_of(program, model);
         let mut transform =
             Transform { program, model, batching, sizes: args.sizes.clone(), motions: BTreeMap::new(), edges: BTreeMap::new() };

@@ -44,7 +44,7 @@ fn certified(text: &str, set: &[(&str, i64)]) {
         let closed = on_torus(&derived.graph);
         for _ in 0..3 {
             for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
-                let transform = Transform::sample(&program, model, &args, edge, &mut rng);
+                let transform = Transform::sample_at(&program, model, &args, edge, &mut rng);
                 let found = residual(graph, &transform, &args).unwrap_or_else(|e| panic!("{e}"));
                 assert!(found < 1e-10, "{}: {found:e} under {}", model.name, transform.describe());
             }

@@ -29,7 +29,7 @@ fn violation(d: &Draft, sizes: &[(&str, usize)], seed: u64) -> f64 {
     let mut worst = 0.0f64;
     for _ in 0..5 {
         for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
-            let transform = Transform::sample(&d.program, &d.model, &args, edge, &mut rng);
+            let transform = Transform::sample_at(&d.program, &d.model, &args, edge, &mut rng);
             worst = worst.max(residual(graph, &transform, &args).unwrap_or_else(|e| panic!("{e}")));
         }
     }
@@ -54,7 +54,7 @@ fn a_network_without_turns_is_not_invariant_under_them() {
     let derived = plain.derive();
     let mut rng = Rng::new(2);
     let args = arguments(&derived.graph, vec![8, 2], Filling::Generic, &mut rng);
-    let worst = (0..4).map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, Edge::AsDeclared, &mut rng), &args));
+    let worst = (0..4).map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, &mut rng), &args));
     assert!(worst.map(|r| r.unwrap_or(0.0)).fold(0.0, f64::max) > 1e-3);
 }
 
