@@ -15,4 +15,6 @@ mod syntax;
 mod syntax_random;
 mod kernel;
 mod sema;
+mod cli;
+mod readme;
 mod tidy;

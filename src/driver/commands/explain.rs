@@ -1,22 +1,34 @@
-//! `gdlc explain`: the rewriting of every model, a line a law, with the cost before and after.
+//! `gdlc explain`: why the rewritten program equals the derived one, a line a law, with the cost after each.
 
 use crate::driver::arguments::Explain;
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
+use crate::rewrite::explain::check_proof;
+use crate::rewrite::{self, Report};
 
-/// Prints the derivation from the program as derived to the program as compiled.
+/// Prints the derivation of every model; with `--check` applies every law again and fails where one does not follow.
 pub fn explain(options: &Explain) -> Result<(), Failure> {
     let mut session = Session::open(&options.source)?;
     let program = session.check()?;
     for model in session.models(&program)? {
-        let algebra = session.algebra(&program, model)?;
-        let report = &algebra.report;
-        let micros = |seconds: f64| seconds * 1e6;
-        println!("{}: expected {:.1} us a call as derived, {:.1} us as rewritten", model.name, micros(report.before), micros(report.after));
-        println!("  {} operations became {}", report.operations.0, report.operations.1);
-        for (law, count) in &report.laws {
-            println!("  {law:<24} {count}");
+        let derived = session.derive(&program, model)?;
+        let how = rewrite::Options { explain: rewrite::Explain::Derivation, ..rewrite::Options::default() };
+        let (_, report) = rewrite::optimise(&derived.graph, &how);
+        print(&model.name, &report);
+        if options.check {
+            for proof in &report.proofs {
+                check_proof(proof).map_err(|why| Failure::bug(format!("a derivation does not check: {why}")))?;
+            }
+            println!("  {} derivations checked", report.proofs.len());
         }
     }
     Ok(())
+}
+
+fn print(name: &str, report: &Report) {
+    let micros = |seconds: f64| seconds * 1e6;
+    println!("{name}: expected {:.1} us a call as derived, {:.1} us as rewritten", micros(report.before), micros(report.after));
+    for proof in &report.proofs {
+        println!("{}", proof.print());
+    }
 }

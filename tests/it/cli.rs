@@ -1,0 +1,100 @@
+//! Commands, typed as a user types them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn gdlc(arguments: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Command::new(env!("CARGO_BIN_EXE_gdlc")).args(arguments).current_dir(root).output().expect("gdlc runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const DIGITS: &[&str] = &["run", "examples/digits.gdl", "--input", "examples/data/digits.safetensors"];
+
+#[test]
+fn digits_are_classified_alike_in_all_orientations() {
+    let output = gdlc(&[DIGITS, &["--weights", "examples/data/digits.weights.safetensors", "--json"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let groups = report["accuracy"].as_array().unwrap();
+    assert_eq!(groups.len(), 9);
+    for group in groups {
+        assert_eq!(group["accuracy"], groups[0]["accuracy"], "{group}");
+        assert!(group["accuracy"].as_f64().unwrap() >= 0.92);
+        assert!(group["difference"].as_f64().unwrap_or(0.0) < 1e-3, "{group}");
+    }
+}
+
+#[test]
+fn the_same_architecture_under_shift_collapses_when_turned() {
+    let weights = ["--weights", "examples/data/lenet.weights.safetensors", "--json"];
+    let arguments = [&["run", "examples/lenet.gdl", "--input", "examples/data/digits.safetensors"][..], &weights].concat();
+    let report: serde_json::Value = serde_json::from_slice(&gdlc(&arguments).stdout).unwrap();
+    let accuracy = |k: usize| report["accuracy"][k]["accuracy"].as_f64().unwrap();
+    assert!(accuracy(1) > 0.98, "upright");
+    assert!((2..9).all(|k| accuracy(k) < 0.6), "turned");
+}
+
+#[test]
+fn the_blueprint_counts_25_and_200() {
+    let output = gdlc(&["derive", "examples/digits.gdl", "--json"]);
+    let blueprint: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dims: Vec<i64> = (0..2).map(|k| blueprint["layers"][k]["hom"][0]["dim"].as_i64().unwrap()).collect();
+    assert_eq!(dims, [25, 200]);
+}
+
+#[test]
+fn mistakes_have_their_status() {
+    let missing = gdlc(&["check", "no-such-file.gdl"]);
+    assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
+    assert!(text(&missing.stderr).contains("no-such-file.gdl"));
+    let program = gdlc(&["check", "tests/errors/type/schur.gdl"]);
+    assert_eq!(program.status.code(), Some(1));
+    assert!(text(&program.stderr).contains("E0304"), "{}", text(&program.stderr));
+    let option = gdlc(&["build", "examples/digits.gdl", "--backend", "llvm"]);
+    assert_eq!(option.status.code(), Some(2));
+    assert!(text(&option.stderr).contains("--backend llvm"));
+    let setting = gdlc(&["check", "examples/digits.gdl", "--set", "c"]);
+    assert_eq!(setting.status.code(), Some(2));
+}
+
+#[test]
+fn wrong_weights_are_named() {
+    let output = gdlc(&[DIGITS, &["--weights", "examples/data/lenet.weights.safetensors"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let message = text(&output.stderr);
+    assert!(message.contains("linear2.weight") && message.contains("[8, 8, 200]"), "{message}");
+    let output = gdlc(&[DIGITS, &["--weights", "examples/data/digits.safetensors"]].concat());
+    assert!(text(&output.stderr).contains("linear1.weight"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_new_project_derives() {
+    let folder = std::env::temp_dir().join(format!("gdlc-new-{}", std::process::id()));
+    let name = folder.to_string_lossy().into_owned();
+    assert!(gdlc(&["new", &name]).status.success());
+    let again = gdlc(&["new", &name]);
+    let derived = gdlc(&["derive", &format!("{name}/model.gdl")]);
+    let formatted = gdlc(&["fmt", "--check", &format!("{name}/model.gdl")]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(again.status.code(), Some(2), "it exists already");
+    assert!(derived.status.success(), "{}", text(&derived.stderr));
+    assert!(formatted.status.success(), "{}", text(&formatted.stderr));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let folder = std::env::temp_dir().join(format!("gdlc-bytes-{}", std::process::id()));
+    let build = |k: usize| {
+        let out = folder.join(k.to_string());
+        let output = gdlc(&["build", "examples/digits.gdl", "-o", &out.to_string_lossy()]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        ["libdigits.so", "digits.h", "digits.json"].map(|file| std::fs::read(out.join(file)).unwrap())
+    };
+    let (first, second) = (build(1), build(2));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(first == second);
+}
