@@ -338,10 +338,15 @@ pub fn residual(graph: &Graph, transform: &Transform, args: &Arguments) -> Resul
     for (name, y) in &y {
         let expected = transform.output(name, y);
         let top = y.data.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
-        let error = expected.data.iter().zip(&moved[name].data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        worst = worst.max(error / top);
+        let error = expected.data.iter().zip(&moved[name].data).map(|(a, b)| (a - b).abs()).fold(0.0, nan_or_max);
+        worst = nan_or_max(worst, error / top);
     }
     Ok(worst)
+}
+
+/// `max`, except that an error which is not a number stays one.
+fn nan_or_max(x: f64, y: f64) -> f64 {
+    if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }
 
 fn integer_matrix(group: &GroupRef, element: &Element) -> Vec<Vec<i64>> {

@@ -63,10 +63,11 @@ fn widest() -> (unsafe fn() -> f32, usize) {
 
 /// Plain arithmetic on `LANES` numbers a chain; the compiler makes vectors of them.
 fn chains<const LANES: usize>() -> f32 {
-    let mut acc = [[1.0f32; LANES]; CHAINS];
+    let (scale, shift) = (black_box(0.999_999), black_box(1e-6));
+    let mut acc = [[black_box(1.0f32); LANES]; CHAINS];
     for _ in 0..TURNS {
         for x in acc.iter_mut().flatten() {
-            *x = *x * 0.999_999 + 1e-6;
+            *x = *x * scale + shift;
         }
     }
     acc.iter().flatten().sum()
@@ -75,14 +76,15 @@ fn chains<const LANES: usize>() -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{CHAINS, TURNS};
+    use std::hint::black_box;
     use std::arch::x86_64::{
         _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
     };
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn avx512() -> f32 {
-        let (scale, shift) = (_mm512_set1_ps(0.999_999), _mm512_set1_ps(1e-6));
-        let mut acc = [_mm512_set1_ps(1.0); CHAINS];
+        let (scale, shift) = (_mm512_set1_ps(black_box(0.999_999)), _mm512_set1_ps(black_box(1e-6)));
+        let mut acc: [_; CHAINS] = std::array::from_fn(|k| _mm512_set1_ps(black_box(k as f32)));
         for _ in 0..TURNS {
             for x in &mut acc {
                 *x = _mm512_fmadd_ps(*x, scale, shift);
@@ -93,8 +95,8 @@ mod x86 {
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn avx2() -> f32 {
-        let (scale, shift) = (_mm256_set1_ps(0.999_999), _mm256_set1_ps(1e-6));
-        let mut acc = [_mm256_set1_ps(1.0); CHAINS];
+        let (scale, shift) = (_mm256_set1_ps(black_box(0.999_999)), _mm256_set1_ps(black_box(1e-6)));
+        let mut acc: [_; CHAINS] = std::array::from_fn(|k| _mm256_set1_ps(black_box(k as f32)));
         for _ in 0..TURNS {
             for x in &mut acc {
                 *x = _mm256_fmadd_ps(*x, scale, shift);

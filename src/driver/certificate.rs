@@ -7,7 +7,7 @@ use std::fmt;
 use crate::base::dtype::Dtype;
 use crate::derive::certificate;
 use crate::derive::instance::{self, Filling};
-use crate::derive::transform::Transform;
+use crate::derive::transform::{self, Edge, Transform};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::reference;
@@ -15,6 +15,7 @@ use crate::driver::session::Session;
 use crate::math::Rng;
 use crate::sema::hir;
 use crate::tensor::eval::{Arguments, Array};
+use crate::tensor::graph::Graph;
 use crate::tensor::op::Op;
 
 /// The same instances on every machine.
@@ -101,6 +102,9 @@ impl Certificate {
         let mut res = Certificate::default();
         res.faithful(&compiled, &arguments, &outputs, dtype)?;
         res.equivariant(&compiled, program, model, &arguments, &outputs, dtype, &mut rng)?;
+        if dtype == Dtype::F64 {
+            res.interior(graph, program, model, &arguments, &mut rng)?;
+        }
         res.not_trivial(&compiled, &arguments, &outputs, &mut rng)?;
         Ok(res)
     }
@@ -140,13 +144,36 @@ impl Certificate {
             for (name, output) in outputs {
                 let error = distance(&moved[name].data, &symmetry.output(name, output).data);
                 let entry = worst.entry(name.clone()).or_default();
-                *entry = if error.is_nan() || entry.is_nan() { f64::NAN } else { entry.max(error) };
+                *entry = worst_of(*entry, error);
             }
         }
         for (name, error) in worst {
             let claim = format!("{dtype} `{name}` commutes with {ELEMENTS} symmetries ({described})");
             self.push(claim, error, Bound::AtMost(2.0 * tolerance(compiled, dtype)));
         }
+        Ok(())
+    }
+
+    /// What the layers do where no window reaches beyond the border: with every boundary closed to a torus, shifts are exact too.
+    fn interior(
+        &mut self,
+        graph: &Graph,
+        program: &hir::Program,
+        model: &hir::Model,
+        arguments: &Arguments,
+        rng: &mut Rng,
+    ) -> Result<(), Failure> {
+        let Some(closed) = transform::on_torus(graph) else { return Ok(()) };
+        let mut worst = 0.0;
+        for _ in 0..ELEMENTS {
+            let symmetry = Transform::sample_at(program, model, arguments, Edge::Torus, rng);
+            let outputs = reference::evaluate(&closed, arguments)?;
+            let moved = reference::evaluate(&closed, &symmetry.arguments(arguments))?;
+            for (name, output) in &outputs {
+                worst = worst_of(worst, distance(&moved[name].data, &symmetry.output(name, output).data));
+            }
+        }
+        self.push("the interior commutes with shifts (borders closed to a torus)".into(), worst, Bound::AtMost(2e-10));
         Ok(())
     }
 
@@ -201,7 +228,12 @@ pub fn distance(x: &[f64], y: &[f64]) -> f64 {
     assert_eq!(x.len(), y.len(), "tensors of one shape");
     let scale = norm(y).max(norm(x)).max(f64::MIN_POSITIVE);
     let differences = x.iter().zip(y).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |worst: f64, d| if d.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(d) }) / scale
+    differences.fold(0.0, worst_of) / scale
+}
+
+/// The greater of two errors; one that is not a number stays.
+fn worst_of(x: f64, y: f64) -> f64 {
+    if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }
 
 fn norm(x: &[f64]) -> f64 {

@@ -84,7 +84,7 @@ impl EscapeUnprintable for String {
 }
 
 fn on_small_stack<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(f);
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(f);
     thread.expect("a thread starts").join().expect("no panic")
 }
 

@@ -22,6 +22,10 @@ struct Points {
 
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &["periodic"])?;
+    // Differences of positions would need the cell and the shift of each edge, and would be silently wrong without them.
+    if !spec.words.is_empty() {
+        return Err(DomainError::NotDerived(format!("periodic points, {}", spec.text)));
+    }
     let [points, edges] = spec.sizes[..] else {
         return Err(DomainError::BadConstruction(
             "points have a number of points, and may state a number of edges: `points(n, m) in R3`".to_string(),
