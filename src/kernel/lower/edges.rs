@@ -1,4 +1,4 @@
-//! Sums along the rows of a sparse matrix of products with constants that are mostly zero: tensor products on edges.
+//! Sums along the rows of a sparse matrix of products, often with constants that are mostly zero: tensor products on edges.
 //!
 //! All such sums over the same rows are one kernel. A row's sums are kept in local arrays, channels innermost; for each entry
 //! the factors without channels are multiplied into numbers first, then one loop over channels does all products, written
@@ -80,7 +80,9 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let components: Vec<Slot> = others().filter(|s| *s != channel).collect();
     let written: Option<usize> = components.iter().chain(&summed).try_fold(1, |n, s| extent(*s).map(|d| n * d));
     let sparse = plan.factors.iter().any(|k| is_constant(k) && !node.reads[*k].is_empty());
-    let fits = extent(channel)? >= LEAST_CHANNELS && written? <= 4096 && sparse;
+    // rewriting may have contracted the constants with one entry's numbers: then the product is dense, and still a row sum
+    let product = plan.factors.len() >= 2;
+    let fits = extent(channel)? >= LEAST_CHANNELS && written? <= 4096 && (sparse || product);
     let res = RowSum { id, rows, steps, summed, factors: plan.factors, channel, components };
     (fits && res.terms(graph).len() <= MOST_TERMS).then_some(res)
 }
