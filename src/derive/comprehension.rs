@@ -209,13 +209,23 @@ impl Derivation<'_> {
         self.retyped(vec![part], &value.ty)
     }
 
-    /// `exp(s - logsumexp s)` over the pairs of each receiver.
+    /// `e / Σ e` with `e = exp(s - max s)` over the pairs of each receiver: the weights sum to 1 to rounding however large the
+    /// scores are, which `exp(s - logsumexp s)` does not give where the logarithm is small beside the greatest score.
     fn normalised(&mut self, rows: &Rows, score: &Val) -> Val {
-        let top = self.reduced_rows(rows, Reduction::LogSumExp, score);
+        let top = self.reduced_rows(rows, Reduction::Max, score);
         let top = self.returned(rows, &top);
         let minus = self.graph.scale(&top, -1.0);
-        let shifted = self.graph.sum(&[score, &minus]);
-        self.graph.map(Func::Exp, &[&shifted])
+        let mut shifted = self.graph.sum(&[score, &minus]);
+        if rows.relations.len() > 1 {
+            // Pairs across samples have no weight, and may lie above the greatest score of the row: they must not overflow.
+            let zero = self.graph.scalar(0.0);
+            shifted = self.graph.map(Func::Min, &[&shifted, &zero]);
+        }
+        let raised = self.graph.map(Func::Exp, &[&shifted]);
+        let total = self.gathered(rows, &[&raised]);
+        let inverse = self.graph.map(Func::SafeRecip, &[&total]);
+        let inverse = self.returned(rows, &inverse);
+        self.graph.mul(&raised, &inverse)
     }
 
     pub(super) fn softmax(&mut self, value: &Value) -> Result<Signal, Diagnostic> {

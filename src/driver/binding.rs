@@ -8,6 +8,9 @@ use crate::codegen::abi::{Element, Interface, Tensor as Declared};
 use crate::driver::failure::Failure;
 use crate::driver::tensors::{Numbers, Tensor, Tensors};
 
+/// A size that is read off an index table is at most so many times the table's length: beyond, an index is a mistake.
+const MOST_EMPTY: usize = 1 << 16;
+
 /// The values of the run-time sizes of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sizes {
@@ -49,7 +52,15 @@ impl Sizes {
         for declared in &interface.inputs {
             let Element::Index { range, .. } = declared.element else { continue };
             if let (Some(var), Some(indices)) = (range.depends_on(), tensors[&declared.name].indices()) {
-                let bound = indices.iter().max().map_or(0, |top| usize::try_from(top + 1).unwrap_or(0));
+                let bound = indices.iter().max().map_or(0, |top| usize::try_from(top.saturating_add(1)).unwrap_or(0));
+                if bound > indices.len().max(1) * MOST_EMPTY {
+                    return Err(Failure::call(format!(
+                        "`{}` has the index {}, far above the number of its entries, {}: indices count from 0 without large gaps",
+                        declared.name,
+                        bound - 1,
+                        indices.len()
+                    )));
+                }
                 sizes.values.entry(var).or_insert(bound);
             }
         }

@@ -15,7 +15,7 @@ use crate::driver::session::Session;
 use crate::math::Rng;
 use crate::sema::hir;
 use crate::tensor::eval::{Arguments, Array};
-use crate::tensor::graph::Graph;
+use crate::tensor::graph::{Graph, InputKind};
 use crate::tensor::op::Op;
 
 /// The same instances on every machine.
@@ -50,7 +50,7 @@ impl Check {
     pub fn passed(&self) -> bool {
         match self.bound {
             Bound::AtMost(x) => self.found <= x,
-            Bound::AtLeast(x) => self.found >= x,
+            Bound::AtLeast(x) => self.found >= x && self.found.is_finite(),
         }
     }
 }
@@ -177,11 +177,14 @@ impl Certificate {
         Ok(())
     }
 
-    /// The outputs are not zero, and other inputs give other outputs.
+    /// The outputs are not zero, and other signals on the same domain give other outputs.
     fn not_trivial(&mut self, compiled: &Compiled, arguments: &Arguments, outputs: &Outputs, rng: &mut Rng) -> Result<(), Failure> {
         let graph = &compiled.algebra.derived.graph;
         let mut other = instance::arguments(graph, arguments.sizes.clone(), Filling::Generic, rng);
         other.weights.clone_from(&arguments.weights);
+        for (_, input) in graph.inputs.iter().filter(|(_, input)| matches!(input.kind, InputKind::Table { .. })) {
+            other.inputs.insert(input.name.clone(), arguments.inputs[&input.name].clone());
+        }
         let others = library(compiled, &other)?;
         for (name, output) in outputs {
             self.push(format!("`{name}` is not zero"), norm(&output.data), Bound::AtLeast(1e-6));
@@ -237,5 +240,5 @@ fn worst_of(x: f64, y: f64) -> f64 {
 }
 
 fn norm(x: &[f64]) -> f64 {
-    x.iter().fold(0.0, |m, v| f64::max(m, v.abs()))
+    x.iter().fold(0.0, |m, v| worst_of(m, v.abs()))
 }

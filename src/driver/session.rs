@@ -86,13 +86,20 @@ impl Session {
 
     /// The models asked for, in the order of the file. Fails where `--model` names none.
     pub fn models<'p>(&self, program: &'p hir::Program) -> Result<Vec<&'p hir::Model>, Failure> {
-        let Some(name) = &self.options.model else { return Ok(program.models.iter().collect()) };
-        let found: Vec<&hir::Model> = program.models.iter().filter(|m| m.name == *name).collect();
-        if found.is_empty() {
-            let names: Vec<&str> = program.models.iter().map(|m| m.name.as_str()).collect();
-            return Err(Failure::call(format!("no model `{name}`; the file has: {}", names.join(", "))));
-        }
-        Ok(found)
+        self.chosen(program.models.iter().collect())
+    }
+
+    /// The models and, each as a model of its own, the layers that no model reaches.
+    pub fn models_and_layers<'p>(&self, program: &'p hir::Program) -> Result<Vec<&'p hir::Model>, Failure> {
+        self.chosen(program.models.iter().chain(&program.layers).collect())
+    }
+
+    fn chosen<'p>(&self, all: Vec<&'p hir::Model>) -> Result<Vec<&'p hir::Model>, Failure> {
+        let Some(name) = &self.options.model else { return Ok(all) };
+        let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
+        let wrong = || Failure::call(format!("no model `{name}`; the file has: {}", names.join(", ")));
+        let found: Vec<&hir::Model> = all.iter().copied().filter(|m| m.name == *name).collect();
+        if found.is_empty() { Err(wrong()) } else { Ok(found) }
     }
 
     /// The one model to run: the one named, or the only one.

@@ -98,3 +98,76 @@ fn the_same_input_gives_the_same_bytes() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(first == second);
 }
+
+#[test]
+fn what_derives_is_certified() {
+    for file in ["examples/lenet.gdl", "examples/mpnn.gdl", "tests/programs/founding/sets.gdl", "tests/programs/founding/gnn.gdl", "tests/programs/founding/egnn.gdl"] {
+        let output = gdlc(&["verify", file, "--json"]);
+        assert!(output.status.success(), "{file}: {}", text(&output.stderr));
+        let mut n_checks = 0;
+        for line in text(&output.stdout).lines() {
+            let report: serde_json::Value = serde_json::from_str(line).unwrap();
+            for check in report["checks"].as_array().unwrap() {
+                assert_eq!(check["passed"], true, "{file}: {check}");
+                n_checks += 1;
+            }
+        }
+        assert!(n_checks >= 8, "{file}: {n_checks} checks");
+    }
+}
+
+#[test]
+fn rewriting_is_explained_and_checked() {
+    let output = gdlc(&["explain", "examples/digits.gdl", "--check"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("derivations checked"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn what_is_not_derived_is_refused_by_name() {
+    let founding = "tests/programs/founding";
+    for (file, names) in [("earth", "sphere"), ("surface", "mesh"), ("shapes", "sphere"), ("sequence", "seq"), ("reason", "scan"), ("nequip", "grad"), ("flow", "grad")] {
+        let output = gdlc(&["check", &format!("{founding}/{file}.gdl")]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        let message = text(&output.stderr);
+        assert!(message.contains("E0900") && message.contains(names), "{file}: {message}");
+    }
+}
+
+#[test]
+fn models_never_overwrite_each_other() {
+    let folder = std::env::temp_dir().join(format!("gdlc-twice-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("twice.gdl");
+    let model = |name: &str| format!("model {name}(x: S -> 2): S -> 2 = x |> linear 2\n");
+    std::fs::write(&file, format!("domain S = set(n)\n{}{}", model("Ab"), model("aB"))).unwrap();
+    let output = gdlc(&["build", &file.to_string_lossy(), "-o", &folder.to_string_lossy()]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("libab.so"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn attention_weights_sum_to_one_however_large_the_scores() {
+    let folder = std::env::temp_dir().join(format!("gdlc-softmax-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let program = "domain G = graph(n, m)\nmodel S(x: G -> 3): G -> 3 = {\n  y[i] = attend j~i by dot(x[i], x[j]): x[j]\n  y\n}\n";
+    std::fs::write(at("s.gdl"), program).unwrap();
+    // Every node has the same signal, so that every weighted mean is that signal.
+    use gdlc::driver::tensors::{self, Numbers, Precision, Tensor, Tensors};
+    let index = |x: Vec<i64>| Tensor { shape: vec![x.len()], numbers: Numbers::Index(x) };
+    let inputs = Tensors::from([
+        ("x".to_string(), Tensor::real(vec![9, 3], vec![1000.0; 27])),
+        ("G.senders".to_string(), index((1..9).collect())),
+        ("G.receivers".to_string(), index(vec![0; 8])),
+        ("G.index".to_string(), index(vec![0; 9])),
+    ]);
+    tensors::write(std::path::Path::new(&at("x.safetensors")), &inputs, Precision::Single).unwrap();
+    let output = gdlc(&["run", &at("s.gdl"), "--input", &at("x.safetensors"), "--init", "1", "-o", &at("y.safetensors")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found = tensors::read(std::path::Path::new(&at("y.safetensors"))).unwrap()["y"].reals();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(found[..3].iter().all(|y| (y - 1000.0).abs() < 1e-3), "{found:?}");
+    assert!(found[3..].iter().all(|y| *y == 0.0), "no senders: 0");
+}

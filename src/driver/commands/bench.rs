@@ -13,6 +13,9 @@ use crate::tensor;
 /// Times every model of the file, or the one named.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
     let mut session = Session::open(&options.source)?;
+    if options.calls == 0 {
+        return Err(Failure::call("--calls 0: at least one call is timed"));
+    }
     let wanted = options.size.iter().map(|text| size(text)).collect::<Result<Vec<_>, _>>()?;
     let program = session.check()?;
     for model in session.models(&program)? {
@@ -22,11 +25,28 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
         }
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
         let sizes: Vec<usize> = compiled.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
+        too_large(&compiled, &sizes)?;
         let row = time(&compiled, &sizes, options.calls)?;
         print(&model.name, &compiled, &sizes, &row, options.source.json);
     }
     Ok(())
 }
+
+/// Fails where an argument or a result would not fit into memory.
+fn too_large(compiled: &Compiled, sizes: &[usize]) -> Result<(), Failure> {
+    let all = compiled.interface.inputs.iter().chain(&compiled.interface.outputs);
+    for tensor in all {
+        let dims = tensor.dims.iter().map(|d| d.eval(|v| sizes[v.0 as usize]));
+        let count = dims.fold(Some(1usize), |count, n| count.and_then(|c| c.checked_mul(n)));
+        if count.is_none_or(|c| c > MOST_NUMBERS) {
+            return Err(Failure::call(format!("`{}` would have more than {MOST_NUMBERS} numbers at these sizes", tensor.name)));
+        }
+    }
+    Ok(())
+}
+
+/// The largest tensor that is made up for timing: 2 GiB as f64.
+const MOST_NUMBERS: usize = 1 << 28;
 
 /// What was measured.
 struct Row {
@@ -52,7 +72,7 @@ fn time(compiled: &Compiled, sizes: &[usize], calls: usize) -> Result<Vec<Row>, 
         }
         instance.threads = threads as u32;
         instance.call_timed(&compiled.arguments(&inputs), 2)?;
-        let (_, mut seconds) = instance.call_timed(&compiled.arguments(&inputs), calls.max(1))?;
+        let (_, mut seconds) = instance.call_timed(&compiled.arguments(&inputs), calls)?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         rows.push(Row { threads, median, least: seconds[0], gflops: work.flops / median / 1e9, gbytes: work.bytes / median / 1e9 });

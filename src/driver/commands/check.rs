@@ -4,21 +4,20 @@ use crate::driver::arguments::Source;
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
 
-/// Checks the program and says how many models it has.
+/// Checks the program and names its models, and the layers that no model reaches.
 pub fn check(options: &Source) -> Result<(), Failure> {
     let mut session = Session::open(options)?;
     let program = session.check()?;
-    let models = session.models(&program)?;
-    for model in &models {
+    let checked = session.models_and_layers(&program)?;
+    for model in &checked {
         session.derive(&program, model)?;
     }
-    let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+    let names: Vec<&str> = checked.iter().map(|m| m.name.as_str()).collect();
     if options.json {
-        println!("{}", serde_json::json!({ "models": names }));
-    } else if names.is_empty() {
-        println!("{}: layers only, all equivariant", options.file.display());
+        let (models, layers) = names.split_at(program.models.len().min(names.len()));
+        println!("{}", serde_json::json!({ "models": models, "layers": layers }));
     } else {
-        println!("{}: {} equivariant", options.file.display(), names.join(", "));
+        println!("{}: equivariant: {}", options.file.display(), names.join(", "));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::driver::session::Session;
 pub fn derive(options: &Source) -> Result<(), Failure> {
     let mut session = Session::open(options)?;
     let program = session.check()?;
-    for model in session.models(&program)? {
+    for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
         if options.json {
             println!("{}", blueprint_json(&derived.blueprint));

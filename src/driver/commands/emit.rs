@@ -13,7 +13,7 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
         return Ok(());
     }
     let program = session.check()?;
-    for model in session.models(&program)? {
+    for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
         match options.stage {
             Stage::Ast => (),

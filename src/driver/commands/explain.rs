@@ -10,7 +10,7 @@ use crate::rewrite::{self, Report};
 pub fn explain(options: &Explain) -> Result<(), Failure> {
     let mut session = Session::open(&options.source)?;
     let program = session.check()?;
-    for model in session.models(&program)? {
+    for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
         let how = rewrite::Options { explain: rewrite::Explain::Derivation, ..rewrite::Options::default() };
         let (_, report) = rewrite::optimise(&derived.graph, &how);

@@ -12,7 +12,7 @@ pub fn verify(options: &Source) -> Result<(), Failure> {
     let mut session = Session::open(options)?;
     let program = session.check()?;
     let mut failed = Vec::new();
-    for model in session.models(&program)? {
+    for model in session.models_and_layers(&program)? {
         session.derive(&program, model)?;
         let alone = hir::Program { models: vec![model.clone()], ..program.clone() };
         let mut all = Certificate::layers(&alone)?.checks;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::syntax::ast::{self, Expr, SignalType};
 
@@ -9,7 +10,7 @@ use super::expression::last;
 use super::signature::free_name;
 use super::{Elaborator, Model};
 use crate::sema::error;
-use crate::sema::hir::{self, Base, Op, Type};
+use crate::sema::hir::{self, Base, DomainDecl, Op, Origin, Type};
 use crate::sema::nearest::nearest;
 use crate::sema::rational::Rational;
 use crate::sema::term::{Scope, Term, ValueId};
@@ -214,6 +215,19 @@ impl<'a> Elaborator<'a> {
         Some(results)
     }
 
+    /// The cells of `domain` along an axis that make one cell of its coarsest coarsening: shifts by less do not commute with it.
+    fn coarsest(&self, domain: Id<DomainDecl>) -> usize {
+        let factor_of = |mut id: Id<DomainDecl>| {
+            let mut product = 1;
+            while let Origin::Coarsened { of, factor } = self.program.domains[id].origin {
+                product *= factor;
+                id = of;
+            }
+            (id == domain).then_some(product)
+        };
+        self.program.domains.ids().filter_map(factor_of).max().unwrap_or(1)
+    }
+
     /// Zeros beyond the edge break the shifts near it: said once a model.
     fn zero_boundary(&mut self, decl: &'a ast::Function) {
         let reach = self.model.reach.iter().copied().max().unwrap_or(0);
@@ -225,8 +239,10 @@ impl<'a> Elaborator<'a> {
             Base::Points(_) | Base::Edges(_) | Base::Sample | Base::Constant => None,
         });
         let Some(domain) = domain else { return };
+        let coarsest = self.coarsest(domain);
         let domain = &self.program.domains[domain];
         let point_group = domain.domain.stabiliser();
+        let steps = if coarsest == 1 { String::new() } else { format!(" by multiples of {coarsest} cells, since it coarsens,") };
         let fixing = if point_group.finite().is_some_and(|f| f.order() > 1) {
             format!("{} about the centre is exact everywhere, ", point_group.name())
         } else {
@@ -241,7 +257,7 @@ impl<'a> Elaborator<'a> {
             .at(decl.name.span, format!("its windows see zeros up to {cells} from the border"))
             .because(domain.span, format!("`{}`", domain.domain.describe()))
             .why(format!(
-                "the group is {}: {fixing}shifts are exact {cells} away from the border",
+                "the group is {}: {fixing}shifts{steps} are exact {cells} away from the border",
                 domain.domain.symmetry()
             ))
             .hint("`torus` is exact everywhere; or leave a margin of zeros around the input"),
