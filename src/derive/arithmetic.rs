@@ -23,7 +23,10 @@ impl Derivation<'_> {
     pub(super) fn learn(&mut self, value: &Value, name: &str, init: LearnInit) -> Result<Signal, Diagnostic> {
         let shapes = self.shapes(&value.ty);
         if let Some(shape) = shapes.iter().find(|s| !matches!(s.kind, Kind::Scalar)) {
-            return Err(not_derived(format!("a learnt constant of fibre {}: only scalars stay the same under the group", shape.kind)));
+            return Err(not_derived(format!(
+                "a learnt constant of fibre {}: only scalars stay the same under the group",
+                shape.kind
+            )));
         }
         let total = fibre_dim(&shapes);
         let init = match init {
@@ -98,7 +101,8 @@ impl Derivation<'_> {
             return Some(vec![one; x.parts.len()]);
         }
         let counts = x.block_copies();
-        let blockwise = scalars.parts.len() == counts.len() && scalars.parts.iter().zip(&counts).all(|(s, n)| s.copies == *n);
+        let blockwise =
+            scalars.parts.len() == counts.len() && scalars.parts.iter().zip(&counts).all(|(s, n)| s.copies == *n);
         if blockwise {
             let factor = |p: &Part| scalars.parts[p.block].val.rename(&[(scalars.parts[p.block].copy, p.copy)]);
             return Some(x.parts.iter().map(factor).collect());
@@ -158,7 +162,9 @@ impl Derivation<'_> {
             return self.times(value, &x, &factors);
         }
         // one number over many
-        let factors = self.factors_for(&x, &inverse).ok_or_else(|| not_derived("a quotient whose divisor is not made of scalars"))?;
+        let factors = self
+            .factors_for(&x, &inverse)
+            .ok_or_else(|| not_derived("a quotient whose divisor is not made of scalars"))?;
         self.times(value, &inverse, &factors)
     }
 
@@ -205,7 +211,8 @@ impl Derivation<'_> {
     /// Contraction within a copy; scalars are contracted over their channels.
     pub(super) fn dot(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let (x, y) = (self.operand(value, 0), self.operand(value, 1));
-        let alike = x.parts.len() == y.parts.len() && x.parts.iter().zip(&y.parts).all(|(p, q)| p.copies == q.copies && p.kind.dim() == q.kind.dim());
+        let alike = x.parts.len() == y.parts.len()
+            && x.parts.iter().zip(&y.parts).all(|(p, q)| p.copies == q.copies && p.kind.dim() == q.kind.dim());
         if !alike {
             return Err(not_derived("a dot product of signals whose blocks differ"));
         }
@@ -241,7 +248,8 @@ impl Derivation<'_> {
     /// Scalar parts as the blocks of the result, joined or cut anew where it has others.
     pub(super) fn scalars(&mut self, value: &Value, parts: Vec<Part>) -> Result<Signal, Diagnostic> {
         let shapes = self.shapes(&value.ty);
-        let scalar = shapes.iter().all(|s| matches!(s.kind, Kind::Scalar)) && parts.iter().all(|p| p.component.is_none());
+        let scalar =
+            shapes.iter().all(|s| matches!(s.kind, Kind::Scalar)) && parts.iter().all(|p| p.component.is_none());
         let same = shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.copies == p.copies);
         if same || !scalar {
             return self.retyped(parts, &value.ty);
@@ -251,13 +259,21 @@ impl Derivation<'_> {
     }
 
     /// Scalar parts cut anew.
-    pub(super) fn regrouped(&mut self, parts: Vec<Part>, shapes: &[Shape], value: &Value) -> Result<Vec<Part>, Diagnostic> {
+    pub(super) fn regrouped(
+        &mut self,
+        parts: Vec<Part>,
+        shapes: &[Shape],
+        value: &Value,
+    ) -> Result<Vec<Part>, Diagnostic> {
         if shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.copies == p.copies) {
             return Ok(parts);
         }
         let total: usize = parts.iter().map(|p| p.copies).sum();
         if shapes.iter().map(|s| s.copies).sum::<usize>() != total {
-            return Err(not_derived(format!("{total} scalars read as {}", shapes.iter().map(|s| s.copies.to_string()).collect::<Vec<_>>().join(" + "))));
+            return Err(not_derived(format!(
+                "{total} scalars read as {}",
+                shapes.iter().map(|s| s.copies.to_string()).collect::<Vec<_>>().join(" + ")
+            )));
         }
         let all = self.place(value.ty.base);
         let present = all.axes.iter().zip(&all.sizes).filter(|(a, _)| parts.iter().any(|p| p.val.has(**a)));
@@ -283,7 +299,9 @@ impl Derivation<'_> {
         let mut parts = Vec::new();
         for shape in &shapes {
             let mut group: Vec<Part> = Vec::new();
-            while group.iter().map(|p| p.copies).sum::<usize>() < shape.copies && rest.peek().is_some_and(|p| p.kind.same(&shape.kind)) {
+            while group.iter().map(|p| p.copies).sum::<usize>() < shape.copies
+                && rest.peek().is_some_and(|p| p.kind.same(&shape.kind))
+            {
                 group.extend(rest.next());
             }
             parts.push(self.stacked(group, shape, value)?);

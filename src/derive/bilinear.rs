@@ -36,7 +36,14 @@ impl Derivation<'_> {
         for shape in &shapes {
             let (copy, component) = (self.graph.axis(), (shape.kind.dim() > 1).then(|| self.graph.axis()));
             let zero = self.graph.scalar(0.0);
-            results.push(Part { kind: shape.kind.clone(), copies: shape.copies, block: shape.block, val: zero, copy, component });
+            results.push(Part {
+                kind: shape.kind.clone(),
+                copies: shape.copies,
+                block: shape.block,
+                val: zero,
+                copy,
+                component,
+            });
         }
         let mut used: Vec<String> = Vec::new();
         let mut terms: Vec<Vec<Val>> = vec![vec![]; shapes.len()];
@@ -44,7 +51,11 @@ impl Derivation<'_> {
             let (x, y, z) = (&a.parts[triple.a], &b.parts[triple.b], &results[triple.out]);
             let fan = fan(&triples, triple, &a, &b, depthwise);
             let name = distinct(weight_name(name, triples.len() == 1, z, x, y), &mut used);
-            let term = if depthwise { self.channels(&name, triple, fan, x, y, z)? } else { self.all_pairs(&name, triple, fan, x, y, z) };
+            let term = if depthwise {
+                self.channels(&name, triple, fan, x, y, z)?
+            } else {
+                self.all_pairs(&name, triple, fan, x, y, z)
+            };
             terms[triple.out].push(term);
         }
         let mut parts = Vec::new();
@@ -74,9 +85,20 @@ impl Derivation<'_> {
         self.product(triple, &weight, basis, x, y, z)
     }
 
-    fn channels(&mut self, name: &str, triple: &Triple, fan: f64, x: &Part, y: &Part, z: &Part) -> Result<Val, Diagnostic> {
+    fn channels(
+        &mut self,
+        name: &str,
+        triple: &Triple,
+        fan: f64,
+        x: &Part,
+        y: &Part,
+        z: &Part,
+    ) -> Result<Val, Diagnostic> {
         if x.copies != z.copies || !(y.copies == 1 || y.copies == z.copies) {
-            return Err(not_derived(format!("depthwise bilinear of {} and {} copies into {}", x.copies, y.copies, z.copies)));
+            return Err(not_derived(format!(
+                "depthwise bilinear of {} and {} copies into {}",
+                x.copies, y.copies, z.copies
+            )));
         }
         let count = triple.maps.len();
         let dims: Vec<usize> = [z.copies].into_iter().chain((count > 1).then_some(count)).collect();
@@ -95,7 +117,8 @@ impl Derivation<'_> {
         let roles = [(z.component, z.kind.dim()), (x.component, x.kind.dim()), (second, y.kind.dim())];
         let axes: Vec<(Axis, usize)> = roles.iter().filter_map(|(a, n)| a.map(|a| (a, *n))).collect();
         let data: Vec<f64> = triple.maps.iter().flat_map(|m| m.as_slice().to_vec()).collect();
-        let dims: Vec<usize> = basis.map(|_| triple.maps.len()).into_iter().chain(axes.iter().map(|(_, n)| *n)).collect();
+        let dims: Vec<usize> =
+            basis.map(|_| triple.maps.len()).into_iter().chain(axes.iter().map(|(_, n)| *n)).collect();
         let name = format!("Hom({} x {}, {})", x.kind.tag(), y.kind.tag(), z.kind.tag());
         let map = self.graph.constant(Constant { name, dims, data: data.into() });
         let names = basis.into_iter().chain(axes.iter().map(|(a, _)| *a));
@@ -103,7 +126,8 @@ impl Derivation<'_> {
         let operands = [weight, &map, &x.val, &y_val];
         let own = [x.copy, y.copy].into_iter().filter(|a| *a != z.copy).chain(x.component).chain(second).chain(basis);
         let bound: Vec<Axis> = own.collect();
-        let out: Vec<Axis> = crate::tensor::graph::union(&operands).into_iter().filter(|a| !bound.contains(a)).collect();
+        let out: Vec<Axis> =
+            crate::tensor::graph::union(&operands).into_iter().filter(|a| !bound.contains(a)).collect();
         self.graph.contract(&operands, &out)
     }
 }
@@ -154,12 +178,19 @@ fn fan(triples: &[Triple], of: &Triple, a: &Signal, b: &Signal, depthwise: bool)
 }
 
 fn weight_name(prefix: &str, only: bool, z: &Part, x: &Part, y: &Part) -> String {
-    if only { format!("{prefix}.weight") } else { format!("{prefix}.weight.{}.{}.{}", z.kind.tag(), x.kind.tag(), y.kind.tag()) }
+    if only {
+        format!("{prefix}.weight")
+    } else {
+        format!("{prefix}.weight.{}.{}.{}", z.kind.tag(), x.kind.tag(), y.kind.tag())
+    }
 }
 
 /// The name, with `.2`, `.3`, ... where blocks of one kind meet more than once.
 fn distinct(name: String, used: &mut Vec<String>) -> String {
-    let free = (1..).map(|k| if k == 1 { name.clone() } else { format!("{name}.{k}") }).find(|n| !used.contains(n)).unwrap_or(name);
+    let free = (1..)
+        .map(|k| if k == 1 { name.clone() } else { format!("{name}.{k}") })
+        .find(|n| !used.contains(n))
+        .unwrap_or(name);
     used.push(free.clone());
     free
 }

@@ -187,7 +187,8 @@ fn extent(graph: &Graph, id: crate::tensor::op::ValueId) -> f64 {
     let ty = graph.ty(id);
     // a relation is at most its table
     let dims = if ty.relation { &ty.dims[..ty.dims.len() - 1] } else { &ty.dims[..] };
-    if matches!(graph.node(id).op, Op::Relation(r) if !matches!(graph.relations[r].map, crate::tensor::graph::Function::Table(_))) {
+    if matches!(graph.node(id).op, Op::Relation(r) if !matches!(graph.relations[r].map, crate::tensor::graph::Function::Table(_)))
+    {
         return 0.0;
     }
     dims.iter().map(|n| graph.sizes.hint(*n) as f64).product()
@@ -240,7 +241,19 @@ impl Blueprint {
 
 impl fmt::Display for Blueprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads = ["layer", "from", "to", "over", "orbits", "stabiliser", "dim Hom a pair", "weights", "lowering", "MFLOP", "MB"];
+        let heads = [
+            "layer",
+            "from",
+            "to",
+            "over",
+            "orbits",
+            "stabiliser",
+            "dim Hom a pair",
+            "weights",
+            "lowering",
+            "MFLOP",
+            "MB",
+        ];
         let mut table: Vec<Vec<String>> = vec![heads.iter().map(ToString::to_string).collect()];
         table.extend(self.rows.iter().map(cells));
         let width = |k: usize| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0);

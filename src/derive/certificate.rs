@@ -11,7 +11,9 @@ use crate::derive::instance::{Filling, arguments, small_sizes};
 use crate::derive::signal::{self, Kind};
 use crate::derive::transform::{Edge, Transform, on_torus, residual};
 use crate::math::{Matrix, Rng};
-use crate::sema::hir::{Argument, Base, Block, BlockKind, Fibre, Linear, Model, Op, Origin, Over, Program, Radial, Type, Value};
+use crate::sema::hir::{
+    Argument, Base, Block, BlockKind, Fibre, Linear, Model, Op, Origin, Over, Program, Radial, Type, Value,
+};
 use crate::tensor::eval::{Arguments, Array, eval};
 use crate::tensor::graph::Graph;
 
@@ -48,7 +50,10 @@ impl LayerCertificate {
             return Some(format!("{} is zero", self.name));
         }
         if self.dim != self.weights || self.weights != self.rank {
-            return Some(format!("{}: dim Hom is {}, the layer has {} weights, and they span {} maps", self.name, self.dim, self.weights, self.rank));
+            return Some(format!(
+                "{}: dim Hom is {}, the layer has {} weights, and they span {} maps",
+                self.name, self.dim, self.weights, self.rank
+            ));
         }
         None
     }
@@ -95,7 +100,9 @@ pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize
     let mut worst = 0.0f64;
     let closed = on_torus(graph);
     for _ in 0..ELEMENTS {
-        for (graph, edge) in [Some((graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
+        for (graph, edge) in
+            [Some((graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten()
+        {
             let transform = Transform::sample_at(program, &specimen.model, &args, edge, &mut rng);
             let found = residual(graph, &transform, &args).unwrap_or(f64::NAN);
             worst = if found.is_nan() { found } else { worst.max(found) };
@@ -127,12 +134,13 @@ fn specimen(program: &Program, model: &Model, value: &Value, linear: &Linear) ->
     let layer = Linear { name: "layer".into(), over, bias: linear.bias, depthwise: linear.depthwise };
     let ty = single_copies(&value.ty, &mut Vec::new());
     // a coarse grid has room when the grid that it was made from has more
-    let least = coarseness(program, value.ty.base) * match &linear.over {
-        Over::Window(window) => window.iter().max().map_or(4, |k| k + 2),
-        Over::Disk(r) => 2 * r.ceil() as usize + 3,
-        Over::Point | Over::All | Over::Edges => 5,
-        Over::Radius { .. } => 20,
-    };
+    let least = coarseness(program, value.ty.base)
+        * match &linear.over {
+            Over::Window(window) => window.iter().max().map_or(4, |k| k + 2),
+            Over::Disk(r) => 2 * r.ceil() as usize + 3,
+            Over::Point | Over::All | Over::Edges => 5,
+            Over::Radius { .. } => 20,
+        };
     let result = values.push(Value { op: Op::Linear(layer), args: operands, ty, span: value.span });
     let name = format!("{}: {}", model.name, linear.name);
     Specimen { model: Model { name: name.clone(), args, values, results: vec![("y".into(), result)] }, name, least }

@@ -100,7 +100,11 @@ impl Derivation<'_> {
         match base {
             Base::Edges(id) => {
                 let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
-                Ok(Rows { pairs: vec![receivers.axes[0]], receiver: vec![receivers.axes[1]], relations: vec![receivers] })
+                Ok(Rows {
+                    pairs: vec![receivers.axes[0]],
+                    receiver: vec![receivers.axes[1]],
+                    relations: vec![receivers],
+                })
             }
             Base::Points(id) => self.rows_of_pairs(id),
             Base::Constant | Base::Sample => Err(not_derived("a comprehension over neither edges nor pairs")),
@@ -109,7 +113,8 @@ impl Derivation<'_> {
 
     fn rows_of_pairs(&mut self, id: Id<DomainDecl>) -> Result<Rows, Diagnostic> {
         let program = self.program;
-        let (Origin::Product(a, b), pair) = (&program.domains[id].origin, self.places.points(&mut self.graph, id)) else {
+        let (Origin::Product(a, b), pair) = (&program.domains[id].origin, self.places.points(&mut self.graph, id))
+        else {
             return Err(not_derived("a comprehension over points that are not pairs"));
         };
         let (&[first, second], true) = (&pair.axes[..], a == b) else {
@@ -149,7 +154,8 @@ impl Derivation<'_> {
 
     fn reduced_rows(&mut self, rows: &Rows, how: Reduction, x: &Val) -> Val {
         let kept = self.receiver_axis(rows);
-        let out: Vec<Axis> = [kept].into_iter().chain(x.axes.iter().copied().filter(|a| !rows.pairs.contains(a))).collect();
+        let out: Vec<Axis> =
+            [kept].into_iter().chain(x.axes.iter().copied().filter(|a| !rows.pairs.contains(a))).collect();
         let relations: Vec<&Val> = rows.relations.iter().collect();
         let val = self.graph.reduce(how, x, &relations, &out);
         val.rename(&[(kept, rows.receiver[0])])
@@ -192,7 +198,11 @@ impl Derivation<'_> {
     /// The number of pairs of each receiver.
     fn row_counts(&mut self, rows: &Rows, place: &crate::derive::place::Place) -> Result<Val, Diagnostic> {
         if rows.relations.is_empty() {
-            let at = place.axes.iter().position(|a| Some(a) == rows.pairs.last()).expect("a pair's axis is one of its place");
+            let at = place
+                .axes
+                .iter()
+                .position(|a| Some(a) == rows.pairs.last())
+                .expect("a pair's axis is one of its place");
             let one = crate::derive::place::ones(&mut self.graph, rows.pairs[rows.pairs.len() - 1], place.sizes[at]);
             return Ok(self.graph.contract(&[&one], &[]));
         }
@@ -251,7 +261,8 @@ impl Derivation<'_> {
         let rows = self.rows(score.base)?;
         let place = self.place(score.base);
         let mut parts = Vec::new();
-        let complete = Signal { base: score.base, parts: score.parts.iter().map(|p| self.complete(p, &place)).collect() };
+        let complete =
+            Signal { base: score.base, parts: score.parts.iter().map(|p| self.complete(p, &place)).collect() };
         let scores = self
             .factors_for(&complete, &x)
             .ok_or_else(|| not_derived("attend by scores that are neither one nor one a copy of the value"))?;

@@ -25,7 +25,16 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
     let mut graph = Graph::default();
     graph.sizes = program.sizes.clone();
     let places = Places::new(program, model, &mut graph).map_err(|d| vec![d])?;
-    let mut derivation = Derivation { program, model, graph, places, arguments: Vec::new(), weights: BTreeMap::new(), signals: Vec::new(), rows: Vec::new() };
+    let mut derivation = Derivation {
+        program,
+        model,
+        graph,
+        places,
+        arguments: Vec::new(),
+        weights: BTreeMap::new(),
+        signals: Vec::new(),
+        rows: Vec::new(),
+    };
     derivation.declare_arguments();
     let mut errors = Vec::new();
     for (_, value) in model.values.iter() {
@@ -99,7 +108,11 @@ impl Derivation<'_> {
                 Some(classes) => {
                     let kind = InputKind::Index { range: Size::fixed(classes) };
                     let id = self.graph.inputs.push(Input { name, dims: place.sizes.clone(), kind });
-                    self.graph.relation(Relation { from: place.sizes, to: Size::fixed(classes), map: Function::Table(id) })
+                    self.graph.relation(Relation {
+                        from: place.sizes,
+                        to: Size::fixed(classes),
+                        map: Function::Table(id),
+                    })
                 }
                 None => {
                     let total = Size::fixed(signal::fibre_dim(&self.shapes(ty)));
@@ -132,12 +145,10 @@ impl Derivation<'_> {
     pub(super) fn complete(&mut self, part: &Part, place: &Place) -> Part {
         let own = [(part.copy, part.copies)].into_iter().chain(part.component.map(|a| (a, part.kind.dim())));
         let own = own.map(|(a, n)| (a, Size::fixed(n)));
-        let wanted: Vec<(Axis, Size)> = place.axes.iter().copied().zip(place.sizes.iter().copied()).chain(own).collect();
-        let missing: Vec<Val> = wanted
-            .iter()
-            .filter(|(a, _)| !part.val.has(*a))
-            .map(|(a, n)| ones(&mut self.graph, *a, *n))
-            .collect();
+        let wanted: Vec<(Axis, Size)> =
+            place.axes.iter().copied().zip(place.sizes.iter().copied()).chain(own).collect();
+        let missing: Vec<Val> =
+            wanted.iter().filter(|(a, _)| !part.val.has(*a)).map(|(a, n)| ones(&mut self.graph, *a, *n)).collect();
         if missing.is_empty() && !self.graph.ty(part.val.id).relation {
             return part.clone();
         }
@@ -169,7 +180,8 @@ impl Derivation<'_> {
     /// The same tensors seen as the blocks of `ty`. Fails when their shapes differ.
     pub(super) fn retyped(&self, parts: Vec<Part>, ty: &Type) -> Result<Signal, Diagnostic> {
         let shapes = self.shapes(ty);
-        let fits = shapes.len() == parts.len() && shapes.iter().zip(&parts).all(|(s, p)| s.kind.dim() == p.kind.dim() && s.copies == p.copies);
+        let fits = shapes.len() == parts.len()
+            && shapes.iter().zip(&parts).all(|(s, p)| s.kind.dim() == p.kind.dim() && s.copies == p.copies);
         if !fits {
             let shape = |(kind, copies): (&Kind, usize)| format!("{copies} {kind}");
             let have: Vec<String> = parts.iter().map(|p| shape((&p.kind, p.copies))).collect();

@@ -61,7 +61,8 @@ impl Derivation<'_> {
     /// `count` radial functions of a length, under the returned axis.
     pub(super) fn radial_functions(&mut self, length: &Val, count: usize, cutoff: f64) -> (Val, Axis) {
         let frequencies: Vec<f64> = (1..=count).map(|k| k as f64 * std::f64::consts::PI / cutoff).collect();
-        let frequencies = self.graph.constant(Constant { name: "k pi / c".into(), dims: vec![count], data: frequencies.into() });
+        let frequencies =
+            self.graph.constant(Constant { name: "k pi / c".into(), dims: vec![count], data: frequencies.into() });
         let axis = self.graph.axis();
         let frequencies = frequencies.rename(&[(frequencies.axes[0], axis)]);
         let phase = self.graph.mul(length, &frequencies);
@@ -139,7 +140,14 @@ impl Derivation<'_> {
         let all = self.harmonics_of(&vectors, to as usize);
         let mut parts = Vec::new();
         for (shape, (val, axis)) in self.shapes(&value.ty).into_iter().zip(&all[from as usize..]) {
-            let part = Part { kind: shape.kind, copies: part.copies, block: shape.block, val: val.clone(), copy: part.copy, component: *axis };
+            let part = Part {
+                kind: shape.kind,
+                copies: part.copies,
+                block: shape.block,
+                val: val.clone(),
+                copy: part.copy,
+                component: *axis,
+            };
             parts.push(self.complete(&part, &Place::default()));
         }
         self.retyped(parts, &value.ty)

@@ -104,14 +104,20 @@ fn entries_of(maps: &[Matrix]) -> KernelEntries {
 
 impl Derivation<'_> {
     /// The pointwise maps between two kinds; none when Hom is zero.
-    pub(super) fn point_coupling(&mut self, input: &Kind, out: &Kind, roles: &Roles) -> Result<Option<Coupling>, Diagnostic> {
+    pub(super) fn point_coupling(
+        &mut self,
+        input: &Kind,
+        out: &Kind,
+        roles: &Roles,
+    ) -> Result<Option<Coupling>, Diagnostic> {
         let maps = maps(input, out)?;
         if maps.is_empty() {
             return Ok(None);
         }
         let square: f64 = maps.iter().flat_map(|m| m.as_slice()).map(|x| x * x).sum();
         let fan = square / out.dim() as f64;
-        let is_identity = maps.len() == 1 && input.dim() == out.dim() && maps[0].distance(&Matrix::identity(out.dim())) < EXACT;
+        let is_identity =
+            maps.len() == 1 && input.dim() == out.dim() && maps[0].distance(&Matrix::identity(out.dim())) < EXACT;
         let join = if is_identity {
             Join::Same
         } else {
@@ -122,14 +128,25 @@ impl Derivation<'_> {
     }
 
     /// The operand of a basis with these entries `[out, input, cell]`.
-    pub(super) fn join(&mut self, name: &str, weights: usize, dims: (usize, usize), entries: &KernelEntries, roles: &Roles) -> Join {
+    pub(super) fn join(
+        &mut self,
+        name: &str,
+        weights: usize,
+        dims: (usize, usize),
+        entries: &KernelEntries,
+        roles: &Roles,
+    ) -> Join {
         let cells: usize = roles.cells.iter().map(|(_, n)| n).product();
         let own = [(roles.out, dims.0), (roles.input, dims.1)];
         let axes: Vec<(Axis, usize)> =
             own.into_iter().filter_map(|(a, n)| a.map(|a| (a, n))).chain(roles.cells.iter().copied()).collect();
         let sizes: Vec<usize> = axes.iter().map(|(_, n)| *n).collect();
         match entries {
-            KernelEntries::Table(table) if weights == 1 && roles.cells.is_empty() && table.iter().all(Option::is_some) => Join::Everywhere,
+            KernelEntries::Table(table)
+                if weights == 1 && roles.cells.is_empty() && table.iter().all(Option::is_some) =>
+            {
+                Join::Everywhere
+            }
             KernelEntries::Table(table) if weights > 1 || table.iter().any(Option::is_none) => {
                 let weight = self.graph.axis();
                 let operand = if table.iter().enumerate().all(|(i, w)| *w == Some(i as u32)) {

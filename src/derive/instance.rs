@@ -116,7 +116,8 @@ fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: 
     let (domain, word) = input.name.rsplit_once('.').unwrap_or((&input.name, ""));
     let name = |word: &str| format!("{domain}.{word}");
     let count = args.size(input.dims[0]);
-    let (points, samples) = if word == "index" { (count, args.size(range)) } else { (args.size(range), samples_of(graph, domain, args)) };
+    let (points, samples) =
+        if word == "index" { (count, args.size(range)) } else { (args.size(range), samples_of(graph, domain, args)) };
     let index: Vec<usize> = (0..points).map(|k| k * samples.max(1) / points.max(1)).collect();
     let table = |list: &[usize]| Array { dims: vec![list.len()], data: list.iter().map(|k| *k as f64).collect() };
     if word == "index" {
@@ -131,7 +132,8 @@ fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: 
     for k in (1..pairs.len()).rev() {
         pairs.swap(k, rng.below(k + 1));
     }
-    let mut edges: Vec<(usize, usize)> = (0..count).filter_map(|k| pairs.get(k % pairs.len().max(1)).copied()).collect();
+    let mut edges: Vec<(usize, usize)> =
+        (0..count).filter_map(|k| pairs.get(k % pairs.len().max(1)).copied()).collect();
     edges.resize(count, (0, 0));
     edges.sort_unstable();
     let (receivers, senders): (Vec<usize>, Vec<usize>) = edges.into_iter().unzip();

@@ -78,7 +78,8 @@ impl Derivation<'_> {
         let inputs: Vec<Signal> = (0..count).map(|k| self.raw_operand(value, k)).collect();
         let first = inputs.first().map_or(value.ty.base, |s| s.base);
         let orbits = self.orbits(first, &linear.over)?;
-        let mut layer = Layer { linear, sources: self.sources(&inputs), targets: self.targets(value), base: value.ty.base };
+        let mut layer =
+            Layer { linear, sources: self.sources(&inputs), targets: self.targets(value), base: value.ty.base };
         let before = self.graph.nodes().count();
         let weights = self.graph.weights.len();
         if linear.depthwise && !matches!(orbits, Orbits::Distances { .. }) {
@@ -86,7 +87,9 @@ impl Derivation<'_> {
         }
         let hom = match &orbits {
             Orbits::Point => self.over_point(&mut layer)?,
-            Orbits::Lattice { displacements, window, boundary } => self.over_window(&mut layer, displacements, window, *boundary)?,
+            Orbits::Lattice { displacements, window, boundary } => {
+                self.over_window(&mut layer, displacements, window, *boundary)?
+            }
             Orbits::Permutations { inputs, outputs } => self.over_permutations(&mut layer, *inputs, *outputs)?,
             Orbits::Star => self.over_star(&mut layer)?,
             Orbits::Distances { dim, cutoff } => {
@@ -113,7 +116,10 @@ impl Derivation<'_> {
             Over::Radius { cutoff, .. } => Neighbourhood::Radius(*cutoff),
         };
         let Base::Points(id) = base else {
-            return Err(not_derived(format!("linear over {} of a signal that does not live on points", over_name(over))));
+            return Err(not_derived(format!(
+                "linear over {} of a signal that does not live on points",
+                over_name(over)
+            )));
         };
         self.places.domain(id).orbits(&neighbourhood).map_err(|e| refused(&e, over))
     }
@@ -197,7 +203,15 @@ impl Derivation<'_> {
 
     /// `Σ weight · join · x` for each piece of the source. `seen` are the pieces as this orbit sees them, `factors` further operands,
     /// `place` the axes of the result besides copies and components.
-    pub(super) fn products(&mut self, layer: &mut Layer, pair: &Pair, weight: &Read, seen: &[Val], factors: &[Val], place: &[Axis]) {
+    pub(super) fn products(
+        &mut self,
+        layer: &mut Layer,
+        pair: &Pair,
+        weight: &Read,
+        seen: &[Val],
+        factors: &[Val],
+        place: &[Axis],
+    ) {
         let source = &layer.sources[pair.source];
         let target = &layer.targets[pair.target];
         let mut terms = Vec::new();
@@ -286,7 +300,11 @@ impl Derivation<'_> {
         for (t, coupling) in found {
             let target = layer.targets[t].clone();
             let patterns = self.output_patterns(layer.base, orbits);
-            let name = if only { format!("{}.bias", layer.linear.name) } else { format!("{}.bias.{}", layer.linear.name, target.kind.tag()) };
+            let name = if only {
+                format!("{}.bias", layer.linear.name)
+            } else {
+                format!("{}.bias.{}", layer.linear.name, target.kind.tag())
+            };
             let count = coupling.weights * patterns.len();
             let dims: Vec<usize> = [target.copies].into_iter().chain((count > 1).then_some(count)).collect();
             let val = self.weight(name, &dims, Init::Zeros);
@@ -335,7 +353,14 @@ impl Derivation<'_> {
             .iter()
             .map(|t| {
                 let val = sum(&mut self.graph, &t.terms);
-                let part = Part { kind: t.kind.clone(), copies: t.copies, block: 0, val, copy: t.copy, component: t.component };
+                let part = Part {
+                    kind: t.kind.clone(),
+                    copies: t.copies,
+                    block: 0,
+                    val,
+                    copy: t.copy,
+                    component: t.component,
+                };
                 let own = crate::derive::place::Place::default();
                 let bare = !part.val.has(part.copy);
                 if bare { self.complete(&part, &own) } else { part }
@@ -413,13 +438,19 @@ pub(super) fn over_name(over: &Over) -> String {
 fn refused(error: &DomainError, over: &Over) -> Diagnostic {
     match error {
         DomainError::NotDerived(what) | DomainError::NoCoarsening(what) => not_derived(what),
-        DomainError::NoSuchNeighbourhood(what) => Diagnostic::error("E0305", format!("there is no neighbourhood `{}` here: {what}", over_name(over))),
+        DomainError::NoSuchNeighbourhood(what) => {
+            Diagnostic::error("E0305", format!("there is no neighbourhood `{}` here: {what}", over_name(over)))
+        }
         DomainError::NotInvariant { displacement, image } => {
             Diagnostic::error("E0306", format!("the window {} is not a union of orbits", over_name(over)))
                 .why(format!("the group moves {displacement:?}, which is in the window, to {image:?}, which is not"))
         }
         DomainError::BadConstruction(why) => Diagnostic::error("E0305", why.clone()),
-        DomainError::WrongGroup { group, why } => Diagnostic::error("E0305", format!("{group} does not act here: {why}")),
-        DomainError::NotDivisible { size, factor } => Diagnostic::error("E0401", format!("{size:?} is not divisible by {factor}")),
+        DomainError::WrongGroup { group, why } => {
+            Diagnostic::error("E0305", format!("{group} does not act here: {why}"))
+        }
+        DomainError::NotDivisible { size, factor } => {
+            Diagnostic::error("E0401", format!("{size:?} is not divisible by {factor}"))
+        }
     }
 }

@@ -53,7 +53,8 @@ impl Derivation<'_> {
                     let own = slice(&mut self.graph, &[p.copies], &[1], offset, gates);
                     offset += p.copies;
                     let own = own.rename(&[(own.axes[0], p.copy), (own.axes[1], *axis)]);
-                    let out: Vec<Axis> = crate::tensor::graph::union(&[all, &p.val]).into_iter().filter(|a| a != axis).collect();
+                    let out: Vec<Axis> =
+                        crate::tensor::graph::union(&[all, &p.val]).into_iter().filter(|a| a != axis).collect();
                     self.graph.contract(&[all, &own, &p.val], &out)
                 }
                 (Kind::Rep(_) | Kind::Position(_), None) => p.val.clone(),
@@ -68,7 +69,8 @@ impl Derivation<'_> {
         if scalars == 0 {
             return Err(not_derived("a gate without scalars to make it from: give the fibre some 0e"));
         }
-        let weight = self.weight(format!("{name}.weight"), &[gates, scalars], Init::Normal(1.0 / (scalars as f64).sqrt()));
+        let weight =
+            self.weight(format!("{name}.weight"), &[gates, scalars], Init::Normal(1.0 / (scalars as f64).sqrt()));
         let (axis, input) = (weight.axes[0], weight.axes[1]);
         let (mut offset, mut terms) = (0, Vec::new());
         for p in x.parts.iter().filter(|p| matches!(p.kind, Kind::Scalar)) {
@@ -79,7 +81,8 @@ impl Derivation<'_> {
             offset += p.copies;
             let refs: Vec<&Val> = operands.iter().collect();
             let bound = [input, p.copy];
-            let out: Vec<Axis> = crate::tensor::graph::union(&refs).into_iter().filter(|a| !bound.contains(a)).collect();
+            let out: Vec<Axis> =
+                crate::tensor::graph::union(&refs).into_iter().filter(|a| !bound.contains(a)).collect();
             terms.push(self.graph.contract(&refs, &out));
         }
         let bias = self.weight(format!("{name}.bias"), &[gates], Init::Zeros);

@@ -25,7 +25,8 @@ impl Derivation<'_> {
         let mut parts = Vec::new();
         for (p, s) in x.parts.iter().zip(scales) {
             let p = self.complete(p, &Place::default());
-            let out: Vec<Axis> = p.val.axes.iter().copied().filter(|a| *a != p.copy && Some(*a) != p.component).collect();
+            let out: Vec<Axis> =
+                p.val.axes.iter().copied().filter(|a| *a != p.copy && Some(*a) != p.component).collect();
             let squares = self.graph.contract(&[&p.val, &p.val], &out);
             let mean = self.graph.scale(&squares, 1.0 / (p.copies * p.kind.dim()) as f64);
             let epsilon = self.graph.scalar(EPSILON);

@@ -27,7 +27,12 @@ struct Pattern {
 }
 
 impl Derivation<'_> {
-    pub(super) fn over_permutations(&mut self, layer: &mut Layer, inputs: usize, outputs: usize) -> Result<Vec<Hom>, Diagnostic> {
+    pub(super) fn over_permutations(
+        &mut self,
+        layer: &mut Layer,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Vec<Hom>, Diagnostic> {
         let Base::Points(id) = layer.base else {
             return Err(not_derived("a linear over all into a base that is not points"));
         };
@@ -83,7 +88,14 @@ impl Derivation<'_> {
     }
 
     /// The pieces of a source with the input's own indices averaged away.
-    fn reduced(&mut self, layer: &Layer, pair: &Pair, id: crate::base::arena::Id<crate::sema::hir::DomainDecl>, points: &[Axis], pattern: &Pattern) -> Vec<Val> {
+    fn reduced(
+        &mut self,
+        layer: &Layer,
+        pair: &Pair,
+        id: crate::base::arena::Id<crate::sema::hir::DomainDecl>,
+        points: &[Axis],
+        pattern: &Pattern,
+    ) -> Vec<Val> {
         let names: Vec<(Axis, Axis)> = points.iter().copied().zip(pattern.reads.iter().copied()).collect();
         let mut seen = Vec::new();
         for x in layer.sources[pair.source].tensors() {
@@ -107,7 +119,13 @@ impl Derivation<'_> {
     }
 
     /// The same for one index of a disjoint union: the mean over each sample, and the relation that repeats it.
-    fn reduced_in_samples(&mut self, layer: &Layer, pair: &Pair, id: crate::base::arena::Id<crate::sema::hir::DomainDecl>, pattern: &Pattern) -> (Vec<Val>, Option<Val>) {
+    fn reduced_in_samples(
+        &mut self,
+        layer: &Layer,
+        pair: &Pair,
+        id: crate::base::arena::Id<crate::sema::hir::DomainDecl>,
+        pattern: &Pattern,
+    ) -> (Vec<Val>, Option<Val>) {
         let tensors = layer.sources[pair.source].tensors();
         if pattern.averaged.is_empty() {
             return (tensors, None);

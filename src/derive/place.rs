@@ -194,10 +194,12 @@ fn fresh_size(sizes: &mut SizeTable, name: &str, hint: usize) -> crate::base::si
 /// How the samples of a model share tensors: as its domains say. Pairs of points follow the domain that the points are of, where the model has signals on both.
 pub(super) fn batching(program: &Program, model: &Model) -> Result<Batching, Diagnostic> {
     let types = model.args.iter().map(|a| &a.ty).chain(model.values.iter().map(|(_, v)| &v.ty));
-    let mut domains: Vec<Id<DomainDecl>> = types.filter_map(|ty| match ty.base {
-        Base::Points(id) | Base::Edges(id) => Some(id),
-        Base::Constant | Base::Sample => None,
-    }).collect();
+    let mut domains: Vec<Id<DomainDecl>> = types
+        .filter_map(|ty| match ty.base {
+            Base::Points(id) | Base::Edges(id) => Some(id),
+            Base::Constant | Base::Sample => None,
+        })
+        .collect();
     domains.sort();
     domains.dedup();
     let all = domains.clone();
@@ -213,7 +215,10 @@ pub(super) fn batching(program: &Program, model: &Model) -> Result<Batching, Dia
             let names = (&program.domains[first].name, &program.domains[other].name);
             Err(Diagnostic::error("E0900", "not derived yet: one model on domains that are batched in different ways")
                 .at(program.domains[other].span, "batched another way")
-                .why(format!("`{}` and `{}` differ: one has a leading batch axis, the other is a disjoint union", names.0, names.1)))
+                .why(format!(
+                    "`{}` and `{}` differ: one has a leading batch axis, the other is a disjoint union",
+                    names.0, names.1
+                )))
         }
     }
 }

@@ -27,8 +27,14 @@ impl Derivation<'_> {
         let sample = self.place(Base::Sample);
         let mut parts = Vec::new();
         for p in &x.parts {
-            if invariant && let Kind::Rep(rep) = &p.kind && rep.invariants().rows() != 1 {
-                return Err(not_derived(format!("an invariant pool of {}, on whose components the group has several orbits", p.kind)));
+            if invariant
+                && let Kind::Rep(rep) = &p.kind
+                && rep.invariants().rows() != 1
+            {
+                return Err(not_derived(format!(
+                    "an invariant pool of {}, on whose components the group has several orbits",
+                    p.kind
+                )));
             }
             let p = self.complete(p, &place);
             let group = if invariant { p.component } else { None };
@@ -37,7 +43,9 @@ impl Derivation<'_> {
             let out: Vec<Axis> = sample.axes.iter().copied().chain(kept.filter(|a| !sample.axes.contains(a))).collect();
             let operands: Vec<&Val> = [&p.val].into_iter().chain(&relations).collect();
             let val = match how {
-                Aggregate::Max => self.graph.reduce(Reduction::Max, &p.val, &relations.iter().collect::<Vec<_>>(), &out),
+                Aggregate::Max => {
+                    self.graph.reduce(Reduction::Max, &p.val, &relations.iter().collect::<Vec<_>>(), &out)
+                }
                 Aggregate::Sum => self.graph.contract(&operands, &out),
                 Aggregate::Mean => {
                     let sum = self.graph.contract(&operands, &out);

@@ -52,7 +52,13 @@ struct Field {
 }
 
 impl Derivation<'_> {
-    pub(super) fn over_distances(&mut self, layer: &mut Layer, dim: usize, cutoff: f64, at: &Signal) -> Result<Vec<Hom>, Diagnostic> {
+    pub(super) fn over_distances(
+        &mut self,
+        layer: &mut Layer,
+        dim: usize,
+        cutoff: f64,
+        at: &Signal,
+    ) -> Result<Vec<Hom>, Diagnostic> {
         let Base::Points(id) = layer.base else {
             return Err(not_derived("a linear over a radius into a base that is not points"));
         };
@@ -87,8 +93,12 @@ impl Derivation<'_> {
         for (t, target) in layer.targets.iter().enumerate() {
             for (s, source) in layer.sources.iter().enumerate() {
                 let (input, out) = (rep_of(&source.kind, &group)?, rep_of(&target.kind, &group)?);
-                let paths = angular_paths(&input, &out)
-                    .ok_or_else(|| not_derived(format!("linear over a radius from {} to {}: both must be irreps", source.kind, target.kind)))?;
+                let paths = angular_paths(&input, &out).ok_or_else(|| {
+                    not_derived(format!(
+                        "linear over a radius from {} to {}: both must be irreps",
+                        source.kind, target.kind
+                    ))
+                })?;
                 if layer.linear.depthwise && !paths.is_empty() && source.copies != target.copies {
                     return Err(not_derived(format!("depthwise from {} to {} copies", source.copies, target.copies)));
                 }
@@ -117,7 +127,8 @@ impl Derivation<'_> {
         let place = self.place(layer.base);
         for pair in &pairs {
             let (target, source) = (&layer.targets[pair.target], &layer.sources[pair.source]);
-            let fan: f64 = fan(layer, paths, pair.target) + if layer.linear.depthwise { 1.0 } else { source.copies as f64 };
+            let fan: f64 =
+                fan(layer, paths, pair.target) + if layer.linear.depthwise { 1.0 } else { source.copies as f64 };
             let name = pair_name(layer, pairs.len() == 1, target, source, "self");
             let init = Init::Normal(1.0 / fan.sqrt());
             let basis = pair.coupling.weights;
@@ -132,7 +143,8 @@ impl Derivation<'_> {
                 self.products(layer, pair, &read, &seen, &[], &place.axes);
                 continue;
             }
-            let dims: Vec<usize> = [target.copies, source.copies].into_iter().chain((basis > 1).then_some(basis)).collect();
+            let dims: Vec<usize> =
+                [target.copies, source.copies].into_iter().chain((basis > 1).then_some(basis)).collect();
             let weight = self.weight(name, &dims, init);
             let input = self.graph.axis();
             let mut names = vec![(weight.axes[0], target.copy), (weight.axes[1], input)];
@@ -191,7 +203,8 @@ impl Derivation<'_> {
                     let relation = self.piece(part, *offset, source.copies, input, &mut x);
                     let copy = if relation.is_some() { part.copy } else { input };
                     let operands: Vec<&Val> = [&x, &field.bessel].into_iter().chain(&factors).collect();
-                    let out: Vec<Axis> = [field.point, copy, field.bessel_axis].into_iter().chain(target.component).collect();
+                    let out: Vec<Axis> =
+                        [field.point, copy, field.bessel_axis].into_iter().chain(target.component).collect();
                     let summed = self.graph.contract(&operands, &out);
                     let chosen = slice(&mut self.graph, &[], &[], k, pair.paths.len());
                     let chosen = chosen.rename(&[(chosen.axes[0], weight.axes[2])]);
@@ -281,7 +294,16 @@ impl Derivation<'_> {
 
     /// One path whose radial functions `[out, in]` are rows of a network's output.
     #[expect(clippy::too_many_arguments, reason = "a path, its layer and where its rows lie")]
-    fn mixed_by_network(&mut self, layer: &mut Layer, pair: &Paths, path: &AngularPath, field: &Field, hidden: &Val, axis: Axis, rows: (usize, usize)) {
+    fn mixed_by_network(
+        &mut self,
+        layer: &mut Layer,
+        pair: &Paths,
+        path: &AngularPath,
+        field: &Field,
+        hidden: &Val,
+        axis: Axis,
+        rows: (usize, usize),
+    ) {
         let factors = self.path_factors(field, layer, pair, path);
         let (target, source) = (layer.targets[pair.target].clone(), layer.sources[pair.source].clone());
         let input = self.graph.axis();

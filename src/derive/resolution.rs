@@ -22,7 +22,9 @@ impl Derivation<'_> {
             let block = Size::fixed(factor);
             let (from, scale, mut names) = match how {
                 Coarsening::Stride => (vec![coarse.sizes[k]], vec![factor as i64], vec![coarse.axes[k]]),
-                Coarsening::Mean | Coarsening::Max => (vec![coarse.sizes[k], block], vec![factor as i64, 1], vec![coarse.axes[k], cells[k]]),
+                Coarsening::Mean | Coarsening::Max => {
+                    (vec![coarse.sizes[k], block], vec![factor as i64, 1], vec![coarse.axes[k], cells[k]])
+                }
             };
             names.push(fine.axes[k]);
             relations.push(self.cell_relation(from, scale, 1, fine.sizes[k], &names));
@@ -32,7 +34,12 @@ impl Derivation<'_> {
         let mut parts = Vec::new();
         for p in &x.parts {
             let p = self.complete(p, &place);
-            let out: Vec<Axis> = p.val.axes.iter().map(|a| fine.axes.iter().position(|f| f == a).map_or(*a, |k| coarse.axes[k])).collect();
+            let out: Vec<Axis> = p
+                .val
+                .axes
+                .iter()
+                .map(|a| fine.axes.iter().position(|f| f == a).map_or(*a, |k| coarse.axes[k]))
+                .collect();
             let operands: Vec<&Val> = [&p.val].into_iter().chain(refs.iter().copied()).collect();
             let val = match how {
                 Coarsening::Max => self.graph.reduce(Reduction::Max, &p.val, &refs, &out),
@@ -58,8 +65,14 @@ impl Derivation<'_> {
         }
         let mut parts = Vec::new();
         for p in &x.parts {
-            let used: Vec<&Val> = relations.iter().zip(&coarse.axes).filter(|(_, a)| p.val.has(**a)).map(|(r, _)| r).collect();
-            let out: Vec<Axis> = p.val.axes.iter().map(|a| coarse.axes.iter().position(|c| c == a).map_or(*a, |k| fine.axes[k])).collect();
+            let used: Vec<&Val> =
+                relations.iter().zip(&coarse.axes).filter(|(_, a)| p.val.has(**a)).map(|(r, _)| r).collect();
+            let out: Vec<Axis> = p
+                .val
+                .axes
+                .iter()
+                .map(|a| coarse.axes.iter().position(|c| c == a).map_or(*a, |k| fine.axes[k]))
+                .collect();
             let operands: Vec<&Val> = [&p.val].into_iter().chain(used).collect();
             parts.push(p.with(self.graph.contract(&operands, &out)));
         }
@@ -79,7 +92,8 @@ impl Derivation<'_> {
     }
 
     fn cell_relation(&mut self, from: Vec<Size>, scale: Vec<i64>, divisor: i64, to: Size, names: &[Axis]) -> Val {
-        let map = Function::Affine { scale, offset: Affine { constant: 0, size: None }, divisor, outside: Outside::Never };
+        let map =
+            Function::Affine { scale, offset: Affine { constant: 0, size: None }, divisor, outside: Outside::Never };
         let relation = self.graph.relation(Relation { from, to, map });
         relation.rename(&relation.axes.iter().copied().zip(names.iter().copied()).collect::<Vec<_>>())
     }

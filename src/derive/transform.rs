@@ -65,10 +65,22 @@ impl<'a> Transform<'a> {
     }
 
     /// A random symmetry for these arguments, with the shifts that `edge` allows.
-    pub fn sample_at(program: &'a Program, model: &'a Model, args: &Arguments, edge: Edge, rng: &mut Rng) -> Transform<'a> {
+    pub fn sample_at(
+        program: &'a Program,
+        model: &'a Model,
+        args: &Arguments,
+        edge: Edge,
+        rng: &mut Rng,
+    ) -> Transform<'a> {
         let batching = batching_of(program, model);
-        let mut transform =
-            Transform { program, model, batching, sizes: args.sizes.clone(), motions: BTreeMap::new(), edges: BTreeMap::new() };
+        let mut transform = Transform {
+            program,
+            model,
+            batching,
+            sizes: args.sizes.clone(),
+            motions: BTreeMap::new(),
+            edges: BTreeMap::new(),
+        };
         for (id, decl) in program.domains.iter() {
             if decl.origin == Origin::Declared && transform.is_used(id) {
                 let motion = transform.motion(id, args, edge, rng);
@@ -89,9 +101,13 @@ impl<'a> Transform<'a> {
         let one = |(id, motion): (&Id<DomainDecl>, &Motion)| {
             let name = &self.program.domains[*id].name;
             let points = match &motion.points {
-                PointMotion::Grid { shift, .. } => format!("element {:?} of {}, shift {shift:?}", motion.element, motion.group.name()),
+                PointMotion::Grid { shift, .. } => {
+                    format!("element {:?} of {}, shift {shift:?}", motion.element, motion.group.name())
+                }
                 PointMotion::Permutation(_) if motion.translation.is_empty() => "a permutation".into(),
-                PointMotion::Permutation(_) => format!("a permutation and an element of {}", self.program.domains[*id].domain.symmetry()),
+                PointMotion::Permutation(_) => {
+                    format!("a permutation and an element of {}", self.program.domains[*id].domain.symmetry())
+                }
             };
             format!("{name}: {points}")
         };
@@ -162,14 +178,18 @@ impl<'a> Transform<'a> {
             Some(boundary) => {
                 let wraps = boundary == Boundary::Torus || edge == Edge::Torus;
                 let block = self.coarsest(id);
-                let shift = sizes.iter().map(|n| if wraps { (block * rng.below((n / block).max(1))) as i64 } else { 0 }).collect();
+                let shift = sizes
+                    .iter()
+                    .map(|n| if wraps { (block * rng.below((n / block).max(1))) as i64 } else { 0 })
+                    .collect();
                 PointMotion::Grid { matrix: integer_matrix(&group, &element), shift, wraps }
             }
             None => PointMotion::Permutation(self.permutation(id, sizes[0], args, rng)),
         };
         let symmetry = domain.symmetry();
         let moves = symmetry.starts_with("E(") || symmetry.starts_with("SE(");
-        let translation = domain.ambient().map_or(vec![], |d| (0..d).map(|_| if moves { rng.normal() } else { 0.0 }).collect());
+        let translation =
+            domain.ambient().map_or(vec![], |d| (0..d).map(|_| if moves { rng.normal() } else { 0.0 }).collect());
         Motion { group, element, points, translation }
     }
 
@@ -323,7 +343,9 @@ pub fn on_torus(graph: &Graph) -> Option<Graph> {
     let mut closed = graph.clone();
     let mut changed = false;
     for id in graph.relations.ids() {
-        if let Function::Affine { outside: outside @ (Outside::Zero | Outside::Reflect), .. } = &mut closed.relations[id].map {
+        if let Function::Affine { outside: outside @ (Outside::Zero | Outside::Reflect), .. } =
+            &mut closed.relations[id].map
+        {
             *outside = Outside::Wrap;
             changed = true;
         }
@@ -355,7 +377,9 @@ fn integer_matrix(group: &GroupRef, element: &Element) -> Vec<Vec<i64>> {
 }
 
 fn indices(dims: &[usize]) -> Vec<Vec<usize>> {
-    dims.iter().fold(vec![vec![]], |all, n| all.iter().flat_map(|head| (0..*n).map(move |k| [&head[..], &[k]].concat())).collect())
+    dims.iter().fold(vec![vec![]], |all, n| {
+        all.iter().flat_map(|head| (0..*n).map(move |k| [&head[..], &[k]].concat())).collect()
+    })
 }
 
 fn flat(index: &[usize], dims: &[usize]) -> usize {

@@ -60,7 +60,8 @@ impl Derivation<'_> {
         match join {
             Join::Same | Join::Everywhere => weight.clone(),
             Join::Through { operand, weight: basis } => {
-                let mut out: Vec<Axis> = weight.val.axes.iter().chain(&operand.axes).copied().filter(|a| Some(*a) != *basis).collect();
+                let mut out: Vec<Axis> =
+                    weight.val.axes.iter().chain(&operand.axes).copied().filter(|a| Some(*a) != *basis).collect();
                 out.sort();
                 out.dedup();
                 let val = self.graph.contract(&[&weight.val, operand], &out);

@@ -76,10 +76,8 @@ fn chains<const LANES: usize>() -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{CHAINS, TURNS};
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
     use std::hint::black_box;
-    use std::arch::x86_64::{
-        _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
-    };
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn avx512() -> f32 {

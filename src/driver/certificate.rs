@@ -77,14 +77,19 @@ const LEAST: usize = 8;
 impl Certificate {
     /// Checks every linear layer of all models: equivariant, not zero, as many independent weights as there are maps.
     pub fn layers(program: &hir::Program) -> Result<Certificate, Failure> {
-        let layers = certificate::certify(program, SEED)
-            .map_err(|errors| Failure::bug(format!("a layer that was derived is not derived alone: {}", errors[0].message)))?;
+        let layers = certificate::certify(program, SEED).map_err(|errors| {
+            Failure::bug(format!("a layer that was derived is not derived alone: {}", errors[0].message))
+        })?;
         let mut res = Certificate::default();
         for layer in layers {
             let name = &layer.name;
             res.push(format!("{name} commutes with the group"), layer.residual, Bound::AtMost(certificate::TOLERANCE));
             let defect = layer.dim.abs_diff(layer.weights).max(layer.weights.abs_diff(layer.rank)) as f64;
-            res.push(format!("{name}: dim Hom {} = weights {} = rank {}", layer.dim, layer.weights, layer.rank), defect, Bound::AtMost(0.0));
+            res.push(
+                format!("{name}: dim Hom {} = weights {} = rank {}", layer.dim, layer.weights, layer.rank),
+                defect,
+                Bound::AtMost(0.0),
+            );
             if layer.dim > 0 {
                 res.push(format!("{name} is not zero"), layer.size, Bound::AtLeast(1e-9));
             }
@@ -93,7 +98,12 @@ impl Certificate {
     }
 
     /// Checks a whole compiled model on random instances.
-    pub fn model(session: &Session, program: &hir::Program, model: &hir::Model, dtype: Dtype) -> Result<Certificate, Failure> {
+    pub fn model(
+        session: &Session,
+        program: &hir::Program,
+        model: &hir::Model,
+        dtype: Dtype,
+    ) -> Result<Certificate, Failure> {
         let compiled = Compiled::new(session, program, model, dtype)?;
         let mut rng = Rng::new(SEED);
         let graph = &compiled.algebra.derived.graph;
@@ -114,17 +124,30 @@ impl Certificate {
     }
 
     /// The library computes what the program means.
-    fn faithful(&mut self, compiled: &Compiled, arguments: &Arguments, outputs: &Outputs, dtype: Dtype) -> Result<(), Failure> {
+    fn faithful(
+        &mut self,
+        compiled: &Compiled,
+        arguments: &Arguments,
+        outputs: &Outputs,
+        dtype: Dtype,
+    ) -> Result<(), Failure> {
         let meaning = reference::evaluate(&compiled.algebra.derived.graph, arguments)?;
         for (name, expected) in &meaning {
             let error = distance(&outputs[name].data, &expected.data);
-            self.push(format!("{dtype} `{name}` compiled = as derived"), error, Bound::AtMost(tolerance(compiled, dtype)));
+            self.push(
+                format!("{dtype} `{name}` compiled = as derived"),
+                error,
+                Bound::AtMost(tolerance(compiled, dtype)),
+            );
         }
         Ok(())
     }
 
     /// The library commutes with sampled symmetries: `f(g x) = g f(x)`.
-    #[expect(clippy::too_many_arguments, reason = "a symmetry is sampled from the program, the model and the arguments")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a symmetry is sampled from the program, the model and the arguments"
+    )]
     fn equivariant(
         &mut self,
         compiled: &Compiled,
@@ -178,7 +201,13 @@ impl Certificate {
     }
 
     /// The outputs are not zero, and other signals on the same domain give other outputs.
-    fn not_trivial(&mut self, compiled: &Compiled, arguments: &Arguments, outputs: &Outputs, rng: &mut Rng) -> Result<(), Failure> {
+    fn not_trivial(
+        &mut self,
+        compiled: &Compiled,
+        arguments: &Arguments,
+        outputs: &Outputs,
+        rng: &mut Rng,
+    ) -> Result<(), Failure> {
         let graph = &compiled.algebra.derived.graph;
         let mut other = instance::arguments(graph, arguments.sizes.clone(), Filling::Generic, rng);
         other.weights.clone_from(&arguments.weights);
@@ -188,7 +217,11 @@ impl Certificate {
         let others = library(compiled, &other)?;
         for (name, output) in outputs {
             self.push(format!("`{name}` is not zero"), norm(&output.data), Bound::AtLeast(1e-6));
-            self.push(format!("`{name}` depends on the input"), distance(&output.data, &others[name].data), Bound::AtLeast(1e-6));
+            self.push(
+                format!("`{name}` depends on the input"),
+                distance(&output.data, &others[name].data),
+                Bound::AtLeast(1e-6),
+            );
         }
         Ok(())
     }

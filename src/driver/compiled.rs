@@ -27,7 +27,12 @@ pub struct Compiled {
 
 impl Compiled {
     /// Compiles a checked model with the default backend for this machine.
-    pub fn new(session: &Session, program: &hir::Program, model: &hir::Model, dtype: Dtype) -> Result<Compiled, Failure> {
+    pub fn new(
+        session: &Session,
+        program: &hir::Program,
+        model: &hir::Model,
+        dtype: Dtype,
+    ) -> Result<Compiled, Failure> {
         let algebra = session.algebra(program, model)?;
         let name = session.library_name(program, model);
         let interface = session.interface(&algebra, &name, dtype);
@@ -48,7 +53,12 @@ impl Compiled {
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
-    pub fn instance<'l>(&self, loaded: &'l Loaded, inputs: &Tensors, weights: &Tensors) -> Result<Instance<'l>, Failure> {
+    pub fn instance<'l>(
+        &self,
+        loaded: &'l Loaded,
+        inputs: &Tensors,
+        weights: &Tensors,
+    ) -> Result<Instance<'l>, Failure> {
         binding::weights(&self.interface, weights)?;
         let sizes = binding::inputs(&self.interface, inputs)?;
         let named = |name: &str| {

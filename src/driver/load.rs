@@ -104,12 +104,21 @@ impl Loaded {
     }
 
     /// Tensors as the library wants them.
-    fn pass(&self, infos: &[TensorInfo], tensors: &[Option<&Tensor>], what: &str) -> Result<Vec<Option<Passed>>, Failure> {
+    fn pass(
+        &self,
+        infos: &[TensorInfo],
+        tensors: &[Option<&Tensor>],
+        what: &str,
+    ) -> Result<Vec<Option<Passed>>, Failure> {
         if infos.len() != tensors.len() {
             return Err(Failure::call(format!("{} {what} are needed, {} were given", infos.len(), tensors.len())));
         }
         let real = self.model().real;
-        Ok(infos.iter().zip(tensors).map(|(info, t)| t.map(|t| Passed::new(t, info.element == abi::REAL, real))).collect())
+        Ok(infos
+            .iter()
+            .zip(tensors)
+            .map(|(info, t)| t.map(|t| Passed::new(t, info.element == abi::REAL, real)))
+            .collect())
     }
 }
 
@@ -261,7 +270,8 @@ impl Instance<'_> {
 
     fn shape(&self, info: &TensorInfo) -> Vec<i64> {
         // SAFETY: the table is well formed.
-        let dims: &[Size] = if info.rank == 0 { &[] } else { unsafe { std::slice::from_raw_parts(info.dims, info.rank as usize) } };
+        let dims: &[Size] =
+            if info.rank == 0 { &[] } else { unsafe { std::slice::from_raw_parts(info.dims, info.rank as usize) } };
         let eval = |d: &Size| {
             let n = if d.scale == 0 { 0 } else { self.sizes[d.var as usize] };
             (d.scale * n + d.offset).max(0) / d.divisor

@@ -3,9 +3,9 @@
 //! Reading order: `arguments` (what a user types), `session` (the stages), `compiled` (all the way through), `commands`.
 
 pub mod arguments;
-pub mod session;
-pub mod compiled;
 pub mod commands;
+pub mod compiled;
+pub mod session;
 
 pub mod binding;
 pub mod ceiling;

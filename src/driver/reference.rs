@@ -18,7 +18,9 @@ pub fn inputs(graph: &Graph, arguments: &Arguments) -> Tensors {
         let array = &arguments.inputs[&input.name];
         let numbers = match input.kind {
             InputKind::Real => Numbers::Real(array.data.clone()),
-            InputKind::Table { .. } | InputKind::Index { .. } => Numbers::Index(array.data.iter().map(|x| *x as i64).collect()),
+            InputKind::Table { .. } | InputKind::Index { .. } => {
+                Numbers::Index(array.data.iter().map(|x| *x as i64).collect())
+            }
         };
         (input.name.clone(), Tensor { shape: array.dims.clone(), numbers })
     };

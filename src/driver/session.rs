@@ -63,7 +63,8 @@ impl Session {
     /// What a model's library is called: a file's only model after the file, others after themselves; as an identifier of C.
     pub fn library_name(&self, program: &hir::Program, model: &hir::Model) -> String {
         let name = if program.models.len() == 1 { self.stem() } else { model.name.clone() };
-        let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        let safe: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
         if safe.starts_with(|c: char| c.is_ascii_digit()) { format!("_{safe}") } else { safe }
     }
 
@@ -180,7 +181,10 @@ impl sema::Modules for Files {
 fn read_text(path: &Path) -> Result<String, Failure> {
     let size = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?.len();
     if size > LARGEST_SOURCE {
-        return Err(Failure::call(format!("{} has {size} bytes; a program has at most {LARGEST_SOURCE}", path.display())));
+        return Err(Failure::call(format!(
+            "{} has {size} bytes; a program has at most {LARGEST_SOURCE}",
+            path.display()
+        )));
     }
     let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
     String::from_utf8(bytes).map_err(|e| {

@@ -137,8 +137,8 @@ impl Frame<'_, '_> {
         match stmt {
             Stmt::For { var, begin, end, kind, body } => {
                 let (begin, end) = (self.index(*begin)?, self.index(*end)?);
-                let backward = self.machine.order == Order::Backward
-                    && matches!(kind, LoopKind::Parallel | LoopKind::Vector);
+                let backward =
+                    self.machine.order == Order::Backward && matches!(kind, LoopKind::Parallel | LoopKind::Vector);
                 let turn = |i: i64| if backward { begin + end - 1 - i } else { i };
                 (begin..end).try_for_each(|i| {
                     self.vars[var.0 as usize] = Some(Value::Int(turn(i)));

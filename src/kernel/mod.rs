@@ -3,13 +3,13 @@
 //!
 //! Reading order: `ir` (one page), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR).
 
-pub mod ir;
 pub mod build;
-pub mod verify;
-pub mod print;
 pub mod interpret;
 mod interpret_scalar;
-pub mod scalar_functions;
-pub mod walk;
+pub mod ir;
 pub mod lower;
 pub mod pass;
+pub mod print;
+pub mod scalar_functions;
+pub mod verify;
+pub mod walk;

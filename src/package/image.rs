@@ -220,9 +220,7 @@ impl Image {
             Place::Inside(..) => {
                 (at, u64::from(elf::R_X86_64_RELATIVE.0), self.address(place).wrapping_add_signed(addend) as i64)
             }
-            Place::Outside(name) => {
-                (at, u64::from(self.outside[name]) << 32 | u64::from(elf::R_X86_64_64.0), addend)
-            }
+            Place::Outside(name) => (at, u64::from(self.outside[name]) << 32 | u64::from(elf::R_X86_64_64.0), addend),
         };
         self.relocations.push(relocation);
     }
@@ -355,7 +353,8 @@ impl Image {
             let at = EHDR + i as u64 * PHDR;
             self.put_u32(at, kind);
             self.put_u32(at + 4, flags);
-            for (field, value) in [begin, begin, begin, file_end - begin, memory_end - begin, align].into_iter().enumerate()
+            for (field, value) in
+                [begin, begin, begin, file_end - begin, memory_end - begin, align].into_iter().enumerate()
             {
                 self.put_u64(at + 8 + 8 * field as u64, value);
             }

@@ -29,7 +29,11 @@ pub(super) enum WhereFrom {
     Weight(usize),
     Output(usize),
     /// A slot of a memory; where it is the copy of an argument, its number.
-    Slot { memory: CallerMemory, slot: usize, copy_of: Option<usize> },
+    Slot {
+        memory: CallerMemory,
+        slot: usize,
+        copy_of: Option<usize>,
+    },
 }
 
 /// One word of a frame.

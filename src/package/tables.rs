@@ -299,8 +299,14 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
 /// `query` returns the model; every other entry adds it as the last argument and goes to the runtime.
 fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &str) -> Vec<SymbolId> {
     // lea rdx|rcx|r8|r9.., [rip + model], by the number of arguments before it.
-    const LEA: [[u8; 3]; 6] =
-        [[0x48, 0x8d, 0x3d], [0x48, 0x8d, 0x35], [0x48, 0x8d, 0x15], [0x48, 0x8d, 0x0d], [0x4c, 0x8d, 0x05], [0x4c, 0x8d, 0x0d]];
+    const LEA: [[u8; 3]; 6] = [
+        [0x48, 0x8d, 0x3d],
+        [0x48, 0x8d, 0x35],
+        [0x48, 0x8d, 0x15],
+        [0x48, 0x8d, 0x0d],
+        [0x4c, 0x8d, 0x05],
+        [0x4c, 0x8d, 0x0d],
+    ];
     let text = object.section_id(StandardSection::Text);
     let mut symbols = Vec::new();
     let mut define = |object: &mut Object<'_>, entry: &str, code: &[u8]| {

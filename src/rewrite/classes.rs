@@ -83,9 +83,15 @@ pub enum Event {
 /// Where a term is: in a class, whose axes are these of the names asked for, or nowhere yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
-    Known { id: Id, axes: Vec<Axis> },
+    Known {
+        id: Id,
+        axes: Vec<Axis>,
+    },
     /// The canonical node, and the names of its axes.
-    New { node: Node, axes: Vec<Axis> },
+    New {
+        node: Node,
+        axes: Vec<Axis>,
+    },
 }
 
 /// Classes of equal values.
@@ -297,7 +303,10 @@ impl Classes {
             return val;
         }
         let id = self.egraph.add(node.clone());
-        self.record(|| Event::Make { term: Term { op: node.op.clone(), operands: Self::operands(&node), out: Self::out(&node) }, id });
+        self.record(|| Event::Make {
+            term: Term { op: node.op.clone(), operands: Self::operands(&node), out: Self::out(&node) },
+            id,
+        });
         self.known.insert(node, (id, (0..axes.len()).collect()));
         Val { id, axes }
     }

@@ -54,7 +54,8 @@ pub struct Proof {
 
 /// A derivation that reaches the cost `after`, with few steps.
 pub fn derivation(start: Start, log: Vec<Event>, before: f64, after: f64) -> Proof {
-    let reaches = |events: &[Event]| replay(&start, events, Strictness::Skip).is_ok_and(|r| r.cost <= after * (1.0 + 1e-9));
+    let reaches =
+        |events: &[Event]| replay(&start, events, Strictness::Skip).is_ok_and(|r| r.cost <= after * (1.0 + 1e-9));
     let events = shortened(log, &reaches);
     let steps = replay(&start, &events, Strictness::Skip).map_or(vec![], |r| r.steps);
     Proof { start, events, steps, before, after }
@@ -271,8 +272,12 @@ fn same(classes: &Classes, candidate: &Term, names: &[Axis], term: &Term) -> boo
         axes.iter().map(|a| names.iter().position(|n| n == a)).collect()
     };
     match (classes.place(candidate), classes.place(term)) {
-        (Place::Known { id: a, axes: x }, Place::Known { id: b, axes: y }) => a == b && place(x, names) == place(y, &term.out),
-        (Place::New { node: a, axes: x }, Place::New { node: b, axes: y }) => a == b && place(x, names) == place(y, &term.out),
+        (Place::Known { id: a, axes: x }, Place::Known { id: b, axes: y }) => {
+            a == b && place(x, names) == place(y, &term.out)
+        }
+        (Place::New { node: a, axes: x }, Place::New { node: b, axes: y }) => {
+            a == b && place(x, names) == place(y, &term.out)
+        }
         (Place::Known { .. }, Place::New { .. }) | (Place::New { .. }, Place::Known { .. }) => false,
     }
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use egg::Id;
 
 use crate::rewrite::classes::Classes;
-use crate::rewrite::extract::{Problem, Selection, extract};
 use crate::rewrite::explain::{self, Start};
+use crate::rewrite::extract::{Problem, Selection, extract};
 use crate::rewrite::rules::LAWS;
 use crate::rewrite::saturate::{Stop, saturate};
 use crate::rewrite::{Explain, Options, Report};
@@ -163,7 +163,12 @@ struct Search {
 impl Search {
     fn new(graph: &Graph, options: &Options, operations: usize) -> Search {
         let limit = 200 + options.growth * operations;
-        Search { classes: Classes::new(graph, limit, options.target), ids: BTreeMap::new(), stand_ins: BTreeMap::new(), types: BTreeMap::new() }
+        Search {
+            classes: Classes::new(graph, limit, options.target),
+            ids: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
+            types: BTreeMap::new(),
+        }
     }
 
     fn leaf(&mut self, old: ValueId, node: &Node) {

@@ -184,12 +184,8 @@ pub type BindFn = unsafe extern "C" fn(*mut Context, *const *const DlTensor, *co
 pub type PrepareFn = unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const Memory) -> i32;
 pub type CallFn =
     unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const *const DlTensor, *const Memory) -> i32;
-pub type RunFn = unsafe extern "C" fn(
-    *mut Context,
-    *const *const DlTensor,
-    *const *const DlTensor,
-    *const *const DlTensor,
-) -> i32;
+pub type RunFn =
+    unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const *const DlTensor, *const *const DlTensor) -> i32;
 
 /// All that is known about a model. The fields up to `run` are public (`gdl_model` of the header).
 #[repr(C)]

@@ -124,7 +124,14 @@ struct Space {
 impl Space {
     fn new(node: &Node, operands: &[Operand]) -> Space {
         let n_slots = node.reads.iter().flatten().map(|s| *s as usize + 1).max().unwrap_or(0);
-        let mut res = Space { sizes: vec![1.0; n_slots], determined: vec![], live: vec![], early: vec![], density: 1.0, moved: 0.0 };
+        let mut res = Space {
+            sizes: vec![1.0; n_slots],
+            determined: vec![],
+            live: vec![],
+            early: vec![],
+            density: 1.0,
+            moved: 0.0,
+        };
         for (operand, reads) in operands.iter().zip(&node.reads) {
             for (slot, size) in reads.iter().zip(&operand.dims) {
                 res.sizes[*slot as usize] = *size;

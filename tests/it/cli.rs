@@ -31,7 +31,8 @@ fn digits_are_classified_alike_in_all_orientations() {
 #[test]
 fn the_same_architecture_under_shift_collapses_when_turned() {
     let weights = ["--weights", "examples/data/lenet.weights.safetensors", "--json"];
-    let arguments = [&["run", "examples/lenet.gdl", "--input", "examples/data/digits.safetensors"][..], &weights].concat();
+    let arguments =
+        [&["run", "examples/lenet.gdl", "--input", "examples/data/digits.safetensors"][..], &weights].concat();
     let report: serde_json::Value = serde_json::from_slice(&gdlc(&arguments).stdout).unwrap();
     let accuracy = |k: usize| report["accuracy"][k]["accuracy"].as_f64().unwrap();
     assert!(accuracy(1) > 0.98, "upright");
@@ -101,7 +102,13 @@ fn the_same_input_gives_the_same_bytes() {
 
 #[test]
 fn what_derives_is_certified() {
-    for file in ["examples/lenet.gdl", "examples/mpnn.gdl", "tests/programs/founding/sets.gdl", "tests/programs/founding/gnn.gdl", "tests/programs/founding/egnn.gdl"] {
+    for file in [
+        "examples/lenet.gdl",
+        "examples/mpnn.gdl",
+        "tests/programs/founding/sets.gdl",
+        "tests/programs/founding/gnn.gdl",
+        "tests/programs/founding/egnn.gdl",
+    ] {
         let output = gdlc(&["verify", file, "--json"]);
         assert!(output.status.success(), "{file}: {}", text(&output.stderr));
         let mut n_checks = 0;
@@ -126,7 +133,15 @@ fn rewriting_is_explained_and_checked() {
 #[test]
 fn what_is_not_derived_is_refused_by_name() {
     let founding = "tests/programs/founding";
-    for (file, names) in [("earth", "sphere"), ("surface", "mesh"), ("shapes", "sphere"), ("sequence", "seq"), ("reason", "scan"), ("nequip", "grad"), ("flow", "grad")] {
+    for (file, names) in [
+        ("earth", "sphere"),
+        ("surface", "mesh"),
+        ("shapes", "sphere"),
+        ("sequence", "seq"),
+        ("reason", "scan"),
+        ("nequip", "grad"),
+        ("flow", "grad"),
+    ] {
         let output = gdlc(&["check", &format!("{founding}/{file}.gdl")]);
         assert_eq!(output.status.code(), Some(1), "{file}");
         let message = text(&output.stderr);
@@ -164,7 +179,8 @@ fn attention_weights_sum_to_one_however_large_the_scores() {
         ("G.index".to_string(), index(vec![0; 9])),
     ]);
     tensors::write(std::path::Path::new(&at("x.safetensors")), &inputs, Precision::Single).unwrap();
-    let output = gdlc(&["run", &at("s.gdl"), "--input", &at("x.safetensors"), "--init", "1", "-o", &at("y.safetensors")]);
+    let output =
+        gdlc(&["run", &at("s.gdl"), "--input", &at("x.safetensors"), "--init", "1", "-o", &at("y.safetensors")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let found = tensors::read(std::path::Path::new(&at("y.safetensors"))).unwrap()["y"].reals();
     std::fs::remove_dir_all(&folder).unwrap();

@@ -73,7 +73,14 @@ impl Case {
     }
 
     /// A table of indices.
-    pub(crate) fn table(&mut self, name: &str, shape: &[Size], range: Size, sorted: bool, values: Vec<i64>) -> Id<Buffer> {
+    pub(crate) fn table(
+        &mut self,
+        name: &str,
+        shape: &[Size],
+        range: Size,
+        sorted: bool,
+        values: Vec<i64>,
+    ) -> Id<Buffer> {
         let k = self.program.inputs.len();
         let memory = Memory::Input(k);
         let buffer =
@@ -382,14 +389,26 @@ fn pointwise(name: &str, dtype: Dtype, n: usize, f: impl Fn(&mut Builder, Id<Buf
     let (ie, zero, end) = (b.read(i), b.int(0), b.size(len));
     let value = f(&mut b, x, ie);
     let store = Stmt::Store { to: at(y, &[ie]), value };
-    case.kernel(Stage::Call, b, vec![Stmt::For { var: i, begin: zero, end, kind: LoopKind::Vector, body: vec![store] }]);
+    case.kernel(
+        Stage::Call,
+        b,
+        vec![Stmt::For { var: i, begin: zero, end, kind: LoopKind::Vector, body: vec![store] }],
+    );
     case
 }
 
 #[test]
 fn every_scalar_operation() {
-    let unaries =
-        [Unary::Neg, Unary::Abs, Unary::Round, Unary::Floor, Unary::Exp2Int, Unary::Exponent, Unary::Mantissa, Unary::Sqrt];
+    let unaries = [
+        Unary::Neg,
+        Unary::Abs,
+        Unary::Round,
+        Unary::Floor,
+        Unary::Exp2Int,
+        Unary::Exponent,
+        Unary::Mantissa,
+        Unary::Sqrt,
+    ];
     for dtype in [Dtype::F32, Dtype::F64] {
         for f in unaries {
             let case = pointwise("unary", dtype, 27, |b, x, i| {

@@ -60,7 +60,13 @@ fn optimum(problem: &Problem) -> f64 {
 
 /// A cycle of a selection.
 fn cycle(problem: &Problem, selection: &Selection) -> Vec<(Id, usize)> {
-    fn visit(problem: &Problem, selection: &Selection, id: Id, path: &mut Vec<Id>, done: &mut BTreeSet<Id>) -> Option<Vec<Id>> {
+    fn visit(
+        problem: &Problem,
+        selection: &Selection,
+        id: Id,
+        path: &mut Vec<Id>,
+        done: &mut BTreeSet<Id>,
+    ) -> Option<Vec<Id>> {
         if let Some(at) = path.iter().position(|p| *p == id) {
             return Some(path[at..].to_vec());
         }

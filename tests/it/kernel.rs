@@ -69,14 +69,7 @@ impl Case {
         self.g.relation(Relation { from: from.to_vec(), to, map })
     }
 
-    pub(crate) fn affine(
-        &mut self,
-        from: &[Size],
-        to: Size,
-        scale: &[i64],
-        constant: i64,
-        outside: Outside,
-    ) -> Val {
+    pub(crate) fn affine(&mut self, from: &[Size], to: Size, scale: &[i64], constant: i64, outside: Outside) -> Val {
         let offset = Affine { constant, size: None };
         let map = Function::Affine { scale: scale.to_vec(), offset, divisor: 1, outside };
         self.relation(from, to, map)

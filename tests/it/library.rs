@@ -168,7 +168,10 @@ fn a_wrong_tensor_is_named() {
     for (tensor, message) in cases {
         assert_eq!(raw.run(&[tensor], &[], &[good()]), Err(message.to_string()));
     }
-    assert_eq!(raw.run(&[good()], &[], &[Owned::floats(&[2, 4], 1)]).unwrap_err(), "output `y`: axis 0 has 2 elements, and needs 3");
+    assert_eq!(
+        raw.run(&[good()], &[], &[Owned::floats(&[2, 4], 1)]).unwrap_err(),
+        "output `y`: axis 0 has 2 elements, and needs 3"
+    );
     let contiguous = Owned::floats(&[3, 4], 1).with_strides(&[4, 1]);
     assert_eq!(raw.run(&[contiguous], &[], &[good()]), Ok(()));
     let null = [std::ptr::null()];
@@ -232,10 +235,15 @@ fn nothing_but_the_c_library_is_needed() {
     let case = convolution(Dtype::F32, 4, 3, 5, 16);
     let bytes = std::fs::read(case.build("imports")).expect("the library is there");
     let file = object::File::parse(&*bytes).expect("the library is ELF");
-    let undefined: Vec<&str> =
-        file.dynamic_symbols().filter(|s| s.is_undefined()).map(|s| s.name().expect("a name")).filter(|n| !n.is_empty()).collect();
+    let undefined: Vec<&str> = file
+        .dynamic_symbols()
+        .filter(|s| s.is_undefined())
+        .map(|s| s.name().expect("a name"))
+        .filter(|n| !n.is_empty())
+        .collect();
     assert_eq!(undefined, IMPORTS);
-    let mut defined: Vec<&str> = file.dynamic_symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).collect();
+    let mut defined: Vec<&str> =
+        file.dynamic_symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).collect();
     defined.sort_unstable();
     let entries = ["bind", "call", "memory", "prepare", "query", "run", "sizes"];
     assert_eq!(defined, entries.map(|e| format!("gdl_convolution_{e}")));
@@ -244,7 +252,8 @@ fn nothing_but_the_c_library_is_needed() {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let case = convolution(Dtype::F32, 4, 3, 5, 16);
-    let build = || gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::X86_64).expect("it builds");
+    let build =
+        || gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::X86_64).expect("it builds");
     let (a, b) = (build(), build());
     assert!(a.so_bytes == b.so_bytes && a.header == b.header && a.manifest == b.manifest);
 }

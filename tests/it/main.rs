@@ -1,20 +1,20 @@
 //! The one test binary: a module a layer, and those that cut across.
 
-mod derive;
+mod cli;
 mod conformance;
-mod library;
+mod derive;
 mod extraction;
+mod kernel;
 mod laws;
 mod laws_kernels;
 mod laws_rotation;
+mod library;
+mod readme;
 mod rewrite;
 mod rewrite_programs;
+mod sema;
 mod soundness;
-mod tensor;
 mod syntax;
 mod syntax_random;
-mod kernel;
-mod sema;
-mod cli;
-mod readme;
+mod tensor;
 mod tidy;

@@ -45,7 +45,8 @@ fn compiles(text: &str) -> Result<(), String> {
         let derived = derive::derive(&checked, model).map_err(|e| e[0].message.clone())?;
         let (graph, _) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
         let interface = driver::interface::interface(&derived.graph, "status", Dtype::F32, vec![]);
-        package::build(&lower(&graph, "status", Dtype::F32), &interface, BACKENDS[0], Target::X86_64).map_err(|e| e.to_string())?;
+        package::build(&lower(&graph, "status", Dtype::F32), &interface, BACKENDS[0], Target::X86_64)
+            .map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -88,16 +89,44 @@ fn examples_check() {
 const PROBES: &[(&str, &str, &str)] = &[
     ("grid, 1 axis", "shift", "domain D = grid(n) torus\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over 5"),
     ("grid, 2 axes", "shift", "domain D = grid(n, n) torus\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over 3x3"),
-    ("grid, 2 axes", "shift . C4", "domain D = grid(n, n) under p4\nmodel M(x: D -> 2): D -> 3 regular = x |> linear 3 regular over 3x3"),
-    ("grid, 2 axes", "shift . D4", "domain D = grid(n, n) under p4m\nmodel M(x: D -> 2): D -> 3 regular = x |> linear 3 regular over 3x3"),
+    (
+        "grid, 2 axes",
+        "shift . C4",
+        "domain D = grid(n, n) under p4\nmodel M(x: D -> 2): D -> 3 regular = x |> linear 3 regular over 3x3",
+    ),
+    (
+        "grid, 2 axes",
+        "shift . D4",
+        "domain D = grid(n, n) under p4m\nmodel M(x: D -> 2): D -> 3 regular = x |> linear 3 regular over 3x3",
+    ),
     ("grid, 3 axes", "shift", "domain D = grid(n, n, n)\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over 3x3x3"),
-    ("grid, 3 axes", "shift . O", "domain D = grid(n, n, n) under shift . O\nmodel M(x: D -> 1): D -> 1 regular = x |> linear 1 regular over 3x3x3"),
+    (
+        "grid, 3 axes",
+        "shift . O",
+        "domain D = grid(n, n, n) under shift . O\nmodel M(x: D -> 1): D -> 1 regular = x |> linear 1 regular over 3x3x3",
+    ),
     ("set", "perm", "domain D = set(n)\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over all"),
-    ("pairs of a set", "perm", "domain S = set(n)\ndomain D = S * S\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over all"),
+    (
+        "pairs of a set",
+        "perm",
+        "domain S = set(n)\ndomain D = S * S\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over all",
+    ),
     ("graph", "perm", "domain D = graph(n, m)\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over edges"),
-    ("points in R3", "E(3)", "domain D = points(n, m) in R3 under E(3)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r"),
-    ("points in R3", "SE(3)", "domain D = points(n, m) in R3 under SE(3)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r"),
-    ("points in R2", "E(2)", "domain D = points(n, m) in R2 under E(2)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r"),
+    (
+        "points in R3",
+        "E(3)",
+        "domain D = points(n, m) in R3 under E(3)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r",
+    ),
+    (
+        "points in R3",
+        "SE(3)",
+        "domain D = points(n, m) in R3 under SE(3)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r",
+    ),
+    (
+        "points in R2",
+        "E(2)",
+        "domain D = points(n, m) in R2 under E(2)\nmodel M(x: D -> 2, r: D -> position): D -> 2 irreps(0..1) = x |> linear 2 irreps(0..1) over 5.0 at r",
+    ),
     ("seq", "shift", "domain D = seq(T)\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over past(3)"),
     ("seq", "warp", "domain D = seq(T) under warp\nmodel M(x: D -> 2): D -> 3 = x |> recur 3"),
     ("mesh", "SO(2) gauge", "domain D = mesh(v, m)\nmodel M(x: D -> 2): D -> 3 = x |> linear 3 over ring 1"),

@@ -124,9 +124,7 @@ impl<'p> Emitter<'_, '_, 'p> {
 
     fn row_address(&mut self, c: &'p Contraction) -> Result<Value, Unsupported> {
         match self.address(&c.a)? {
-            Address::Same { base, disp } => {
-                Ok(self.uniform(Affine { base: Some(base), k: i64::from(disp), lane: 0 }))
-            }
+            Address::Same { base, disp } => Ok(self.uniform(Affine { base: Some(base), k: i64::from(disp), lane: 0 })),
             Address::Next { .. } | Address::Each(_) => panic!("cranelift: rows are found one by one"),
         }
     }

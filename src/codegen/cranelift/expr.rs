@@ -251,7 +251,11 @@ impl Emitter<'_, '_, '_> {
         {
             let k = if f == Binary::Div { d.trailing_zeros() as i64 } else { d - 1 };
             let k = self.iconst(k);
-            return Some(Affine::value(if f == Binary::Div { self.b.ins().sshr(x, k) } else { self.b.ins().band(x, k) }));
+            return Some(Affine::value(if f == Binary::Div {
+                self.b.ins().sshr(x, k)
+            } else {
+                self.b.ins().band(x, k)
+            }));
         }
         Some(Affine::value(self.index_scalar(f, x, y)))
     }

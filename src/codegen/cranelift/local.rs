@@ -37,7 +37,10 @@ impl<'p> Emitter<'_, '_, 'p> {
         let vectors = lanes.div_ceil(self.per_vector());
         let facts = self.facts.clone();
         let known = |var| matches!(self.vars.get(&var), Some(Val::Int(a)) if a.known().is_some());
-        if dtype.is_float() && count * vectors <= MOST_REGISTERS && facts.only_known_indices(self.kernel, rest, id, known) {
+        if dtype.is_float()
+            && count * vectors <= MOST_REGISTERS
+            && facts.only_known_indices(self.kernel, rest, id, known)
+        {
             let (ty, each) = if lanes == 1 { (self.real_type(), 1) } else { (self.vector_type(), vectors) };
             let mut elements = Vec::with_capacity(count);
             for _ in 0..count {

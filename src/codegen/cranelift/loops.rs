@@ -55,7 +55,13 @@ impl<'p> Emitter<'_, '_, 'p> {
         Ok(())
     }
 
-    pub(super) fn unrolled(&mut self, var: Var, begin: Affine, end: Affine, body: &'p [Stmt]) -> Result<(), Unsupported> {
+    pub(super) fn unrolled(
+        &mut self,
+        var: Var,
+        begin: Affine,
+        end: Affine,
+        body: &'p [Stmt],
+    ) -> Result<(), Unsupported> {
         let (Some(begin), Some(end)) = (begin.known(), end.known()) else {
             return Err(Unsupported::new(format!("an unrolled loop in `{}` without known bounds", self.kernel.name)));
         };

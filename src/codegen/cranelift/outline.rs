@@ -31,7 +31,13 @@ enum Captured {
 
 impl<'p> Emitter<'_, '_, 'p> {
     /// Hands a parallel loop to the runtime.
-    pub(super) fn parallel(&mut self, var: Var, begin: Affine, end: Affine, body: &'p [Stmt]) -> Result<(), Unsupported> {
+    pub(super) fn parallel(
+        &mut self,
+        var: Var,
+        begin: Affine,
+        end: Affine,
+        body: &'p [Stmt],
+    ) -> Result<(), Unsupported> {
         if self.threads == Threads::Taken || self.lanes > 1 {
             return self.serial(var, begin, end, body);
         }

@@ -1,12 +1,12 @@
 //! `gdlc bench`: the time of a call on random inputs, its GFLOP/s and GB/s, beside the measured ceiling of this machine.
 
-use crate::driver::arguments::Bench;
 use crate::derive::instance::{self, Filling};
+use crate::driver::arguments::Bench;
 use crate::driver::ceiling::Ceiling;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
-use crate::driver::session::Session;
 use crate::driver::reference;
+use crate::driver::session::Session;
 use crate::math::Rng;
 use crate::tensor;
 
@@ -20,7 +20,9 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
     let program = session.check()?;
     for model in session.models(&program)? {
         let compiled = Compiled::new(&session, &program, model, session.dtype())?;
-        if let Some((name, _)) = wanted.iter().find(|(n, _)| compiled.interface.sizes.iter().all(|(_, info)| info.name != *n)) {
+        if let Some((name, _)) =
+            wanted.iter().find(|(n, _)| compiled.interface.sizes.iter().all(|(_, info)| info.name != *n))
+        {
             return Err(Failure::call(format!("{} has no run-time size `{name}`", model.name)));
         }
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
@@ -39,7 +41,10 @@ fn too_large(compiled: &Compiled, sizes: &[usize]) -> Result<(), Failure> {
         let dims = tensor.dims.iter().map(|d| d.eval(|v| sizes[v.0 as usize]));
         let count = dims.fold(Some(1usize), |count, n| count.and_then(|c| c.checked_mul(n)));
         if count.is_none_or(|c| c > MOST_NUMBERS) {
-            return Err(Failure::call(format!("`{}` would have more than {MOST_NUMBERS} numbers at these sizes", tensor.name)));
+            return Err(Failure::call(format!(
+                "`{}` would have more than {MOST_NUMBERS} numbers at these sizes",
+                tensor.name
+            )));
         }
     }
     Ok(())
@@ -75,7 +80,13 @@ fn time(compiled: &Compiled, sizes: &[usize], calls: usize) -> Result<Vec<Row>, 
         let (_, mut seconds) = instance.call_timed(&compiled.arguments(&inputs), calls)?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
-        rows.push(Row { threads, median, least: seconds[0], gflops: work.flops / median / 1e9, gbytes: work.bytes / median / 1e9 });
+        rows.push(Row {
+            threads,
+            median,
+            least: seconds[0],
+            gflops: work.flops / median / 1e9,
+            gbytes: work.bytes / median / 1e9,
+        });
     }
     Ok(rows)
 }
@@ -90,17 +101,10 @@ fn at_sizes(compiled: &Compiled, sizes: &[usize]) -> tensor::graph::Graph {
 fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: bool) {
     let ceiling = Ceiling::measure();
     let peak = ceiling.gflops(compiled.interface.dtype);
-    let shown: Vec<String> = compiled
-        .interface
-        .sizes
-        .iter()
-        .zip(sizes)
-        .map(|((_, info), n)| format!("{}={n}", info.name))
-        .collect();
+    let shown: Vec<String> =
+        compiled.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect();
     if json {
-        let row = |r: &Row| {
-            serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes })
-        };
+        let row = |r: &Row| serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes });
         println!(
             "{}",
             serde_json::json!({ "model": name, "sizes": shown, "peak_gflops": peak, "rows": rows.iter().map(row).collect::<Vec<_>>() })

@@ -17,7 +17,10 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     }
     let names: Vec<String> = models.iter().map(|m| session.library_name(&program, m)).collect();
     if let Some(k) = (1..names.len()).find(|k| names[..*k].contains(&names[*k])) {
-        return Err(Failure::call(format!("two models would be called lib{}.so; build one at a time with --model and -o", names[k])));
+        return Err(Failure::call(format!(
+            "two models would be called lib{}.so; build one at a time with --model and -o",
+            names[k]
+        )));
     }
     let folder = &options.output;
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;

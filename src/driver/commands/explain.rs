@@ -27,7 +27,11 @@ pub fn explain(options: &Explain) -> Result<(), Failure> {
 
 fn print(name: &str, report: &Report) {
     let micros = |seconds: f64| seconds * 1e6;
-    println!("{name}: expected {:.1} us a call as derived, {:.1} us as rewritten", micros(report.before), micros(report.after));
+    println!(
+        "{name}: expected {:.1} us a call as derived, {:.1} us as rewritten",
+        micros(report.before),
+        micros(report.after)
+    );
     for proof in &report.proofs {
         println!("{}", proof.print());
     }

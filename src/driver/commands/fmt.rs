@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::base::span::SourceMap;
 use crate::base::diagnostic::Severity;
 use crate::base::render;
+use crate::base::span::SourceMap;
 use crate::driver::arguments::Fmt;
 use crate::driver::failure::Failure;
 use crate::syntax;

@@ -86,9 +86,7 @@ fn print_scores(scores: &[Row]) {
 
 fn json(outputs: &Tensors, scores: &[Row]) -> serde_json::Value {
     let shapes = outputs.iter().map(|(name, t)| serde_json::json!({ "name": name, "shape": t.shape }));
-    let score = |r: &Row| {
-        serde_json::json!({ "group": r.name, "right": r.right, "of": r.of, "accuracy": r.accuracy(), "difference": r.difference })
-    };
+    let score = |r: &Row| serde_json::json!({ "group": r.name, "right": r.right, "of": r.of, "accuracy": r.accuracy(), "difference": r.difference });
     serde_json::json!({
         "outputs": shapes.collect::<Vec<_>>(),
         "accuracy": scores.iter().map(score).collect::<Vec<_>>(),

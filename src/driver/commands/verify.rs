@@ -21,7 +21,10 @@ pub fn verify(options: &Source) -> Result<(), Failure> {
         }
         failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
         if options.json {
-            println!("{}", serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() }));
+            println!(
+                "{}",
+                serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() })
+            );
         } else {
             println!("{}", model.name);
             all.iter().for_each(|c| println!("  {c}"));

@@ -116,12 +116,7 @@ impl Cx<'_, '_> {
         self.put(home, &index, value);
     }
 
-    fn each_digit(
-        &mut self,
-        dims: &[Size],
-        digits: &mut Vec<Id<Expr>>,
-        body: &mut dyn FnMut(&mut Self, &[Id<Expr>]),
-    ) {
+    fn each_digit(&mut self, dims: &[Size], digits: &mut Vec<Id<Expr>>, body: &mut dyn FnMut(&mut Self, &[Id<Expr>])) {
         let Some((dim, rest)) = dims.split_first() else { return body(self, digits) };
         let extent = self.b.size(*dim);
         let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Serial };

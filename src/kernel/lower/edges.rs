@@ -271,7 +271,8 @@ impl Cx<'_, '_> {
     /// What one entry adds to all sums: numbers first, then a loop over channels for each number of channels.
     fn entry(&mut self, roots: &[RowRoot], buffers: &[Id<Buffer>], row: Id<Expr>, entry: &[Id<Expr>]) {
         let graph = self.graph();
-        let channels = |root: &RowRoot| graph.ty(root.root).dims[root.channel].as_fixed().expect("lower: fixed channels");
+        let channels =
+            |root: &RowRoot| graph.ty(root.root).dims[root.channel].as_fixed().expect("lower: fixed channels");
         let mut bound = BTreeMap::new();
         let mut prepared: Vec<(usize, &RowSum, Slots, Vec<Addend>)> = Vec::new();
         for (r, root) in roots.iter().enumerate() {

@@ -235,8 +235,7 @@ impl Cx<'_, '_> {
                 });
             }
             Step::Fibre(edge) => {
-                let crate::tensor::graph::Function::Affine { divisor, .. } =
-                    &self.graph().relations[edge.relation].map
+                let crate::tensor::graph::Function::Affine { divisor, .. } = &self.graph().relations[edge.relation].map
                 else {
                     panic!("lower: only affine functions have fibres");
                 };
@@ -289,14 +288,7 @@ impl Cx<'_, '_> {
     }
 
     /// `shift + log Σ exp(x - shift)`, where the shift is the maximum, or 0 where that is infinite.
-    fn log_sum(
-        &mut self,
-        node: &Node,
-        plan: &Plan,
-        sizes: &[Size],
-        slots: &mut Slots,
-        extreme: Id<Expr>,
-    ) -> Id<Expr> {
+    fn log_sum(&mut self, node: &Node, plan: &Plan, sizes: &[Size], slots: &mut Slots, extreme: Id<Expr>) -> Id<Expr> {
         let (zero, infinity) = (self.b.float(0.0), self.b.float(f64::INFINITY));
         let size = self.b.unary(Unary::Abs, extreme);
         let infinite = self.b.compare(Comparison::Eq, size, infinity);

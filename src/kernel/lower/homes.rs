@@ -140,10 +140,12 @@ impl Facts {
         let node = graph.node(id);
         let sizes = plan::slot_sizes(graph, node);
         let short = |s: &u32| sizes[*s as usize].as_fixed().is_some_and(|n| n <= MOST_WRITTEN_OUT);
-        let constants = node.args.iter().zip(&node.reads).filter(|(arg, _)| matches!(graph.node(**arg).op, Op::Constant(_)));
+        let constants =
+            node.args.iter().zip(&node.reads).filter(|(arg, _)| matches!(graph.node(**arg).op, Op::Constant(_)));
         let read: Vec<u32> = constants.flat_map(|(_, reads)| reads.iter().copied()).collect();
         let sums = node.op == Op::Contract && repeats(graph, node) && self.when[&id] == When::Call;
-        let axes = (0..node.out.len()).filter(|axis| sums && read.contains(&node.out[*axis]) && short(&node.out[*axis]));
+        let axes =
+            (0..node.out.len()).filter(|axis| sums && read.contains(&node.out[*axis]) && short(&node.out[*axis]));
         let axes: Vec<usize> = axes.collect();
         let volume: usize = axes.iter().filter_map(|axis| sizes[node.out[*axis] as usize].as_fixed()).product();
         if volume <= MOST_WRITTEN_OUT { axes } else { vec![] }
@@ -211,7 +213,8 @@ fn inlined(
         let users = users.get(id).map_or(&[][..], |u| u);
         let is_output = graph.outputs.iter().any(|o| o.id == *id);
         let merged = !is_output && read_once(graph, *id, users, when) && once[&users[0]];
-        let walks = |user: &ValueId| plan::plan(graph, graph.node(*user)).steps.iter().any(|s| matches!(s, Step::Rows(_)));
+        let walks =
+            |user: &ValueId| plan::plan(graph, graph.node(*user)).steps.iter().any(|s| matches!(s, Step::Rows(_)));
         let copied = normal::is_block(graph, graph.node(*id)) && users.iter().any(walks);
         let read = !is_output && is_read(graph, graph.node(*id)) && !copied;
         res.insert(*id, graph.node(*id).op.is_leaf() || read || merged);

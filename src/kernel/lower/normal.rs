@@ -71,7 +71,8 @@ fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -
             })
             .collect();
         let inner = node.args.iter().zip(&node.reads);
-        let inner = inner.map(|(arg, reads)| Val { id: *arg, axes: reads.iter().map(|s| names[*s as usize]).collect() });
+        let inner =
+            inner.map(|(arg, reads)| Val { id: *arg, axes: reads.iter().map(|s| names[*s as usize]).collect() });
         res.extend(flatten(graph, inner.collect(), scatters, fresh));
     }
     res

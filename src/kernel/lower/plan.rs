@@ -49,7 +49,9 @@ impl Step {
     pub(super) fn reads(&self, slot: Slot) -> bool {
         match self {
             Step::Loop { .. } => false,
-            Step::Define(edge) | Step::Check(edge) | Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => edge.has(slot),
+            Step::Define(edge) | Step::Check(edge) | Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => {
+                edge.has(slot)
+            }
             Step::Solve { edge, .. } => edge.has(slot),
         }
     }
@@ -122,8 +124,7 @@ pub(super) fn plan_from(graph: &Graph, node: &Node, known: Vec<Slot>) -> Plan {
             bound.push(*slot);
         }
     }
-    let mut planner =
-        Planner { graph, sizes: slot_sizes(graph, node), known, edges, steps: vec![] };
+    let mut planner = Planner { graph, sizes: slot_sizes(graph, node), known, edges, steps: vec![] };
     loop {
         planner.settle();
         let Some(slot) = planner.next_loop(&bound) else { break };

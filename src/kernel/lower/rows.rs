@@ -95,14 +95,7 @@ impl Lowering<'_> {
     }
 
     /// Counting sort: counts two places on, sums, places each entry while its row's end moves to the right place.
-    fn counted_rows(
-        &mut self,
-        relation: &Relation,
-        name: &str,
-        table: Id<Buffer>,
-        sorted: bool,
-        stage: Stage,
-    ) -> Rows {
+    fn counted_rows(&mut self, relation: &Relation, name: &str, table: Id<Buffer>, sorted: bool, stage: Stage) -> Rows {
         let memory = if stage == Stage::Bind { Memory::Bound } else { Memory::Workspace };
         let shape = vec![relation.to.plus(2)];
         let begin = self.buffer(&format!("{name}.row_begin"), Dtype::I32, shape, memory.clone());
@@ -158,12 +151,7 @@ impl Cx<'_, '_> {
         });
     }
 
-    fn each_index(
-        &mut self,
-        dims: &[Size],
-        index: &mut Vec<Id<Expr>>,
-        body: &mut dyn FnMut(&mut Self, &[Id<Expr>]),
-    ) {
+    fn each_index(&mut self, dims: &[Size], index: &mut Vec<Id<Expr>>, body: &mut dyn FnMut(&mut Self, &[Id<Expr>])) {
         let Some((dim, rest)) = dims.split_first() else { return body(self, index) };
         let extent = self.b.size(*dim);
         self.each(extent, LoopKind::Serial, |cx, i| {

@@ -242,7 +242,11 @@ impl<'a> Elaborator<'a> {
         let coarsest = self.coarsest(domain);
         let domain = &self.program.domains[domain];
         let point_group = domain.domain.stabiliser();
-        let steps = if coarsest == 1 { String::new() } else { format!(" by multiples of {coarsest} cells, since it coarsens,") };
+        let steps = if coarsest == 1 {
+            String::new()
+        } else {
+            format!(" by multiples of {coarsest} cells, since it coarsens,")
+        };
         let fixing = if point_group.finite().is_some_and(|f| f.order() > 1) {
             format!("{} about the centre is exact everywhere, ", point_group.name())
         } else {

@@ -94,7 +94,8 @@ fn large_groups_have_the_counts_of_group_convolution() {
         let pixels = d.grid(&["zero"], group, axes);
         let regular = Rep::regular(&d.fixing(pixels)).expect("a finite group");
         let base = Base::Points(pixels);
-        let program = one(d, over(Over::Window(vec![window; axes])), copies(base, 1, regular.clone()), copies(base, 1, regular));
+        let program =
+            one(d, over(Over::Window(vec![window; axes])), copies(base, 1, regular.clone()), copies(base, 1, regular));
         let derived = derive(&program, &program.models[0]).unwrap_or_else(|e| panic!("{e:?}"));
         assert_eq!(derived.blueprint.rows[0].dim(), count, "{group}");
         assert_eq!(derived.graph.weights.iter().next().expect("a weight").1.dims, [1, 1, count]);
@@ -112,7 +113,10 @@ fn sets_have_two_maps_and_pairs_fifteen() {
     let s = set(&mut d);
     let scalar = Rep::scalar(&d.fixing(s));
     let base = Base::Points(s);
-    assert_eq!(certified(&one(d, over(Over::All), copies(base, 3, scalar.clone()), copies(base, 2, scalar.clone()))), 2);
+    assert_eq!(
+        certified(&one(d, over(Over::All), copies(base, 3, scalar.clone()), copies(base, 2, scalar.clone()))),
+        2
+    );
 
     let mut d = Draft::new();
     let s = set(&mut d);
@@ -137,7 +141,10 @@ fn field(group: &str, top: u32, depthwise: bool) -> Program {
     let (n, m) = (d.size("n", 10), d.size("m", 30));
     let atoms = d.domain("Atoms", spec("points", vec![n, m], &[], Some(GroupSpec::named(group)), Some(3)));
     let fixing = d.fixing(atoms);
-    let block = |l| Block { count: 2, kind: BlockKind::Rep(Arc::new(Rep::irrep(&fixing, Irrep::natural(l)).expect("an irrep"))) };
+    let block = |l| Block {
+        count: 2,
+        kind: BlockKind::Rep(Arc::new(Rep::irrep(&fixing, Irrep::natural(l)).expect("an irrep"))),
+    };
     let ty = Type { base: Base::Points(atoms), fibre: Fibre { blocks: (0..=top).map(block).collect() } };
     let linear = Linear { depthwise, bias: false, ..over(Over::Radius { cutoff: 5.0, radial: Radial::Bessel }) };
     one(d, linear, ty.clone(), ty)
@@ -183,7 +190,8 @@ fn a_rotated_filter_is_caught() {
     let program = one(d, over(Over::Window(vec![3, 3])), copies(base, 1, regular.clone()), copies(base, 1, regular));
     assert_eq!(examined(&program, |_| ()), None);
     let fault = examined(&program, |graph| {
-        let (id, _) = graph.relations.iter().find(|(_, r)| matches!(r.map, Function::Constant(_))).expect("the expansion");
+        let (id, _) =
+            graph.relations.iter().find(|(_, r)| matches!(r.map, Function::Constant(_))).expect("the expansion");
         let Function::Constant(table) = &graph.relations[id].map else { return };
         let mut table = table.to_vec();
         // two cells of one filter exchanged

@@ -9,7 +9,9 @@ use gdlc::base::size::Size;
 use gdlc::base::span::Span;
 use gdlc::derive::{Derived, derive};
 use gdlc::domain::{Domain, DomainSpec, GroupSpec, construct};
-use gdlc::sema::hir::{Argument, Base, Block, BlockKind, DomainDecl, Fibre, Linear, Model, Op, Origin, Over, Program, Type, Value};
+use gdlc::sema::hir::{
+    Argument, Base, Block, BlockKind, DomainDecl, Fibre, Linear, Model, Op, Origin, Over, Program, Type, Value,
+};
 use gdlc::symmetry::Rep;
 use gdlc::tensor::eval::{Arguments, Array, eval};
 
@@ -77,7 +79,13 @@ impl Draft {
     }
 }
 
-pub(crate) fn spec(constructor: &str, sizes: Vec<Size>, words: &[&str], group: Option<GroupSpec>, ambient: Option<usize>) -> DomainSpec {
+pub(crate) fn spec(
+    constructor: &str,
+    sizes: Vec<Size>,
+    words: &[&str],
+    group: Option<GroupSpec>,
+    ambient: Option<usize>,
+) -> DomainSpec {
     let words = words.iter().map(ToString::to_string).collect();
     DomainSpec { constructor: constructor.into(), sizes, words, ambient, group, text: constructor.into() }
 }
@@ -112,8 +120,14 @@ fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec
     bytes.chunks_exact(N).map(|c| number(c.try_into().expect("whole numbers"))).collect()
 }
 
-pub(crate) fn run(derived: &Derived, sizes: &[(&str, usize)], inputs: &[(&str, &Array)], weights: &BTreeMap<String, Array>) -> BTreeMap<String, Array> {
-    let size = |name: &str| sizes.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("size {name} is not given")).1;
+pub(crate) fn run(
+    derived: &Derived,
+    sizes: &[(&str, usize)],
+    inputs: &[(&str, &Array)],
+    weights: &BTreeMap<String, Array>,
+) -> BTreeMap<String, Array> {
+    let size =
+        |name: &str| sizes.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("size {name} is not given")).1;
     let args = Arguments {
         sizes: derived.graph.sizes.iter().map(|(_, info)| size(&info.name)).collect(),
         inputs: inputs.iter().map(|(name, x)| (name.to_string(), (*x).clone())).collect(),
@@ -130,4 +144,3 @@ pub(crate) fn distance(a: &Array, b: &Array) -> f64 {
     let top = b.data.iter().fold(1e-300f64, |m, x| m.max(x.abs()));
     a.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / top
 }
-

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use gdlc::base::arena::Id;
 use gdlc::domain::{Block as Cells, GroupSpec};
-use gdlc::sema::hir::{Aggregate, Base, Block, BlockKind, Coarsening, DomainDecl, End, Fibre, LearnInit, Linear, Op, Origin, Over, Pointwise, Radial, Type};
+use gdlc::sema::hir::{
+    Aggregate, Base, Block, BlockKind, Coarsening, DomainDecl, End, Fibre, LearnInit, Linear, Op, Origin, Over,
+    Pointwise, Radial, Type,
+};
 use gdlc::symmetry::{Irrep, Rep};
 use gdlc::tensor::eval::Array;
 
@@ -87,7 +90,8 @@ fn a_window_under_shifts_is_the_convolution_of_torch() {
     let y = d.linear("conv", Over::Window(vec![3, 3]), &[x], copies(on, 12, scalar.clone()));
     let y = d.value(Op::Map(Pointwise::Relu), &[y], copies(on, 12, scalar));
     d.result("y", y);
-    let weights = weights(vec![("conv.weight", shaped(&golden["w"], &[12, 8, 9])), ("conv.bias", golden["bias"].clone())]);
+    let weights =
+        weights(vec![("conv.weight", shaped(&golden["w"], &[12, 8, 9])), ("conv.bias", golden["bias"].clone())]);
     let x = golden["x"].permuted(&[0, 2, 3, 1]);
     let y = run(&d.derive(), &[("h", 14), ("w", 13), ("batch", 2)], &[("x", &x)], &weights);
     assert!(distance(&y["y"], &golden["y_s1"].permuted(&[0, 2, 3, 1])) < 1e-13);
@@ -103,7 +107,8 @@ fn a_window_under_p4m_is_the_group_convolution() {
     let x = d.argument("x", copies(on, 2, regular.clone()));
     let y = d.linear("conv", Over::Window(vec![3, 3]), &[x], copies(on, 3, regular));
     d.result("y", y);
-    let weights = weights(vec![("conv.weight", shaped(&golden["psi"], &[3, 2, 72])), ("conv.bias", golden["bias"].clone())]);
+    let weights =
+        weights(vec![("conv.weight", shaped(&golden["psi"], &[3, 2, 72])), ("conv.bias", golden["bias"].clone())]);
     let x = golden["x"].permuted(&[0, 2, 3, 1]);
     let y = run(&d.derive(), &[("n", 9), ("batch", 2)], &[("x", &x)], &weights);
     assert!(distance(&y["y"], &golden["y"].permuted(&[0, 2, 3, 1])) < 1e-13);
@@ -121,7 +126,8 @@ fn over_all_of_a_set_is_deep_sets() {
     let y = d.linear("f", Over::All, &[x], copies(on, 10, scalar.clone()));
     let y = d.value(Op::Map(Pointwise::Relu), &[y], copies(on, 10, scalar));
     d.result("y", y);
-    let weights = weights(vec![("f.weight", stacked(&[&golden["lam"], &golden["gam"]])), ("f.bias", golden["bias"].clone())]);
+    let weights =
+        weights(vec![("f.weight", stacked(&[&golden["lam"], &golden["gam"]])), ("f.bias", golden["bias"].clone())]);
     // three sets of different sizes share one tensor
     let x = shaped(&golden["x"], &[51, 12]);
     let index = table((0..51).map(|k| k / 17));
@@ -144,7 +150,11 @@ fn a_comprehension_is_the_gcn_of_torch_geometric() {
     let (on, edges) = (Base::Points(g), Base::Edges(g));
     let of = |base, n| copies(base, n, scalar.clone());
     let x = d.argument("x", of(on, 12));
-    let z = d.value(Op::Linear(Linear { name: "z.linear".into(), over: Over::Point, bias: false, depthwise: false }), &[x], of(on, 10));
+    let z = d.value(
+        Op::Linear(Linear { name: "z.linear".into(), over: Over::Point, bias: false, depthwise: false }),
+        &[x],
+        of(on, 10),
+    );
     let degree = d.value(Op::Degree, &[], of(on, 1));
     let i = d.value(Op::Pull(End::Receiver), &[degree], of(edges, 1));
     let j = d.value(Op::Pull(End::Sender), &[degree], of(edges, 1));
@@ -156,7 +166,8 @@ fn a_comprehension_is_the_gcn_of_torch_geometric() {
     let b = d.value(Op::Learn { name: "b".into(), init: LearnInit::Zeros }, &[], of(Base::Constant, 10));
     let y = d.value(Op::Add, &[y, b], of(on, 10));
     d.result("y", y);
-    let mut pairs: Vec<(usize, usize)> = golden["dst"].data.iter().zip(&golden["src"].data).map(|(i, j)| (*i as usize, *j as usize)).collect();
+    let mut pairs: Vec<(usize, usize)> =
+        golden["dst"].data.iter().zip(&golden["src"].data).map(|(i, j)| (*i as usize, *j as usize)).collect();
     pairs.extend((0..40).map(|i| (i, i)));
     pairs.sort_unstable();
     let senders = table(pairs.iter().map(|(_, j)| *j));
@@ -191,7 +202,12 @@ fn a_comprehension_is_the_message_passing_layer_of_numpy() {
         ("y.mlp.1.weight", tensor("w2")),
         ("y.mlp.1.bias", tensor("b2")),
     ]);
-    let inputs = [("x", &golden["x"]), ("e", &golden["e"]), ("Graph.senders", &golden["senders"]), ("Graph.receivers", &golden["receivers"])];
+    let inputs = [
+        ("x", &golden["x"]),
+        ("e", &golden["e"]),
+        ("Graph.senders", &golden["senders"]),
+        ("Graph.receivers", &golden["receivers"]),
+    ];
     let y = run(&d.derive(), &[("n", 9), ("m", 21), ("samples", 1)], &inputs, &weights);
     assert!(distance(&y["y"], &golden["y"]) < 1e-13);
 }
@@ -203,7 +219,10 @@ fn points(d: &mut Draft) -> Id<DomainDecl> {
 }
 
 fn irreps(d: &Draft, on: Id<DomainDecl>, base: Base, count: usize, top: u32) -> Type {
-    let block = |l| Block { count, kind: BlockKind::Rep(Rep::irrep(&d.fixing(on), Irrep::natural(l)).expect("an irrep of O(3)").into()) };
+    let block = |l| Block {
+        count,
+        kind: BlockKind::Rep(Rep::irrep(&d.fixing(on), Irrep::natural(l)).expect("an irrep of O(3)").into()),
+    };
     Type { base, fibre: Fibre { blocks: (0..=top).map(block).collect() } }
 }
 
@@ -257,7 +276,12 @@ fn depthwise_over_a_radius_is_the_tensor_product_of_e3nn() {
         ("f.radial.3.weight", transposed(&golden["w3"])),
     ]);
     let (x, sizes) = field_inputs(&golden);
-    let inputs = [("x", &x), ("r", &golden["r"]), ("Atoms.senders", &golden["senders"]), ("Atoms.receivers", &golden["receivers"])];
+    let inputs = [
+        ("x", &x),
+        ("r", &golden["r"]),
+        ("Atoms.senders", &golden["senders"]),
+        ("Atoms.receivers", &golden["receivers"]),
+    ];
     let y = run(&derived, &sizes, &inputs, &weights);
     assert!(distance(&y["y"], &by_blocks(&golden["y"], 2)) < 1e-12);
 }

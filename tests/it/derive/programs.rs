@@ -19,7 +19,8 @@ fn checked(text: &str, set: &[(&str, i64)]) -> Result<Program, Vec<Diagnostic>> 
     let id = sources.add("test.gdl", text);
     let (tree, mistakes) = syntax::parse(&sources, id);
     assert!(mistakes.is_empty(), "{mistakes:?}");
-    let set: Vec<(String, Rational)> = set.iter().map(|(name, k)| (name.to_string(), Rational::integer(i128::from(*k)))).collect();
+    let set: Vec<(String, Rational)> =
+        set.iter().map(|(name, k)| (name.to_string(), Rational::integer(i128::from(*k)))).collect();
     let (program, findings) = check(&tree, &mut sources, &LibraryOnly, &set);
     program.ok_or(findings)
 }
@@ -43,7 +44,10 @@ fn certified(text: &str, set: &[(&str, i64)]) {
         let args = arguments(&derived.graph, small_sizes(&derived.graph, 6), Filling::Generic, &mut rng);
         let closed = on_torus(&derived.graph);
         for _ in 0..3 {
-            for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
+            for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))]
+                .into_iter()
+                .flatten()
+            {
                 let transform = Transform::sample_at(&program, model, &args, edge, &mut rng);
                 let found = residual(graph, &transform, &args).unwrap_or_else(|e| panic!("{e}"));
                 assert!(found < 1e-10, "{}: {found:e} under {}", model.name, transform.describe());
@@ -124,7 +128,9 @@ fn what_has_no_derivation_is_refused_by_name() {
             Err(errors) => errors,
             Ok(program) => program.models.iter().filter_map(|m| derive(&program, m).err()).flatten().collect(),
         };
-        let named = errors.iter().any(|e| e.code == "E0900" && e.message.starts_with("not derived yet: ") && !e.labels.is_empty());
+        let named = errors
+            .iter()
+            .any(|e| e.code == "E0900" && e.message.starts_with("not derived yet: ") && !e.labels.is_empty());
         assert!(named || (errors.is_empty() && name != "earth"), "{name}: {errors:?}");
     }
 }

@@ -7,7 +7,9 @@ use gdlc::derive::instance::{Filling, arguments};
 use gdlc::derive::transform::{Edge, Transform, on_torus, residual};
 use gdlc::domain::{GroupSpec, product};
 use gdlc::math::Rng;
-use gdlc::sema::hir::{Aggregate, Base, Block, BlockKind, DomainDecl, End, Fibre, Linear, Op, Origin, Over, Pointwise, Radial, Type, Value};
+use gdlc::sema::hir::{
+    Aggregate, Base, Block, BlockKind, DomainDecl, End, Fibre, Linear, Op, Origin, Over, Pointwise, Radial, Type, Value,
+};
 use gdlc::symmetry::Rep;
 use gdlc::tensor::eval::{Array, eval};
 
@@ -23,12 +25,17 @@ fn violation(d: &Draft, sizes: &[(&str, usize)], seed: u64) -> f64 {
     let args = arguments(&derived.graph, sizes, Filling::Generic, &mut rng);
     let y = eval(&derived.graph, &args).unwrap_or_else(|e| panic!("{e}"));
     for (name, y) in &y {
-        assert!(y.data.iter().all(|x| x.is_finite()) && y.data.iter().any(|x| x.abs() > 1e-9), "{name} is zero or not finite");
+        assert!(
+            y.data.iter().all(|x| x.is_finite()) && y.data.iter().any(|x| x.abs() > 1e-9),
+            "{name} is zero or not finite"
+        );
     }
     let closed = on_torus(&derived.graph);
     let mut worst = 0.0f64;
     for _ in 0..5 {
-        for (graph, edge) in [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten() {
+        for (graph, edge) in
+            [Some((&derived.graph, Edge::AsDeclared)), closed.as_ref().map(|g| (g, Edge::Torus))].into_iter().flatten()
+        {
             let transform = Transform::sample_at(&d.program, &d.model, &args, edge, &mut rng);
             worst = worst.max(residual(graph, &transform, &args).unwrap_or_else(|e| panic!("{e}")));
         }
@@ -54,13 +61,15 @@ fn a_network_without_turns_is_not_invariant_under_them() {
     let derived = plain.derive();
     let mut rng = Rng::new(2);
     let args = arguments(&derived.graph, vec![8, 2], Filling::Generic, &mut rng);
-    let worst = (0..4).map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, &mut rng), &args));
+    let worst = (0..4)
+        .map(|_| residual(&derived.graph, &Transform::sample(&turned.program, &turned.model, &args, &mut rng), &args));
     assert!(worst.map(|r| r.unwrap_or(0.0)).fold(0.0, f64::max) > 1e-3);
 }
 
 /// Set partitions of `0..k` as restricted growth strings, by brute force.
 fn growth_strings(k: usize) -> Vec<Vec<usize>> {
-    let all = (0..k.pow(k as u32)).map(|code| (0..k).map(|p| code / k.pow((k - 1 - p) as u32) % k).collect::<Vec<usize>>());
+    let all =
+        (0..k.pow(k as u32)).map(|code| (0..k).map(|p| code / k.pow((k - 1 - p) as u32) % k).collect::<Vec<usize>>());
     let grows = |s: &Vec<usize>| (0..k).all(|p| s[p] <= s[..p].iter().max().map_or(0, |m| m + 1));
     all.filter(grows).collect()
 }
@@ -156,11 +165,18 @@ impl Cloud {
 
     /// `count irreps(0..top)`: one block of several irreps.
     fn irreps(&self, count: usize, top: u32) -> Type {
-        copies(Base::Points(self.on), count, Rep::natural_irreps(&self.d.fixing(self.on), 1, 0, top).expect("irreps of O(3)"))
+        copies(
+            Base::Points(self.on),
+            count,
+            Rep::natural_irreps(&self.d.fixing(self.on), 1, 0, top).expect("irreps of O(3)"),
+        )
     }
 
     fn position(&self) -> Type {
-        Type { base: Base::Points(self.on), fibre: Fibre { blocks: vec![Block { count: 1, kind: BlockKind::Position }] } }
+        Type {
+            base: Base::Points(self.on),
+            fibre: Fibre { blocks: vec![Block { count: 1, kind: BlockKind::Position }] },
+        }
     }
 
     fn violation(&self) -> f64 {
@@ -291,7 +307,10 @@ fn copies_of_several_scalars_are_contracted_one_by_one() {
     let set = d.domain("Set", spec("set", vec![n], &[], None, None));
     let scalar = Rep::scalar(&d.fixing(set));
     let on = Base::Points(set);
-    let ty = Type { base: on, fibre: Fibre { blocks: vec![Block { count: 2, kind: BlockKind::Rep(Arc::new(scalar.times(3))) }] } };
+    let ty = Type {
+        base: on,
+        fibre: Fibre { blocks: vec![Block { count: 2, kind: BlockKind::Rep(Arc::new(scalar.times(3))) }] },
+    };
     let x = d.argument("x", ty);
     let y = d.value(Op::Dot, &[x, x], copies(on, 2, scalar));
     d.result("y", y);

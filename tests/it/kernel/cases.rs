@@ -121,7 +121,9 @@ fn sparse_constants_couple_components() {
     let x = case.input("x", &[m, fixed(3), fixed(8)]);
     let y = case.input("y", &[m, fixed(3)]);
     let mut cross = vec![0.0; 27];
-    for (i, j, k, sign) in [(0, 1, 2, 1.0), (1, 2, 0, 1.0), (2, 0, 1, 1.0), (1, 0, 2, -1.0), (2, 1, 0, -1.0), (0, 2, 1, -1.0)] {
+    for (i, j, k, sign) in
+        [(0, 1, 2, 1.0), (1, 2, 0, 1.0), (2, 0, 1, 1.0), (1, 0, 2, -1.0), (2, 1, 0, -1.0), (0, 2, 1, -1.0)]
+    {
         cross[i * 9 + j * 3 + k] = sign;
     }
     let cross = case.constant(&[3, 3, 3], cross);

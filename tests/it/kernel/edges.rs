@@ -41,7 +41,8 @@ fn tensor_product(edges: usize, channels: usize, sorted: bool) -> Program {
     let c = scalars.axes[0];
     let scalars = scalars.rename(&[(scalars.axes[1], f)]);
     let scalars = case.g.contract(&[&x, &scalars], &[j, c]);
-    let vectors = case.affine(&[fixed(channels), fixed(3)], fixed(4 * channels), &[3, 1], channels as i64, Outside::Never);
+    let vectors =
+        case.affine(&[fixed(channels), fixed(3)], fixed(4 * channels), &[3, 1], channels as i64, Outside::Never);
     let k = vectors.axes[1];
     let vectors = vectors.rename(&[(vectors.axes[0], c), (vectors.axes[2], f)]);
     let vectors = case.g.contract(&[&x, &vectors], &[j, c, k]);
@@ -52,7 +53,8 @@ fn tensor_product(edges: usize, channels: usize, sorted: bool) -> Program {
     let along = |a: Axis, b: Axis| dot.rename(&[(dot.axes[0], a), (dot.axes[1], b)]);
     let (k_l, l_p, k_p) = (along(k, l), along(l, p), along(k, p));
     let weights = |case: &mut Case, path: usize| {
-        let block = case.affine(&[fixed(channels)], fixed(5 * channels), &[1], (path * channels) as i64, Outside::Never);
+        let block =
+            case.affine(&[fixed(channels)], fixed(5 * channels), &[1], (path * channels) as i64, Outside::Never);
         let block = block.rename(&[(block.axes[0], c), (block.axes[1], w.axes[1])]);
         case.g.contract(&[&w, &block], &[e, c])
     };

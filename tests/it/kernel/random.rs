@@ -78,8 +78,7 @@ fn random_case(numbers: &[u32]) -> Case {
 /// `value` under names that share axes of equal size with the operands, where the choices say so.
 fn joined(g: &Graph, operands: &[Val], value: &Val, choose: &mut Choices) -> Val {
     let mut names = Vec::new();
-    let known: Vec<(Axis, Size)> =
-        operands.iter().flat_map(|v| v.axes.iter().map(|a| (*a, g.size(v, *a)))).collect();
+    let known: Vec<(Axis, Size)> = operands.iter().flat_map(|v| v.axes.iter().map(|a| (*a, g.size(v, *a)))).collect();
     let mut res = value.clone();
     for axis in &value.axes {
         let fits: Vec<Axis> = known.iter().filter(|(_, s)| *s == g.size(value, *axis)).map(|(a, _)| *a).collect();
