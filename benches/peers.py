@@ -125,7 +125,7 @@ def tensor_product(folder):
 
     def gdlc():
         inputs = {"x": x, "r": r, "Atoms.senders": senders, "Atoms.receivers": receivers, "Atoms.index": np.zeros(nodes, np.int32)}
-        return Library(folder, "tensor_product").bound(inputs, None, x.shape)
+        return Library(folder, "tensor_product").bound(inputs | {"x": x.reshape(len(x), -1)}, None, (len(x), x[0].size))
 
     def e3nn():
         torch = torch_()

@@ -95,6 +95,10 @@ class Library:
         given, made = self.arrays("inputs", inputs), pointers([output])
         sizes, memory = (ctypes.c_int64 * 256)(), (Memory * 3)()
         self.entry("sizes", given, sizes)
+        # the number of samples follows from no shape: it is the greatest index of a sample plus one
+        samples = 1 + max((int(table.max()) for name, table in inputs.items() if name.endswith(".index")), default=0)
+        for k in range(len(self.model["sizes"])):
+            sizes[k] = samples if sizes[k] < 0 else sizes[k]
         self.entry("memory", sizes, memory)
         blocks = [np.empty(m.bytes + 64, np.uint8) for m in memory]
         for m, block in zip(memory, blocks):
