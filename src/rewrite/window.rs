@@ -1,4 +1,4 @@
-//! One part of a program at a time, so that compile time is linear in the length of the program: windows are
+//! One part of a program at a time, so that the search does not grow with the length of the program: windows are
 //! saturated on their own, then others that overlap them.
 
 use std::collections::{BTreeMap, BTreeSet};
