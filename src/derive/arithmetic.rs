@@ -19,10 +19,15 @@ impl Derivation<'_> {
         Ok(Signal { base: value.ty.base, parts })
     }
 
-    /// A learnt vector `[copies]`; of a fibre without invariants there is none.
+    /// A learnt vector `[fibre]`, for fibres of which nothing moves.
     pub(super) fn learn(&mut self, value: &Value, name: &str, init: LearnInit) -> Result<Signal, Diagnostic> {
         let shapes = self.shapes(&value.ty);
-        if let Some(shape) = shapes.iter().find(|s| !matches!(s.kind, Kind::Scalar)) {
+        let fixed = |kind: &Kind| match kind {
+            Kind::Scalar => true,
+            Kind::Rep(rep) => rep.is_trivial(),
+            Kind::Position(_) => false,
+        };
+        if let Some(shape) = shapes.iter().find(|s| !fixed(&s.kind)) {
             return Err(not_derived(format!(
                 "a learnt constant of fibre {}: only scalars stay the same under the group",
                 shape.kind

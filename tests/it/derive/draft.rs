@@ -144,3 +144,9 @@ pub(crate) fn distance(a: &Array, b: &Array) -> f64 {
     let top = b.data.iter().fold(1e-300f64, |m, x| m.max(x.abs()));
     a.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max) / top
 }
+
+/// The file as JSON.
+pub(crate) fn read_json(path: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the file is there");
+    serde_json::from_str(&text).expect("a JSON file")
+}

@@ -2,6 +2,7 @@
 
 mod counts;
 pub(crate) mod draft;
+mod families;
 mod golden;
-mod programs;
+pub(crate) mod programs;
 mod property;

@@ -14,7 +14,7 @@ use gdlc::syntax;
 use super::draft::{distance, read, run};
 
 /// A checked program; compile-time parameters as set from outside.
-fn checked(text: &str, set: &[(&str, i64)]) -> Result<Program, Vec<Diagnostic>> {
+pub(crate) fn checked(text: &str, set: &[(&str, i64)]) -> Result<Program, Vec<Diagnostic>> {
     let mut sources = SourceMap::default();
     let id = sources.add("test.gdl", text);
     let (tree, mistakes) = syntax::parse(&sources, id);
@@ -29,7 +29,7 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("the program is there")
 }
 
-fn derived(program: &Program) -> Vec<Derived> {
+pub(crate) fn derived(program: &Program) -> Vec<Derived> {
     program.models.iter().map(|m| derive(program, m).unwrap_or_else(|e| panic!("{e:?}"))).collect()
 }
 

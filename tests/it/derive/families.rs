@@ -1,0 +1,359 @@
+//! Layers of the literature written in the language, with the weights of the public implementations: the sums, the sums of
+//! squares and the first numbers that those gave (`tests/golden/families.json`, each record with its configuration).
+//! A record's tensors are `fill(shape, s)[k] = sin((k + 1)(s + 0.731))`, row-major; parameter number i is `fill(10 + i)`, scaled.
+
+use std::collections::BTreeMap;
+
+use gdlc::tensor::eval::Array;
+
+use super::draft::{read_json, run};
+use super::programs::{checked, derived};
+
+/// Relative to the root of the sum of squares.
+const TOLERANCE: f64 = 1e-10;
+
+fn fill(dims: &[usize], s: u32) -> Array {
+    let n: usize = dims.iter().product();
+    let data = (0..n).map(|k| ((k + 1) as f64 * (f64::from(s) + 0.731)).sin()).collect();
+    Array { dims: dims.to_vec(), data }
+}
+
+/// `fill` over the root of its last dimension: how most records start their parameters.
+fn scaled(dims: &[usize], s: u32) -> Array {
+    map(&fill(dims, s), |x| x / (*dims.last().expect("a parameter has an axis") as f64).sqrt())
+}
+
+fn map(a: &Array, f: impl Fn(f64) -> f64) -> Array {
+    Array { dims: a.dims.clone(), data: a.data.iter().map(|x| f(*x)).collect() }
+}
+
+fn shaped(a: &Array, dims: &[usize]) -> Array {
+    assert_eq!(a.data.len(), dims.iter().product::<usize>());
+    Array { dims: dims.to_vec(), data: a.data.clone() }
+}
+
+/// Arrays of one shape stacked along a new last axis.
+fn stacked(parts: &[Array]) -> Array {
+    let dims = parts[0].dims.iter().copied().chain([parts.len()]).collect();
+    let data = (0..parts[0].data.len()).flat_map(|k| parts.iter().map(move |p| p.data[k])).collect();
+    Array { dims, data }
+}
+
+fn table(indices: impl IntoIterator<Item = usize>) -> Array {
+    let data: Vec<f64> = indices.into_iter().map(|k| k as f64).collect();
+    Array { dims: vec![data.len()], data }
+}
+
+/// The results of the one model of a program.
+fn results(
+    text: &str,
+    sizes: &[(&str, usize)],
+    inputs: &[(&str, &Array)],
+    weights: &[(&str, Array)],
+) -> BTreeMap<String, Array> {
+    let program = checked(text, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let weights = weights.iter().map(|(name, a)| (name.to_string(), a.clone())).collect();
+    run(&derived(&program)[0], sizes, inputs, &weights)
+}
+
+/// The array has the record's numbers, in the record's order.
+fn is(record: &str, y: &Array) {
+    let records = read_json("tests/golden/families.json");
+    let record = &records[record];
+    let number = |key: &str| record[key].as_f64().expect("a number");
+    assert_eq!(y.data.len() as f64, number("n"));
+    let scale = number("sumsq").sqrt();
+    let mut wrong = vec![(y.data.iter().sum::<f64>(), number("sum"), scale.max(number("sum").abs()))];
+    wrong.push((y.data.iter().map(|x| x * x).sum(), number("sumsq"), scale * scale));
+    let first = record["first"].as_array().expect("the first numbers");
+    wrong.extend(y.data.iter().zip(first).map(|(x, z)| (*x, z.as_f64().expect("a number"), 1.0)));
+    wrong.retain(|(found, expected, scale)| (found - expected).abs() > TOLERANCE * scale);
+    assert!(wrong.is_empty(), "found, expected: {wrong:?}\nbegins {:?}", &y.data[..6.min(y.data.len())]);
+}
+
+fn channels_last(x: &Array) -> Array {
+    x.permuted(&[0, 2, 3, 1])
+}
+
+fn channels_first(y: &Array) -> Array {
+    y.permuted(&[0, 3, 1, 2])
+}
+
+#[test]
+fn convolutions_on_grids() {
+    let x = channels_last(&fill(&[2, 3, 8, 8], 1));
+    let weights = [("linear1.weight", shaped(&fill(&[4, 3, 3, 3], 2), &[4, 3, 9]))];
+    let sizes = [("h", 8), ("w", 8), ("batch", 2)];
+    for (boundary, record) in [("torus", "cnn.torus3x3"), ("zero", "cnn.zero3x3")] {
+        let text = format!(
+            "domain Pixels = grid(h, w) {boundary}\nmodel Conv(x: Pixels -> 3): Pixels -> 4 = linear 4 over 3x3 nobias (x)\n"
+        );
+        is(record, &channels_first(&results(&text, &sizes, &[("x", &x)], &weights)["y"]));
+    }
+    let text = "domain Pixels = grid(h, w) zero\n\
+                model Conv(x: Pixels -> 3) = linear 4 over 3x3 nobias (x) |> coarsen stride 2\n";
+    is("cnn.zero3x3_s2", &channels_first(&results(text, &sizes, &[("x", &x)], &weights)["y"]));
+}
+
+#[test]
+fn coarsening() {
+    let x = channels_last(&fill(&[2, 3, 8, 8], 1));
+    let sizes = [("h", 8), ("w", 8), ("batch", 2)];
+    for (how, record) in [("coarsen max 2", "cnn.maxpool2"), ("coarsen 2", "cnn.avgpool2")] {
+        let text = format!("domain Pixels = grid(h, w)\nmodel Half(x: Pixels -> 3) = x |> {how}\n");
+        is(record, &channels_first(&results(&text, &sizes, &[("x", &x)], &[])["y"]));
+    }
+}
+
+/// GrouPy turns by r quarters in its channel r as our regular representation does in its element r, and mirrors after.
+#[test]
+fn lifting_convolutions_of_groupy() {
+    let x = channels_last(&fill(&[2, 3, 9, 9], 1));
+    let weight = map(&fill(&[4, 3, 9], 10), |w| w / 3f64.sqrt());
+    let bias = map(&fill(&[4], 11), |b| b / 2.0);
+    let weights = [("linear1.weight", weight), ("linear1.bias", bias)];
+    for (group, order, record) in [("p4", 4, "p4.lift"), ("p4m", 8, "p4m.lift")] {
+        let text = format!(
+            "domain Pixels = grid(n, n) under {group}\n\
+             model Lift(x: Pixels -> 3): Pixels -> 4 regular = x |> linear 4 regular over 3x3\n"
+        );
+        let y = &results(&text, &[("n", 9), ("batch", 2)], &[("x", &x)], &weights)["y"];
+        is(record, &shaped(y, &[2, 9, 9, 4, order]).permuted(&[0, 3, 4, 1, 2]));
+    }
+}
+
+#[test]
+fn deep_sets() {
+    let (gamma, lambda) = (map(&fill(&[4, 3], 10), |w| w / 3f64.sqrt()), map(&fill(&[4, 3], 12), |w| -w / 3f64.sqrt()));
+    let bias = map(&fill(&[4], 11), |b| b / 2.0);
+    let x = shaped(&fill(&[2, 5, 3], 1), &[10, 3]);
+    let index = table((0..10).map(|k| k / 5));
+    let inputs = [("x", &x), ("Set.index", &index)];
+    let text = "domain Set = set(n)\nmodel Layer(x: Set -> 3): Set -> 4 = x |> linear 4 over all\n";
+    let weights = [("linear1.weight", stacked(&[gamma, lambda])), ("linear1.bias", bias)];
+    is("deepsets.PermEqui2_mean", &results(text, &[("n", 10), ("samples", 2)], &inputs, &weights)["y"]);
+}
+
+#[test]
+fn deep_sets_with_the_maximum() {
+    let text = "domain Set = set(n)
+model Layer(x: Set -> 3): Set -> 4 = {
+  top[i] = max j: x[j]
+  y[i]   = linear 4 (x[i]) - linear 4 nobias (top[i])
+  y
+}
+";
+    let x = shaped(&fill(&[2, 5, 3], 1), &[10, 3]);
+    let index = table((0..10).map(|k| k / 5));
+    let inputs = [("x", &x), ("Set.index", &index)];
+    let weights = [
+        ("y.linear.weight", map(&fill(&[4, 3], 10), |w| w / 3f64.sqrt())),
+        ("y.linear.bias", map(&fill(&[4], 11), |b| b / 2.0)),
+        ("y.linear2.weight", map(&fill(&[4, 3], 12), |w| w / 3f64.sqrt())),
+    ];
+    is("deepsets.PermEqui2_max", &results(text, &[("n", 10), ("samples", 2)], &inputs, &weights)["y"]);
+}
+
+/// `[head, place, d]` as `[place, head · d]`.
+fn heads_last(x: &Array) -> Array {
+    let (heads, n, d) = (x.dims[0], x.dims[1], x.dims[2]);
+    shaped(&x.permuted(&[1, 0, 2]), &[n, heads * d])
+}
+
+#[test]
+fn scaled_dot_product_attention() {
+    let text = "domain Set = set(n)
+model Attention(q: Set -> 2 scalar(4), k: Set -> 2 scalar(4), v: Set -> 2 scalar(4)) = {
+  y[i] = attend j by dot(q[i], k[j]) / sqrt(4): v[j]
+  y
+}
+";
+    let [q, k, v] = [1, 2, 3].map(|s| heads_last(&fill(&[2, 6, 4], s)));
+    let index = table([0; 6]);
+    let inputs = [("q", &q), ("k", &k), ("v", &v), ("Set.index", &index)];
+    let y = &results(text, &[("n", 6), ("samples", 1)], &inputs, &[])["y"];
+    is("attn.sdpa", &shaped(y, &[6, 2, 4]).permuted(&[1, 0, 2]));
+}
+
+/// A matrix between two heads of four, `[out, in]`, as `[head out, head in, 4 · 4]`.
+fn between_heads(w: &Array) -> Array {
+    shaped(&shaped(w, &[2, 4, 2, 4]).permuted(&[0, 2, 1, 3]), &[2, 2, 16])
+}
+
+/// The attention block of the set transformer; its scale is that of all heads together.
+#[test]
+fn set_attention_blocks() {
+    let text = "domain Set = set(n)
+model SAB(x: Set -> 6) = {
+  q    = linear 2 scalar(4) (x)
+  k    = linear 2 scalar(4) (x)
+  v    = linear 2 scalar(4) (x)
+  y[i] = q[i] + attend j by dot(q[i], k[j]) / sqrt(8): v[j]
+  o    = linear 2 scalar(4) (y)
+  z    = y + relu(o)
+  z
+}
+";
+    let mut weights = Vec::new();
+    for (name, s) in [("q", 10), ("k", 12), ("v", 14)] {
+        let rows = shaped(&scaled(&[8, 6], s), &[2, 4, 6]).permuted(&[0, 2, 1]);
+        weights.push((format!("{name}.linear.weight"), rows));
+        weights.push((format!("{name}.linear.bias"), shaped(&scaled(&[8], s + 1), &[2, 4])));
+    }
+    weights.push(("o.linear.weight".into(), between_heads(&scaled(&[8, 8], 16))));
+    weights.push(("o.linear.bias".into(), shaped(&scaled(&[8], 17), &[2, 4])));
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, a)| (name.as_str(), a.clone())).collect();
+    let x = shaped(&fill(&[2, 7, 6], 1), &[14, 6]);
+    let index = table((0..14).map(|k| k / 7));
+    let inputs = [("x", &x), ("Set.index", &index)];
+    is("set.SAB", &results(text, &[("n", 14), ("samples", 2)], &inputs, &weights)["z"]);
+}
+
+/// Edges both ways between these, by receiver.
+const BONDS: [(usize, usize); 7] = [(0, 1), (0, 2), (1, 2), (2, 3), (3, 4), (4, 5), (1, 4)];
+
+/// The records' edges (sender, receiver), each bond both ways, with the place of each in the records; by receiver.
+fn edges(loops: bool) -> Vec<(usize, usize, usize)> {
+    let forth = BONDS.iter().map(|(a, b)| (*a, *b));
+    let back = BONDS.iter().map(|(a, b)| (*b, *a));
+    let itself = (0..6).filter(|_| loops).map(|i| (i, i));
+    let mut res: Vec<_> = forth.chain(back).chain(itself).enumerate().map(|(k, (j, i))| (j, i, k)).collect();
+    res.sort_by_key(|(j, i, _)| (*i, *j));
+    res
+}
+
+/// A layer on the six nodes of the records.
+fn on_graph(text: &str, loops: bool, weights: &[(&str, Array)]) -> Array {
+    let edges = edges(loops);
+    let x = fill(&[6, 3], 1);
+    let senders = table(edges.iter().map(|e| e.0));
+    let receivers = table(edges.iter().map(|e| e.1));
+    let inputs = [("x", &x), ("Graph.senders", &senders), ("Graph.receivers", &receivers)];
+    let text = format!("domain Graph = graph(n, m)\n{text}");
+    results(&text, &[("n", 6), ("m", edges.len()), ("samples", 1)], &inputs, weights)["y"].clone()
+}
+
+#[test]
+fn graph_convolution() {
+    let text = "model GCN(x: Graph -> 3): Graph -> 4 = {
+  z    = linear 4 nobias (x)
+  y[i] = sum j~i: z[j] / sqrt(degree(i) * degree(j))
+  b    = learn b: 4 = zeros
+  y + b
+}
+";
+    let weights = [("z.linear.weight", scaled(&[4, 3], 11)), ("b.b", scaled(&[4], 10))];
+    is("gnn.GCN", &on_graph(text, true, &weights));
+}
+
+#[test]
+fn graph_attention_with_two_heads() {
+    let text = "model GAT(x: Graph -> 3): Graph -> 2 scalar(4) = {
+  z    = linear 2 scalar(4) nobias (x)
+  y[i] = attend j~i by leaky_relu(dot(learn t: 2 scalar(4), z[i]) + dot(learn s: 2 scalar(4), z[j])): z[j]
+  y + learn b: 2 scalar(4)
+}
+";
+    let attention = |s| shaped(&scaled(&[1, 2, 4], s), &[8]);
+    let weights = [
+        ("z.linear.weight", shaped(&scaled(&[8, 3], 13), &[2, 4, 3]).permuted(&[0, 2, 1])),
+        ("y.t", attention(11)),
+        ("y.s", attention(10)),
+        ("b", scaled(&[8], 12)),
+    ];
+    is("gnn.GAT", &on_graph(text, true, &weights));
+}
+
+#[test]
+fn graph_isomorphism() {
+    let text = "model GIN(x: Graph -> 3): Graph -> 4 = {
+  z[i] = x[i] * (1 + learn eps: 1) + sum j~i: x[j]
+  z |> linear 5 |> relu |> linear 4
+}
+";
+    let weights = [
+        ("z.eps", fill(&[1], 10)),
+        ("linear1.weight", scaled(&[5, 3], 11)),
+        ("linear1.bias", scaled(&[5], 12)),
+        ("linear2.weight", scaled(&[4, 5], 13)),
+        ("linear2.bias", scaled(&[4], 14)),
+    ];
+    is("gnn.GIN", &on_graph(text, false, &weights));
+}
+
+#[test]
+fn graph_sage_with_the_mean() {
+    let text = "model SAGE(x: Graph -> 3): Graph -> 4 = {
+  y[i] = linear 4 (mean j~i: x[j]) + linear 4 nobias (x[i])
+  y
+}
+";
+    let weights = [
+        ("y.linear.weight", scaled(&[4, 3], 10)),
+        ("y.linear.bias", scaled(&[4], 11)),
+        ("y.linear2.weight", scaled(&[4, 3], 12)),
+    ];
+    is("gnn.SAGEmean", &on_graph(text, false, &weights));
+}
+
+/// The 15 maps of Maron et al. in the order of their code, as growth strings of (row out, column out, row in, column in).
+const MARON: [&str; 15] = [
+    "0000", "0011", "0001", "0010", "0012", "0120", "0102", "0121", "0112", "0101", "0110", "0100", "0111", "0122",
+    "0123",
+];
+
+#[test]
+fn invariant_graph_networks() {
+    let a = fill(&[2, 2, 4, 4], 1).permuted(&[0, 2, 3, 1]);
+    let theirs = fill(&[2, 3, 15], 2).permuted(&[1, 0, 2]);
+    let mut ours: Vec<(usize, &str)> = MARON.iter().copied().enumerate().collect();
+    ours.sort_by_key(|(_, string)| *string);
+    let weight = |row: &[f64]| ours.iter().map(|(k, _)| row[*k]).collect::<Vec<_>>();
+    let weight = Array { dims: vec![3, 2, 15], data: theirs.data.chunks(15).flat_map(weight).collect() };
+    let text = "domain Set = set(n)\ndomain Pairs = Set * Set\n\
+                model Layer(a: Pairs -> 2): Pairs -> 3 = a |> linear 3 over all nobias\n";
+    let y = &results(text, &[("n", 4), ("batch", 2)], &[("a", &a)], &[("linear1.weight", weight)])["y"];
+    is("ign.2to2", &channels_first(y));
+}
+
+#[test]
+fn equivariant_graph_networks() {
+    let text = "domain Cloud = points(n, m) in R3 under E(3)
+model EGNN(h: Cloud -> 3, x: Cloud -> position) = {
+  m[i,j] = silu(mlp[4, 4](h[i], h[j], |x[i] - x[j]|^2))
+  g[i]   = h[i] + mlp[4, 3](h[i], sum j~i: m[i,j])
+  g
+}
+";
+    let pairs: Vec<(usize, usize)> = (0..25).map(|k| (k % 5, k / 5)).filter(|(j, i)| j != i).collect();
+    let (senders, receivers) = (table(pairs.iter().map(|p| p.0)), table(pairs.iter().map(|p| p.1)));
+    let (h, x) = (fill(&[5, 3], 1), fill(&[5, 3], 2));
+    let inputs = [("h", &h), ("x", &x), ("Cloud.senders", &senders), ("Cloud.receivers", &receivers)];
+    let mut weights = Vec::new();
+    let shapes = [("m", 10, 4, 7), ("m", 12, 4, 4), ("g", 14, 4, 7), ("g", 16, 3, 4)];
+    for (k, (name, s, out, input)) in shapes.into_iter().enumerate() {
+        let layer = k % 2 + 1;
+        weights.push((format!("{name}.mlp.{layer}.weight"), scaled(&[out, input], s)));
+        weights.push((format!("{name}.mlp.{layer}.bias"), scaled(&[out], s + 1)));
+    }
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, a)| (name.as_str(), a.clone())).collect();
+    let sizes = [("n", 5), ("m", 20), ("samples", 1)];
+    is("egnn.h", &results(text, &sizes, &inputs, &weights)["g"]);
+}
+
+/// e3nn joins the weights of its paths in a row, `[in, out]` each, and divides by the root of the copies that come in.
+#[test]
+fn linear_maps_of_irreps() {
+    let text = "domain Atoms = points(n, m) in R3 under O(3)
+model Linear(x: Atoms -> 4x0e + 3x1o): Atoms -> 5x0e + 2x1o = x |> linear 5x0e + 2x1o nobias
+";
+    let all = fill(&[26], 10);
+    let block = |start: usize, n: usize, m: usize| {
+        let data = all.data[start..start + n * m].iter().map(|w| w / (n as f64).sqrt()).collect();
+        Array { dims: vec![n, m], data }.permuted(&[1, 0])
+    };
+    let weights = [("linear1.weight.0e", block(0, 4, 5)), ("linear1.weight.1o", block(20, 3, 2))];
+    let x = fill(&[2, 13], 1);
+    let y = &results(text, &[("n", 2), ("m", 0), ("samples", 1)], &[("x", &x)], &weights)["y"];
+    is("e3nn.Linear", y);
+}
