@@ -24,6 +24,7 @@ use crate::tensor::cost::operand;
 use crate::tensor::graph::Graph;
 use crate::tensor::pass::dce::dce;
 use crate::tensor::pass::fold::fold;
+use crate::tensor::pass::zeros::zeros;
 use crate::tensor::verify::verify;
 
 /// How hard to search, and for which machine.
@@ -72,7 +73,7 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
     let start = Instant::now();
     let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
     report.operations.0 = operations(graph);
-    let mut current = dce(&fold(graph));
+    let mut current = dce(&fold(&zeros(graph)));
     for offset in [0, options.window / 2] {
         current = window::sweep(&current, options, offset, &mut report);
     }

@@ -9,7 +9,7 @@ use gdlc::tensor::cost::{self, Shape};
 use gdlc::tensor::eval::{Arguments, Array, erf, eval};
 use gdlc::tensor::graph::{Affine, Constant, Function, Graph, Init, Input, InputKind, Outside, Relation, Val, Weight};
 use gdlc::tensor::op::{Func, Node, Op, Real, Reduction};
-use gdlc::tensor::pass::{dce::dce, fold::fold};
+use gdlc::tensor::pass::{dce::dce, fold::fold, zeros::zeros};
 use gdlc::tensor::print::print;
 use gdlc::tensor::verify::verify;
 
@@ -390,6 +390,35 @@ fn dead_values_go_and_constants_fold() {
     assert_eq!(ops, [&Op::Contract]);
     let res = eval(&g, &args(&[], &[("x", array(&[2], &[1., -1.]))], &[])).unwrap();
     assert_eq!(res["y"].data, [6., -6.]);
+}
+
+#[test]
+fn products_with_zero_go_from_sums_and_only_from_them() {
+    let mut g = Graph::default();
+    let (x, w) = (real(&mut g, "x", &[fixed(2)]), real(&mut g, "w", &[fixed(2), fixed(3)]));
+    let (i, j) = (x.axes[0], w.axes[1]);
+    let w = w.rename(&[(w.axes[0], i)]);
+    let none = g.constant(Constant { name: "none".into(), dims: vec![2], data: vec![0.0; 2].into() });
+    let none = none.rename(&[(none.axes[0], i)]);
+    let lost = g.contract(&[&none, &w], &[j]);
+    let silent = g.map(Func::Silu, &[&lost]);
+    let loud = g.map(Func::Exp, &[&lost]);
+    let (one, two) = (g.sum(&[&w, &silent]), g.sum(&[&w, &silent, &loud]));
+    // the zero term alone has the axis `j`: it stays
+    let wide = g.sum(&[&x, &silent]);
+    for (name, value) in [("one", &one), ("two", &two), ("wide", &wide)] {
+        g.output(name, value, &[i, j]);
+    }
+    let short = dce(&zeros(&g));
+    verify(&short).unwrap();
+    let terms = |name: &str| {
+        let output = short.outputs.iter().find(|o| o.name == name).unwrap();
+        short.node(output.id).args.len()
+    };
+    assert_eq!([terms("one"), terms("two"), terms("wide")], [0, 2, 2]);
+    let (xs, ws) = (array(&[2], &[1., -2.]), array(&[2, 3], &[1., 2., 3., 4., 5., 6.]));
+    let given = args(&[], &[("x", xs), ("w", ws)], &[]);
+    assert_eq!(eval(&g, &given).unwrap(), eval(&short, &given).unwrap());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 mod contract;
 mod relation;
-mod scalar;
+pub(super) mod scalar;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -3,7 +3,7 @@
 use crate::tensor::op::{Func, Real};
 
 /// `f(xs)`, as [`Func`] states it.
-pub(super) fn apply(f: Func, xs: &[f64]) -> f64 {
+pub(in crate::tensor) fn apply(f: Func, xs: &[f64]) -> f64 {
     let x = xs[0];
     match f {
         Func::Relu => maximum(x, 0.0),
