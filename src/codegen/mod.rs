@@ -4,13 +4,19 @@
 pub mod abi;
 pub mod cranelift;
 pub mod frame;
+pub mod llvm;
+mod scan;
 
 use std::fmt;
 
 use crate::kernel::ir::Program;
 
 /// Every backend that this build has; the first is the default.
-pub static BACKENDS: &[&dyn Backend] = &[&cranelift::Cranelift];
+pub static BACKENDS: &[&dyn Backend] = &[
+    &cranelift::Cranelift,
+    #[cfg(feature = "llvm")]
+    &llvm::Llvm,
+];
 
 /// A way to machine code.
 pub trait Backend: Sync {
@@ -22,19 +28,58 @@ pub trait Backend: Sync {
     /// # Errors
     /// What the backend cannot do, by name.
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported>;
+
+    /// The machine code of a verified program, as text.
+    ///
+    /// # Errors
+    /// What the backend cannot do, by name.
+    fn assembly(&self, program: &Program, target: Target) -> Result<String, Unsupported>;
 }
 
 /// What the code runs on. Vectors and fused multiply-add are part of each target; the library checks at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// x86-64-v3 (AVX2, FMA, BMI), Linux. The dense kernel alone chooses AVX-512 where it finds it.
-    X86_64,
+    /// x86-64, Linux: runs on processors of level `least`, and uses what `best` adds where it finds that at run time.
+    X86_64 { least: Level, best: Level },
     /// AArch64 with NEON, Linux. Objects only: libraries are linked for x86-64.
     Aarch64,
 }
 
+/// A level of the x86-64 psABI that has fused multiply-add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// AVX2, FMA, BMI.
+    V3,
+    /// AVX-512 (F, BW, CD, DQ, VL).
+    V4,
+}
+
+impl Level {
+    /// Every level, the least first.
+    pub const ALL: [Level; 2] = [Level::V3, Level::V4];
+
+    /// As compilers call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::V3 => "x86-64-v3",
+            Level::V4 => "x86-64-v4",
+        }
+    }
+
+    /// Bits of what the runtime finds in a processor (`FEATURE_V3`, `FEATURE_AVX512`).
+    pub fn features(self) -> u64 {
+        match self {
+            Level::V3 => 1,
+            Level::V4 => 3,
+        }
+    }
+}
+
 impl Target {
-    /// The processor that gdlc itself runs on.
+    /// Every x86-64 processor with AVX2 and FMA, each with the widest vectors it has.
+    pub const X86_64: Target = Target::X86_64 { least: Level::V3, best: Level::V4 };
+
+    /// The kind of processor that gdlc itself runs on, not this one alone.
     pub fn host() -> Target {
         if cfg!(target_arch = "aarch64") { Target::Aarch64 } else { Target::X86_64 }
     }

@@ -23,7 +23,7 @@ pub enum Command {
     /// Compile, load and run on real data
     Run(Run),
     /// The certificate: equivariance, counts of weights, compiled against reference; exit 1 if any check fails
-    Verify(Source),
+    Verify(Verify),
     /// Time, GFLOP/s and GB/s, beside the measured ceiling of this machine
     Bench(Bench),
     /// Print a stage of the compilation
@@ -67,6 +67,17 @@ pub enum BackendName {
     Llvm,
 }
 
+/// How machine code is made.
+#[derive(Clone, Debug, Args)]
+pub struct Code {
+    /// What makes the machine code
+    #[arg(long, value_enum, default_value_t = BackendName::Cranelift)]
+    pub backend: BackendName,
+    /// The processors it is for: any (x86-64 with AVX2 and FMA, wider vectors where it finds them), native, x86-64-v3, x86-64-v4
+    #[arg(long, value_name = "NAME", default_value = "any")]
+    pub cpu: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     Cpu,
@@ -80,8 +91,8 @@ pub struct Build {
     /// The folder to write to; made if missing
     #[arg(short, long, default_value = "out")]
     pub output: PathBuf,
-    #[arg(long, value_enum, default_value_t = BackendName::Cranelift)]
-    pub backend: BackendName,
+    #[command(flatten)]
+    pub code: Code,
     #[arg(long, value_enum, default_value_t = Target::Cpu)]
     pub target: Target,
     /// How many derivatives to emit
@@ -93,9 +104,19 @@ pub struct Build {
 }
 
 #[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub code: Code,
+}
+
+#[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
     pub source: Source,
+    #[command(flatten)]
+    pub code: Code,
     /// Tensors named by the model's arguments and by what its domains bring
     #[arg(long)]
     pub input: PathBuf,
@@ -114,6 +135,11 @@ pub struct Run {
 pub struct Bench {
     #[command(flatten)]
     pub source: Source,
+    #[command(flatten)]
+    pub code: Code,
+    /// Time this backend too, call by call in turn, and print the ratio
+    #[arg(long, value_enum)]
+    pub vs: Option<BackendName>,
     /// Sizes of this run: n=64,batch=8; the sizes' hints where not given
     #[arg(long, value_delimiter = ',', value_name = "NAME=VALUE")]
     pub size: Vec<String>,
@@ -128,6 +154,8 @@ pub struct Emit {
     pub stage: Stage,
     #[command(flatten)]
     pub source: Source,
+    #[command(flatten)]
+    pub code: Code,
 }
 
 /// What can be printed.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::Interface;
-use crate::codegen::{BACKENDS, Target};
 use crate::driver::binding;
+use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::load::{Instance, Loaded};
 use crate::driver::session::{Algebra, Session};
@@ -26,7 +26,7 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Compiles a checked model with the default backend for this machine.
+    /// Compiles a checked model with the session's backend.
     pub fn new(
         session: &Session,
         program: &hir::Program,
@@ -37,19 +37,18 @@ impl Compiled {
         let name = session.library_name(program, model);
         let interface = session.interface(&algebra, &name, dtype);
         let program = session.lower(&algebra, &name, dtype)?;
-        let library = package::build(&program, &interface, BACKENDS[0], Target::host())
-            .map_err(|e| Failure::program(format!("{}: {e}", model.name)))?;
+        let library = build(&program, &interface, session.code)?;
         Ok(Compiled { algebra, program, interface, library })
     }
 
     /// Loads the library into this process.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        let path = temporary();
-        std::fs::write(&path, &self.library.so_bytes).map_err(|e| Failure::io("write", &path, &e))?;
-        let loaded = Loaded::open(&path, &self.library.name);
-        // The mapping stays; the name is not needed any more.
-        std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
-        loaded
+        load(&self.library)
+    }
+
+    /// Loads a library of the same model, made another way.
+    pub fn load_by(&self, code: Code) -> Result<Loaded, Failure> {
+        load(&build(&self.program, &self.interface, code)?)
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
@@ -87,6 +86,20 @@ impl Compiled {
         let mut instance = self.instance(&loaded, inputs, weights)?;
         Ok(self.named(instance.call(&self.arguments(inputs))?))
     }
+}
+
+fn build(program: &kernel::ir::Program, interface: &Interface, code: Code) -> Result<Library, Failure> {
+    package::build(program, interface, code.backend, code.target)
+        .map_err(|e| Failure::program(format!("{}: {e}", interface.name)))
+}
+
+fn load(library: &Library) -> Result<Loaded, Failure> {
+    let path = temporary();
+    std::fs::write(&path, &library.so_bytes).map_err(|e| Failure::io("write", &path, &e))?;
+    let loaded = Loaded::open(&path, &library.name);
+    // The mapping stays; the name is not needed any more.
+    std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
+    loaded
 }
 
 /// A file name no other process and no other call uses.

@@ -3,6 +3,7 @@
 //! Reading order: `arguments` (what a user types), `session` (the stages), `compiled` (all the way through), `commands`.
 
 pub mod arguments;
+pub mod code;
 pub mod commands;
 pub mod compiled;
 pub mod session;

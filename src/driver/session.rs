@@ -8,7 +8,8 @@ use crate::base::render;
 use crate::base::span::{SourceId, SourceMap};
 use crate::codegen::abi::Interface;
 use crate::derive::{self, Derived};
-use crate::driver::arguments::{Float, Source};
+use crate::driver::arguments::{self, Float, Source};
+use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::interface::interface;
 use crate::kernel;
@@ -26,6 +27,7 @@ pub struct Session {
     pub sources: SourceMap,
     pub main: SourceId,
     pub path: PathBuf,
+    pub code: Code,
     options: Source,
 }
 
@@ -44,7 +46,13 @@ impl Session {
         let text = read_text(&options.file)?;
         let mut sources = SourceMap::default();
         let main = sources.add(options.file.display().to_string(), text);
-        Ok(Session { sources, main, path: options.file.clone(), options: options.clone() })
+        let code = Code::default();
+        Ok(Session { sources, main, path: options.file.clone(), code, options: options.clone() })
+    }
+
+    /// The same, with machine code made as the options say. Fails where this build or this machine cannot.
+    pub fn with_code(self, options: &arguments::Code) -> Result<Session, Failure> {
+        Ok(Session { code: Code::new(options)?, ..self })
     }
 
     /// The number type of all real tensors.

@@ -41,9 +41,9 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
-    if target != Target::X86_64 {
+    let Target::X86_64 { least, .. } = target else {
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
-    }
+    };
     let name = tables::symbol_name(&interface.name);
     let object = backend.emit(program, target)?;
     let memories = places::Memories::of(program, interface)?;
@@ -53,6 +53,7 @@ pub fn build(
         memories: &memories,
         kernels: &object.kernels,
         hash: hash(&object.bytes),
+        features: least.features(),
     };
     let table = tables::object(&description);
     let soname = format!("lib{name}.so");

@@ -196,6 +196,8 @@ pub(super) struct Description<'a> {
     pub kernels: &'a [String],
     /// Tells this model's memories from others'.
     pub hash: u64,
+    /// What the code needs of a processor, as the runtime counts it.
+    pub features: u64,
 }
 
 /// The object with the table and the entry points, for x86-64.
@@ -291,8 +293,7 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
         t.list(list);
     }
     t.i64(d.hash as i64);
-    // FEATURE_V3: what the kernels are compiled for.
-    t.i64(1);
+    t.i64(d.features as i64);
     at
 }
 

@@ -219,5 +219,5 @@ pub struct Model {
 
 /// The x86-64-v3 set: AVX2, FMA, BMI, and what comes with them.
 pub const FEATURE_V3: u64 = 1;
-/// AVX-512 F, DQ, VL.
+/// AVX-512 F, BW, CD, DQ, VL: the x86-64-v4 set, with [`FEATURE_V3`].
 pub const FEATURE_AVX512: u64 = 2;

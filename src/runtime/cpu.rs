@@ -18,6 +18,12 @@ pub(crate) fn has(features: u64) -> bool {
     found & features == features
 }
 
+/// The same, for kernels that are there more than once.
+#[unsafe(no_mangle)]
+pub extern "C" fn gdl_rt_has(features: u64) -> bool {
+    has(features)
+}
+
 #[cfg(target_arch = "x86_64")]
 fn ask() -> u64 {
     use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -28,9 +34,9 @@ fn ask() -> u64 {
     let (one, seven, ext) = (__cpuid(1), __cpuid_count(7, 0), __cpuid(0x8000_0001));
     // Leaf 1 ecx: SSE3 0, SSSE3 9, FMA 12, SSE4.1 19, SSE4.2 20, MOVBE 22, POPCNT 23, OSXSAVE 27, AVX 28, F16C 29.
     const ONE: u32 = 1 | 1 << 9 | 1 << 12 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 27 | 1 << 28 | 1 << 29;
-    // Leaf 7 ebx: BMI1 3, AVX2 5, BMI2 8; AVX512 F 16, DQ 17, VL 31.
+    // Leaf 7 ebx: BMI1 3, AVX2 5, BMI2 8; AVX512 F 16, DQ 17, CD 28, BW 30, VL 31.
     const SEVEN: u32 = 1 << 3 | 1 << 5 | 1 << 8;
-    const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 31;
+    const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 28 | 1 << 30 | 1 << 31;
     const LZCNT: u32 = 1 << 5;
     if one.ecx & ONE != ONE || seven.ebx & SEVEN != SEVEN || ext.ecx & LZCNT == 0 {
         return 0;

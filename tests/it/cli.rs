@@ -55,11 +55,44 @@ fn mistakes_have_their_status() {
     let program = gdlc(&["check", "tests/errors/type/schur.gdl"]);
     assert_eq!(program.status.code(), Some(1));
     assert!(text(&program.stderr).contains("E0304"), "{}", text(&program.stderr));
-    let option = gdlc(&["build", "examples/digits.gdl", "--backend", "llvm"]);
+    let option = gdlc(&["build", "examples/digits.gdl", "--target", "cuda"]);
     assert_eq!(option.status.code(), Some(2));
-    assert!(text(&option.stderr).contains("--backend llvm"));
+    assert!(text(&option.stderr).contains("--target cuda"));
     let setting = gdlc(&["check", "examples/digits.gdl", "--set", "c"]);
     assert_eq!(setting.status.code(), Some(2));
+}
+
+#[test]
+fn processors_without_code_are_named() {
+    for (cpu, reason) in [("x86-64-v2", "fused multiply-add"), ("pentium", "not a processor")] {
+        let output = gdlc(&["build", "examples/digits.gdl", "--cpu", cpu]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = text(&output.stderr);
+        assert!(message.contains(cpu) && message.contains(reason) && message.contains("x86-64-v3"), "{message}");
+    }
+    let output = gdlc(&["run", "examples/digits.gdl", "--input", "none", "--init", "1", "--cpu", "x86-64-v4"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("--backend llvm"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_llvm_backend_is_there_or_says_how_to_get_it() {
+    let weights = ["--weights", "examples/data/digits.weights.safetensors", "--backend", "llvm"];
+    let output = gdlc(&[DIGITS, &weights].concat());
+    if cfg!(feature = "llvm") {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("accuracy orientation 7    0.9694"), "{}", text(&output.stdout));
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("--features llvm"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn llvm_text_needs_no_llvm() {
+    let output = gdlc(&["emit", "llvm", "examples/digits.gdl"]);
+    let module = text(&output.stdout);
+    assert!(output.status.success() && module.contains("define internal void @gdl_kernel_0_v4(ptr %a0)"), "{module}");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Backends against the interpreter: the same program, the same numbers, through a library on disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gdlc::base::arena::Id;
 use gdlc::base::dtype::Dtype;
 use gdlc::base::size::{Size, SizeTable, SizeVar};
 use gdlc::codegen::abi::{Element, Interface, Tensor as Declared};
-use gdlc::codegen::{BACKENDS, Target};
+use gdlc::codegen::{BACKENDS, Level, Target};
+use gdlc::derive::instance::{self, Filling};
+use gdlc::driver::code::Code;
 use gdlc::driver::load::Loaded;
 use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::build::Builder;
@@ -15,6 +18,12 @@ use gdlc::kernel::ir::{
     Access, Argument, ArgumentKind, Binary, Buffer, Combine, Comparison, Contraction, Expr, LoopKind, Memory, Program,
     Stage, Stmt, Unary,
 };
+use gdlc::kernel::lower::lower;
+use gdlc::math::Rng;
+use gdlc::rewrite;
+use gdlc::tensor::eval::eval;
+
+use crate::kernel::{compare, through_library};
 
 /// A program with one buffer an argument, and the numbers to run it on.
 pub(crate) struct Case {
@@ -113,9 +122,9 @@ impl Case {
         self.program.kernels.push(b.finish(name, stage, body));
     }
 
-    /// The library on disk.
+    /// The library on disk, by the default backend.
     pub(crate) fn build(&self, test: &str) -> PathBuf {
-        build(&self.program, &self.interface, test)
+        build(&self.program, &self.interface, Code::default(), test)
     }
 
     /// What the interpreter computes.
@@ -133,15 +142,26 @@ impl Case {
         (0..self.program.outputs.len()).map(|k| machine.output(k).expect("every element is written")).collect()
     }
 
-    /// What the library computes.
+    /// What the library of the default backend computes.
     pub(crate) fn computed(&self, test: &str) -> Vec<Tensor> {
-        computed(&self.program, &self.build(test), &self.sizes, &self.inputs, &self.weights)
+        self.computed_by(Code::default(), test)
     }
 
-    /// The library computes what the interpreter computes.
+    fn computed_by(&self, code: Code, test: &str) -> Vec<Tensor> {
+        let path = build(&self.program, &self.interface, code, test);
+        computed(&self.program, &path, &self.sizes, &self.inputs, &self.weights)
+    }
+
+    /// Every library computes what the interpreter computes.
     pub(crate) fn conforms(&self, test: &str, tolerance: f64) {
         let wanted = self.interpreted();
-        for (got, wanted) in self.computed(test).iter().zip(&wanted) {
+        for code in codes() {
+            self.agrees(&self.computed_by(code, test), &wanted, &format!("{test}, {code:?}"), tolerance);
+        }
+    }
+
+    fn agrees(&self, got: &[Tensor], wanted: &[Vec<f64>], test: &str, tolerance: f64) {
+        for (got, wanted) in got.iter().zip(wanted) {
             let got = got.reals();
             assert_eq!(got.len(), wanted.len());
             let scale = wanted.iter().fold(0.0f64, |m, x| m.max(x.abs())).max(1e-30);
@@ -153,10 +173,24 @@ impl Case {
     }
 }
 
+/// Each backend, for every processor.
+pub(crate) fn backends() -> Vec<Code> {
+    BACKENDS.iter().map(|backend| Code { backend: *backend, target: Target::X86_64 }).collect()
+}
+
+/// Each backend, for every processor, where the widest vectors of this machine are used, and for the least.
+fn codes() -> Vec<Code> {
+    let least = Target::X86_64 { least: Level::V3, best: Level::V3 };
+    backends().into_iter().flat_map(|code| [code, Code { target: least, ..code }]).collect()
+}
+
 /// A library in a folder of its own.
-pub(crate) fn build(program: &Program, interface: &Interface, test: &str) -> PathBuf {
-    let library = gdlc::package::build(program, interface, BACKENDS[0], Target::X86_64).expect("it builds");
-    let folder = std::env::temp_dir().join(format!("gdlc-test-{}-{test}", std::process::id()));
+pub(crate) fn build(program: &Program, interface: &Interface, code: Code, test: &str) -> PathBuf {
+    let library = gdlc::package::build(program, interface, code.backend, code.target).expect("it builds");
+    // A file that is loaded must not be written again.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("gdlc-test-{}-{test}-{count}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");
     let path = folder.join(format!("lib{}.so", library.name));
     std::fs::write(&path, &library.so_bytes).expect("the library is written");
@@ -466,6 +500,23 @@ fn loads_outside_are_not_made() {
             b.select(Some(inside), inner, other)
         });
         case.conforms(&format!("window-{dtype}"), 0.0);
+    }
+}
+
+#[test]
+fn programs_and_examples() {
+    for (name, graph) in crate::rewrite_programs::programs() {
+        let (graph, _) = rewrite::optimise(&graph, &rewrite::Options::default());
+        let args = instance::arguments(&graph, instance::small_sizes(&graph, 3), Filling::Generic, &mut Rng::new(3));
+        let meaning = eval(&graph, &args).expect("it evaluates");
+        crate::kernel::agrees(&graph, &args, &meaning);
+        for (dtype, tolerance) in [(Dtype::F64, 1e-10), (Dtype::F32, 1e-4)] {
+            let program = lower(&graph, "model", dtype);
+            for code in codes() {
+                println!("{name} in {dtype}, {code:?}");
+                compare(&through_library(&program, code, &args), &meaning, tolerance, &program);
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gdlc::base::dtype::Dtype;
 use gdlc::base::size::{Size, SizeTable};
+use gdlc::driver::code::Code;
 use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::interpret::{Machine, Order};
 use gdlc::kernel::ir::{Argument, ArgumentKind, Memory, Program, Stage};
@@ -20,7 +21,7 @@ use gdlc::tensor::graph::{
 };
 use gdlc::tensor::op::{Func, Real, Reduction};
 
-use crate::conformance::{build, computed, interface_of};
+use crate::conformance::{backends, build, computed, interface_of};
 
 mod cases;
 mod dense;
@@ -115,14 +116,16 @@ impl Case {
         }
         let single = lower(&self.g, "case", Dtype::F32);
         compare(&run(&single, &args, Order::Forward), &expected, 1e-4, &single);
-        compare(&through_library(&program, &args), &expected, 1e-11, &program);
-        compare(&through_library(&single, &args), &expected, 1e-4, &single);
+        for code in backends() {
+            compare(&through_library(&program, code, &args), &expected, 1e-11, &program);
+            compare(&through_library(&single, code, &args), &expected, 1e-4, &single);
+        }
         program
     }
 }
 
 /// Compiled, linked, loaded and called.
-fn through_library(program: &Program, args: &Arguments) -> BTreeMap<String, Vec<f64>> {
+pub(crate) fn through_library(program: &Program, code: Code, args: &Arguments) -> BTreeMap<String, Vec<f64>> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let test = format!("lowered-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let tensor = |of: &BTreeMap<String, Array>, a: &Argument| {
@@ -136,7 +139,7 @@ fn through_library(program: &Program, args: &Arguments) -> BTreeMap<String, Vec<
     };
     let inputs: Vec<Tensor> = program.inputs.iter().map(|a| tensor(&args.inputs, a)).collect();
     let weights: Vec<Tensor> = program.weights.iter().map(|a| tensor(&args.weights, a)).collect();
-    let path = build(program, &interface_of(program), &test);
+    let path = build(program, &interface_of(program), code, &test);
     let outputs = computed(program, &path, &args.sizes, &inputs, &weights);
     program.outputs.iter().zip(outputs).map(|(o, t)| (o.name.clone(), t.reals())).collect()
 }
@@ -194,7 +197,12 @@ fn run(program: &Program, args: &Arguments, order: Order) -> BTreeMap<String, Ve
     program.outputs.iter().enumerate().map(|(k, o)| (o.name.clone(), output(k))).collect()
 }
 
-fn compare(found: &BTreeMap<String, Vec<f64>>, expected: &BTreeMap<String, Array>, tolerance: f64, program: &Program) {
+pub(crate) fn compare(
+    found: &BTreeMap<String, Vec<f64>>,
+    expected: &BTreeMap<String, Array>,
+    tolerance: f64,
+    program: &Program,
+) {
     for (name, array) in expected {
         let scale = array.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
         assert_eq!(found[name].len(), array.data.len(), "{name}");

@@ -252,18 +252,22 @@ fn nothing_but_the_c_library_is_needed() {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let case = convolution(Dtype::F32, 4, 3, 5, 16);
-    let build =
-        || gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::X86_64).expect("it builds");
-    let (a, b) = (build(), build());
-    assert!(a.so_bytes == b.so_bytes && a.header == b.header && a.manifest == b.manifest);
+    for backend in BACKENDS.iter().copied() {
+        let build =
+            || gdlc::package::build(&case.program, &case.interface, backend, Target::X86_64).expect("it builds");
+        let (a, b) = (build(), build());
+        assert!(a.so_bytes == b.so_bytes && a.header == b.header && a.manifest == b.manifest);
+    }
 }
 
 #[test]
 fn objects_for_aarch64_are_emitted() {
     let case = convolution(Dtype::F32, 4, 3, 5, 16);
-    let object = BACKENDS[0].emit(&case.program, Target::Aarch64).expect("it emits");
-    let file = object::File::parse(&*object.bytes).expect("the object is ELF");
-    assert_eq!(file.architecture(), object::Architecture::Aarch64);
+    for backend in BACKENDS {
+        let object = backend.emit(&case.program, Target::Aarch64).expect("it emits");
+        let file = object::File::parse(&*object.bytes).expect("the object is ELF");
+        assert_eq!(file.architecture(), object::Architecture::Aarch64);
+    }
     let refused = gdlc::package::build(&case.program, &case.interface, BACKENDS[0], Target::Aarch64).unwrap_err();
     assert!(refused.to_string().contains("AArch64"));
 }

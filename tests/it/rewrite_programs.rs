@@ -23,7 +23,8 @@ fn derived(path: &Path) -> Vec<(String, Graph)> {
     program.models.iter().filter_map(|m| model(m).map(|g| (m.name.clone(), g))).collect()
 }
 
-fn programs() -> Vec<(String, Graph)> {
+/// Every founding program and example that derives.
+pub(crate) fn programs() -> Vec<(String, Graph)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["examples", "tests/programs/founding"] {

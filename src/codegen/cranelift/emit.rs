@@ -8,12 +8,12 @@ use cranelift_codegen::ir::{InstBuilder, StackSlot, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 use super::local::Local;
-use super::scan::Facts;
 use super::unit::Unit;
 use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
+use crate::codegen::scan::Facts;
 use crate::kernel::ir::{Access, Buffer, Combine, Expr, Kernel, LoopKind, Stmt, Var};
 
 /// Where parallel loops may still go to other threads.

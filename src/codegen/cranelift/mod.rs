@@ -2,7 +2,7 @@
 //! In: a verified program. Out: an ELF object whose undefined symbols are those of the runtime.
 //!
 //! Reading order: `unit` (the object), `emit` (statements), `value` (what an expression became), `expr`, `memory`,
-//! `loops`, `outline` (pieces of loops as functions), `contract`, `scan` (questions asked of the IR beforehand).
+//! `loops`, `outline` (pieces of loops as functions), `contract`.
 
 mod contract;
 mod emit;
@@ -11,11 +11,10 @@ mod local;
 mod loops;
 mod memory;
 mod outline;
-mod scan;
 mod unit;
 mod value;
 
-use crate::codegen::{Backend, Object, Target, Unsupported};
+use crate::codegen::{Backend, Level, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
 use crate::kernel::pass::legalize::legalize;
 
@@ -29,6 +28,10 @@ impl Backend for Cranelift {
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
+        if let Target::X86_64 { least: Level::V4, .. } = target {
+            let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
+            return Err(Unsupported::new(why));
+        }
         let mut written_out = program.clone();
         legalize(&mut written_out);
         let program = &written_out;
@@ -37,5 +40,9 @@ impl Backend for Cranelift {
             unit.kernel(number, kernel)?;
         }
         Ok(unit.finish())
+    }
+
+    fn assembly(&self, _: &Program, _: Target) -> Result<String, Unsupported> {
+        Err(Unsupported::new("assembly as text by Cranelift; --backend llvm writes it"))
     }
 }

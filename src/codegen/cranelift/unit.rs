@@ -166,7 +166,7 @@ fn isa_of(target: Target) -> OwnedTargetIsa {
     set(&mut flags, "enable_probestack", "true");
     set(&mut flags, "probestack_strategy", "inline");
     let (triple, preset) = match target {
-        Target::X86_64 => ("x86_64-unknown-linux-gnu", Some("x86-64-v3")),
+        Target::X86_64 { .. } => ("x86_64-unknown-linux-gnu", Some("x86-64-v3")),
         Target::Aarch64 => ("aarch64-unknown-linux-gnu", None),
     };
     let mut builder = isa::lookup_by_name(triple).expect("cranelift: this build has the target");

@@ -3,6 +3,7 @@
 use crate::derive::instance::{self, Filling};
 use crate::driver::arguments::Bench;
 use crate::driver::ceiling::Ceiling;
+use crate::driver::code::{self, Code};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::reference;
@@ -12,7 +13,7 @@ use crate::tensor;
 
 /// Times every model of the file, or the one named.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?;
+    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
     if options.calls == 0 {
         return Err(Failure::call("--calls 0: at least one call is timed"));
     }
@@ -28,8 +29,10 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
         let sizes: Vec<usize> = compiled.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
         too_large(&compiled, &sizes)?;
-        let row = time(&compiled, &sizes, options.calls)?;
-        print(&model.name, &compiled, &sizes, &row, options.source.json);
+        let other =
+            options.vs.map(|name| code::backend(name).map(|backend| Code { backend, ..session.code })).transpose()?;
+        let rows = time(&compiled, &sizes, options.calls, other)?;
+        print(&model.name, &compiled, &sizes, &rows, options.source.json);
     }
     Ok(())
 }
@@ -60,14 +63,20 @@ struct Row {
     least: f64,
     gflops: f64,
     gbytes: f64,
+    /// The median of the other backend, timed in turn.
+    other: Option<f64>,
 }
 
-fn time(compiled: &Compiled, sizes: &[usize], calls: usize) -> Result<Vec<Row>, Failure> {
+fn time(compiled: &Compiled, sizes: &[usize], calls: usize, other: Option<Code>) -> Result<Vec<Row>, Failure> {
     let graph = &compiled.algebra.derived.graph;
     let arguments = instance::arguments(graph, sizes.to_vec(), Filling::Initial, &mut Rng::new(1));
     let (inputs, weights) = (reference::inputs(graph, &arguments), reference::weights(&arguments));
-    let loaded = compiled.load()?;
-    let mut instance = compiled.instance(&loaded, &inputs, &weights)?;
+    let mut loaded = vec![compiled.load()?];
+    if let Some(code) = other {
+        loaded.push(compiled.load_by(code)?);
+    }
+    let made = loaded.iter().map(|loaded| compiled.instance(loaded, &inputs, &weights));
+    let mut instances = made.collect::<Result<Vec<_>, _>>()?;
     let work = tensor::cost::total(&at_sizes(compiled, sizes));
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut rows = Vec::new();
@@ -75,17 +84,25 @@ fn time(compiled: &Compiled, sizes: &[usize], calls: usize) -> Result<Vec<Row>, 
         if rows.iter().any(|r: &Row| r.threads == threads) {
             continue;
         }
-        instance.threads = threads as u32;
-        instance.call_timed(&compiled.arguments(&inputs), 2)?;
-        let (_, mut seconds) = instance.call_timed(&compiled.arguments(&inputs), calls)?;
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let mut seconds: Vec<Vec<f64>> = vec![vec![]; instances.len()];
+        for _ in 0..calls {
+            for (instance, seconds) in instances.iter_mut().zip(&mut seconds) {
+                instance.threads = threads as u32;
+                // The first call of a round warms the caches.
+                let (_, both) = instance.call_timed(&compiled.arguments(&inputs), 2)?;
+                seconds.push(both[1]);
+            }
+        }
+        seconds.iter_mut().for_each(|s| s.sort_by(f64::total_cmp));
+        let medians: Vec<f64> = seconds.iter().map(|s| s[s.len() / 2]).collect();
+        let (median, seconds) = (medians[0], &seconds[0]);
         rows.push(Row {
             threads,
             median,
             least: seconds[0],
             gflops: work.flops / median / 1e9,
             gbytes: work.bytes / median / 1e9,
+            other: medians.get(1).copied(),
         });
     }
     Ok(rows)
@@ -104,7 +121,7 @@ fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: b
     let shown: Vec<String> =
         compiled.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect();
     if json {
-        let row = |r: &Row| serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes });
+        let row = |r: &Row| serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes, "other_median_s": r.other });
         println!(
             "{}",
             serde_json::json!({ "model": name, "sizes": shown, "peak_gflops": peak, "rows": rows.iter().map(row).collect::<Vec<_>>() })
@@ -117,8 +134,10 @@ fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: b
         ceiling.gbytes
     );
     for r in rows {
+        let ratio =
+            |other: f64| format!("; the other backend {:.3} ms, {:.2} times as long", other * 1e3, other / r.median);
         println!(
-            "  {} thread{}: median {:.3} ms, least {:.3} ms, {:.1} GFLOP/s ({:.0} % of the ceiling), {:.1} GB/s",
+            "  {} thread{}: median {:.3} ms, least {:.3} ms, {:.1} GFLOP/s ({:.0} % of the ceiling), {:.1} GB/s{}",
             r.threads,
             if r.threads == 1 { "" } else { "s" },
             r.median * 1e3,
@@ -126,6 +145,7 @@ fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: b
             r.gflops,
             100.0 * r.gflops / (peak * r.threads as f64),
             r.gbytes,
+            r.other.map(ratio).unwrap_or_default(),
         );
     }
 }

@@ -1,6 +1,6 @@
 //! `gdlc build`: the shared library, the header, the manifest.
 
-use crate::driver::arguments::{BackendName, Build, Target};
+use crate::driver::arguments::{Build, Target};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
@@ -9,7 +9,7 @@ use crate::driver::session::Session;
 /// of several each after its model.
 pub fn build(options: &Build) -> Result<(), Failure> {
     refuse_what_is_not_built(options)?;
-    let mut session = Session::open(&options.source)?;
+    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
     let program = session.check()?;
     let models = session.models(&program)?;
     if models.is_empty() {
@@ -44,10 +44,9 @@ pub fn build(options: &Build) -> Result<(), Failure> {
 
 fn refuse_what_is_not_built(options: &Build) -> Result<(), Failure> {
     let missing = |what: &str| Err(Failure::call(format!("{what} is not in this version; leave it out")));
-    match (options.backend, options.target) {
-        (BackendName::Llvm, _) => return missing("--backend llvm"),
-        (BackendName::Cranelift, Target::Cuda) => return missing("--target cuda"),
-        (BackendName::Cranelift, Target::Cpu) => (),
+    match options.target {
+        Target::Cuda => return missing("--target cuda"),
+        Target::Cpu => (),
     }
     if options.grad > 0 {
         return missing("--grad");

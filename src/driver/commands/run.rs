@@ -16,7 +16,7 @@ use crate::tensor::eval::Arguments;
 
 /// Runs one model on a file of tensors.
 pub fn run(options: &Run) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?;
+    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
     let start = Instant::now();
     let program = session.check()?;
     let model = session.model(&program)?;

@@ -1,15 +1,15 @@
 //! `gdlc verify`: the certificate of every model.
 
 use crate::base::dtype::Dtype;
-use crate::driver::arguments::Source;
+use crate::driver::arguments::Verify;
 use crate::driver::certificate::{Certificate, Check};
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
 use crate::sema::hir;
 
 /// Prints a line a check. Fails where one of them does.
-pub fn verify(options: &Source) -> Result<(), Failure> {
-    let mut session = Session::open(options)?;
+pub fn verify(options: &Verify) -> Result<(), Failure> {
+    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
     let program = session.check()?;
     let mut failed = Vec::new();
     for model in session.models_and_layers(&program)? {
@@ -20,7 +20,7 @@ pub fn verify(options: &Source) -> Result<(), Failure> {
             all.extend(Certificate::model(&session, &program, model, dtype)?.checks);
         }
         failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
-        if options.json {
+        if options.source.json {
             println!(
                 "{}",
                 serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() })

@@ -1,0 +1,81 @@
+//! Text → object, by LLVM: it reads the module, optimises it, and writes machine code.
+//! Of its passes those that make vectors are off: vectors are written by `emit`.
+
+use inkwell::OptimizationLevel;
+use inkwell::context::Context;
+use inkwell::memory_buffer::MemoryBuffer;
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target as Machines, TargetMachine, TargetTriple,
+};
+
+use super::processor::triple;
+use super::{Module, module};
+use crate::codegen::{Backend, Object, Target, Unsupported};
+use crate::kernel::ir::Program;
+
+/// The backend for speed.
+#[derive(Clone, Copy, Debug)]
+pub struct Llvm;
+
+impl Backend for Llvm {
+    fn name(&self) -> &'static str {
+        "llvm"
+    }
+
+    fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
+        let module = module(program, target)?;
+        let bytes = assemble(&module, target, FileType::Object);
+        Ok(Object { bytes, kernels: module.kernels })
+    }
+
+    fn assembly(&self, program: &Program, target: Target) -> Result<String, Unsupported> {
+        let module = module(program, target)?;
+        Ok(String::from_utf8_lossy(&assemble(&module, target, FileType::Assembly)).into_owned())
+    }
+}
+
+/// Panics where LLVM does not accept the module: the text is ours.
+fn assemble(module: &Module, target: Target, kind: FileType) -> Vec<u8> {
+    let context = Context::create();
+    let mut text = module.text.clone().into_bytes();
+    text.push(0);
+    let buffer = MemoryBuffer::create_from_memory_range_copy(&text, "gdlc");
+    let parsed = match context.create_module_from_ir(buffer) {
+        Ok(parsed) => parsed,
+        Err(why) => panic!("llvm: {}\n{}", why.to_string(), module.text),
+    };
+    if cfg!(debug_assertions)
+        && let Err(why) = parsed.verify()
+    {
+        panic!("llvm: {}\n{}", why.to_string(), module.text);
+    }
+    let machine = machine(target);
+    let options = PassBuilderOptions::create();
+    options.set_loop_vectorization(false);
+    options.set_loop_slp_vectorization(false);
+    options.set_loop_interleaving(false);
+    parsed.run_passes("default<O3>", &machine, options).expect("llvm: the passes exist");
+    let bytes = machine.write_to_memory_buffer(&parsed, kind).expect("llvm: the module can be written");
+    bytes.as_slice().to_vec()
+}
+
+fn machine(target: Target) -> TargetMachine {
+    let config = InitializationConfig::default();
+    match target {
+        Target::X86_64 { .. } => Machines::initialize_x86(&config),
+        Target::Aarch64 => Machines::initialize_aarch64(&config),
+    }
+    let triple = TargetTriple::create(triple(target));
+    let machines = Machines::from_triple(&triple).expect("llvm: the triple is known");
+    // The processor is an attribute of each function.
+    let machine = machines.create_target_machine(
+        &triple,
+        "",
+        "",
+        OptimizationLevel::Aggressive,
+        RelocMode::PIC,
+        CodeModel::Small,
+    );
+    machine.expect("llvm: this build has the target")
+}

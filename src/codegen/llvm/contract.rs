@@ -1,0 +1,142 @@
+//! The dense kernel: the runtime drives it, and calls back for the rows' addresses and to finish tiles.
+
+use super::emit::{Emitter, Threads};
+use super::text::{I64, POINTER, Value};
+use super::value::{Affine, Val};
+use crate::base::dtype::Dtype;
+use crate::codegen::Unsupported;
+use crate::kernel::ir::Contraction;
+
+/// Taps whose addresses are written out one by one, their offsets known.
+const UNROLLED_TAPS: usize = 64;
+/// Addresses the runtime's table holds.
+const MOST_TAPS: usize = 4096;
+
+/// An integer argument of a function.
+fn argument(k: u32) -> Affine {
+    Affine::value(Value::argument(I64, k))
+}
+
+impl<'p> Emitter<'_, 'p> {
+    pub(super) fn contract(&mut self, c: &'p Contraction) -> Result<(), Unsupported> {
+        if self.lanes > 1 {
+            return Err(Unsupported::new(format!("a contraction inside lanes, in `{}`", self.kernel.name)));
+        }
+        if c.taps > MOST_TAPS {
+            return Err(Unsupported::new(format!("a contraction of {} taps, above {MOST_TAPS}", c.taps)));
+        }
+        let used = self.facts.used_by_contraction(self.kernel, c);
+        let (record, captures) = self.capture(&used.vars, &used.locals);
+        let rows = self.outline(&["ptr", "i64", "i64", "ptr"], &captures, |e| e.rows(c))?;
+        let epilogue = self.outline(&["ptr", "i64", "i64", "i64", "i64", "ptr"], &captures, |e| e.epilogue(c))?;
+        let m_extent = match self.expr(c.m_extent)? {
+            Val::Int(a) if a.lane == 0 => self.uniform(a),
+            _ => panic!("llvm: the rows of a contraction are counted"),
+        };
+        let packed = self.base(c.packed);
+        let known = [
+            c.n_extent as i64,
+            c.taps as i64,
+            c.k_extent as i64,
+            c.a_stride,
+            c.panel as i64,
+            i64::from(self.unit.program.dtype == Dtype::F64),
+            i64::from(c.guard.is_some()),
+            i64::from(self.threads == Threads::Free),
+        ];
+        let mut words: Vec<Value> = vec![m_extent];
+        words.extend(known.map(|k| Value::int(I64, k)));
+        words.extend([packed, rows, epilogue, record]);
+        let contract = self.record(&words);
+        let context = self.context();
+        self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
+        Ok(())
+    }
+
+    /// Values of the row.
+    fn row(&mut self, c: &'p Contraction, m: Affine) -> Result<(), Unsupported> {
+        self.memo.clear();
+        self.vars.insert(c.m, Val::Int(m));
+        for (var, value) in &c.row {
+            let value = self.expr(*value)?;
+            self.vars.insert(*var, value);
+        }
+        Ok(())
+    }
+
+    /// `rows(record, m, count, table)`
+    fn rows(&mut self, c: &'p Contraction) -> Result<(), Unsupported> {
+        let table = Value::argument(POINTER, 3);
+        self.vars.insert(c.k, Val::Int(Affine::constant(0)));
+        self.counted(Affine::constant(0), argument(2), 1, &mut |e, r| {
+            let at = e.add_affine(argument(1), r);
+            e.row(c, at)?;
+            let offset = e.scale_affine(r, 8 * c.taps as i64);
+            let line = e.bytes_after(table, offset);
+            if c.taps <= UNROLLED_TAPS {
+                for tap in 0..c.taps as i64 {
+                    e.tap(c, Affine::constant(tap), line)?;
+                }
+                return Ok(());
+            }
+            let taps = Affine::constant(c.taps as i64);
+            e.counted(Affine::constant(0), taps, 1, &mut |e, tap| e.tap(c, tap, line))
+        })
+    }
+
+    /// Writes the address of one row at one tap.
+    fn tap(&mut self, c: &'p Contraction, tap: Affine, line: Value) -> Result<(), Unsupported> {
+        self.memo.clear();
+        self.vars.insert(c.tap, Val::Int(tap));
+        let inside = match c.guard {
+            None => Val::Known(true),
+            Some(guard) => self.expr(guard)?,
+        };
+        let address = match inside {
+            Val::Known(false) => Value::null(),
+            Val::Known(true) => self.row_address(c)?,
+            Val::Bool(inside) => {
+                // Loads that the address itself needs are not made outside.
+                let held = self.guard.replace(Val::Bool(inside));
+                self.n_guards += 1;
+                let number = std::mem::replace(&mut self.guard_number, self.n_guards);
+                let address = self.row_address(c)?;
+                (self.guard, self.guard_number) = (held, number);
+                self.f.select(inside, address, Value::null())
+            }
+            _ => panic!("llvm: a guard is a condition"),
+        };
+        let offset = self.scale_affine(tap, 8);
+        let to = self.bytes_after(line, offset);
+        self.f.line(format_args!("store ptr {address}, ptr {to}, align 8"));
+        Ok(())
+    }
+
+    fn row_address(&mut self, c: &'p Contraction) -> Result<Value, Unsupported> {
+        let place = self.place(&c.a)?;
+        Ok(place.address().expect("llvm: rows are found one by one"))
+    }
+
+    /// `epilogue(record, m, count, n, width, tile)`
+    fn epilogue(&mut self, c: &'p Contraction) -> Result<(), Unsupported> {
+        let tile = Value::argument(POINTER, 5);
+        let size = self.unit.program.dtype.bytes() as i64;
+        let lanes = if self.facts.runs_in_lanes(self.kernel, c.n, &c.epilogue) { self.width(&c.epilogue) } else { 1 };
+        self.counted(Affine::constant(0), argument(2), 1, &mut |e, r| {
+            let at = e.add_affine(argument(1), r);
+            e.row(c, at)?;
+            let offset = e.scale_affine(r, size * c.panel as i64);
+            let line = e.bytes_after(tile, offset);
+            let whole = c.n_extent % c.panel == 0;
+            let width = if whole { Affine::constant(c.panel as i64) } else { argument(4) };
+            e.in_lanes(Affine::constant(0), width, lanes, &mut |e, j| {
+                e.memo.clear();
+                let column = e.add_affine(argument(3), j);
+                e.vars.insert(c.n, Val::Int(column));
+                let acc = e.tile_element(line, j);
+                e.vars.insert(c.acc, acc);
+                e.body(&c.epilogue)
+            })
+        })
+    }
+}

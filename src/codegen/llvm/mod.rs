@@ -1,0 +1,55 @@
+//! The LLVM backend: kernels become functions over a frame, with vectors as wide as the processor's and fused multiply-add;
+//! contractions call the runtime. In: a verified program. Out: text in LLVM's language, which needs no LLVM, and with the feature
+//! `llvm` an ELF object made from it.
+//!
+//! Vector loops are written as vectors here; of LLVM's passes those that make vectors by themselves are off.
+//! For a target of two levels every kernel is there twice, and chooses when it is called.
+//!
+//! Reading order: `text` (the language), `processor`, `unit` (the module), `emit` (statements), `value` (what an expression became),
+//! `expr`, `memory`, `local`, `loops`, `outline` (pieces of loops as functions), `contract`, `assemble` (text to object).
+
+#[cfg(feature = "llvm")]
+mod assemble;
+mod contract;
+mod emit;
+mod expr;
+mod local;
+mod loops;
+mod memory;
+mod outline;
+mod processor;
+mod text;
+mod unit;
+mod value;
+
+use crate::codegen::{Target, Unsupported};
+use crate::kernel::ir::Program;
+use crate::kernel::pass::legalize::legalize;
+
+/// A program in LLVM's language, before LLVM has seen it.
+#[derive(Clone, Debug)]
+pub struct Module {
+    pub text: String,
+    /// The symbol of each kernel, in the program's order.
+    pub kernels: Vec<String>,
+}
+
+/// Writes a verified program in LLVM's language.
+///
+/// # Errors
+/// What the backend cannot do, by name.
+pub fn module(program: &Program, target: Target) -> Result<Module, Unsupported> {
+    let mut written_out = program.clone();
+    legalize(&mut written_out);
+    let program = &written_out;
+    let processors = processor::processors(target);
+    let mut unit = unit::Unit::new(program);
+    let mut kernels = Vec::new();
+    for (number, kernel) in program.kernels.iter().enumerate() {
+        kernels.push(unit.kernel(number, kernel, &processors)?);
+    }
+    Ok(Module { text: unit.finish(target), kernels })
+}
+
+#[cfg(feature = "llvm")]
+pub use assemble::Llvm;

@@ -1,0 +1,79 @@
+//! Which backend makes the machine code, and for which processors: from the options to what `codegen` understands.
+
+use std::fmt;
+
+use clap::ValueEnum as _;
+
+use crate::codegen::{BACKENDS, Backend, Level, Target};
+use crate::driver::arguments::{self, BackendName};
+use crate::driver::failure::Failure;
+
+/// How machine code is made.
+#[derive(Clone, Copy)]
+pub struct Code {
+    pub backend: &'static dyn Backend,
+    pub target: Target,
+}
+
+impl Default for Code {
+    /// The default backend, for every processor of this kind.
+    fn default() -> Self {
+        Code { backend: BACKENDS[0], target: Target::host() }
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {:?}", self.backend.name(), self.target)
+    }
+}
+
+impl Code {
+    /// What the options say. Fails where this build has no such backend, or no code is made for such a processor.
+    pub fn new(options: &arguments::Code) -> Result<Code, Failure> {
+        Ok(Code { backend: backend(options.backend)?, target: target(&options.cpu)? })
+    }
+}
+
+/// A backend of this build.
+pub fn backend(name: BackendName) -> Result<&'static dyn Backend, Failure> {
+    let value = name.to_possible_value().expect("every name is shown");
+    let name = value.get_name();
+    BACKENDS.iter().find(|b| b.name() == name).copied().ok_or_else(|| {
+        Failure::call(format!(
+            "--backend {name}: this gdlc was built without it; install LLVM 22 and build with `cargo build --release --features {name}`"
+        ))
+    })
+}
+
+fn target(cpu: &str) -> Result<Target, Failure> {
+    let only = |level| Target::X86_64 { least: level, best: level };
+    match cpu {
+        "any" => Ok(Target::host()),
+        "native" => native().map(only),
+        "x86-64" | "x86-64-v2" => Err(Failure::call(format!(
+            "--cpu {cpu}: kernels use fused multiply-add, which {cpu} does not have; x86-64-v3 is the least that works"
+        ))),
+        _ => Level::ALL.into_iter().find(|level| level.name() == cpu).map(only).ok_or_else(|| {
+            Failure::call(format!(
+                "--cpu {cpu}: not a processor that code is made for; any, native, x86-64-v3 and x86-64-v4 are"
+            ))
+        }),
+    }
+}
+
+/// The highest level of the processor that gdlc runs on.
+fn native() -> Result<Level, Failure> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::is_x86_feature_detected as has;
+        let v3 = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("f16c");
+        let v4 = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
+        if v3 {
+            return Ok(if v4 { Level::V4 } else { Level::V3 });
+        }
+    }
+    Err(Failure::call(
+        "--cpu native: this processor is not x86-64 with AVX2 and FMA, the least that libraries are made for",
+    ))
+}
