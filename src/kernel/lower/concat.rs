@@ -1,23 +1,34 @@
-//! Concatenations: a sum whose terms are blocks of one axis is stored block by block, each by its own loops,
-//! instead of asking at every place which block it is in.
+//! Concatenations: a sum whose terms share out the places of one axis is stored term by term, each by its own loops,
+//! instead of asking at every place whose it is. The places of a term may lie together or be interleaved with others'.
 
 use crate::base::arena::Id;
-use crate::base::size::Size;
 use crate::kernel::ir::{Expr, LoopKind, Stage};
 use crate::kernel::lower::cx::Cx;
-use crate::kernel::lower::relation;
 use crate::kernel::lower::{Home, Lowering, plan};
-use crate::tensor::graph::{Function, Graph};
+use crate::tensor::graph::{Function, Graph, Outside};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
 
-/// One term: a value put along an axis by a function that counts its axes.
+/// Places of an axis that are looked at one by one.
+const MOST_PLACES: usize = 1 << 16;
+
+/// One term: a value whose digits `d` are put at the places `begin + Σ scale · d` of an axis.
 struct Block {
     value: ValueId,
     /// The axes of the value: those of the result by its axis, those of the block by the digit.
     reads: Vec<Place>,
-    /// The sizes of the digits, and where the block begins.
-    dims: Vec<Size>,
+    dims: Vec<usize>,
+    scale: Vec<i64>,
     begin: i64,
+}
+
+impl Block {
+    /// The places of all digits, row-major.
+    fn places(&self) -> Vec<i64> {
+        let spread = |places: Vec<i64>, (dim, scale): (&usize, &i64)| {
+            places.iter().flat_map(|p| (0..*dim as i64).map(move |d| p + scale * d)).collect()
+        };
+        self.dims.iter().zip(&self.scale).fold(vec![self.begin], spread)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -26,7 +37,7 @@ enum Place {
     Digit(usize),
 }
 
-/// The axis along which the terms of a sum are blocks that fill it, and the blocks.
+/// The axis whose places the terms of a sum share out, and the terms.
 fn blocks(graph: &Graph, id: ValueId) -> Option<(usize, Vec<Block>)> {
     let node = graph.node(id);
     if node.op != Op::Sum || node.args.len() < 2 {
@@ -42,15 +53,18 @@ fn blocks(graph: &Graph, id: ValueId) -> Option<(usize, Vec<Block>)> {
         res.push(block);
     }
     let axis = axis?;
-    res.sort_by_key(|block| block.begin);
-    let mut end = 0;
-    for block in &res {
-        if block.begin != end {
-            return None;
-        }
-        end += block.dims.iter().try_fold(1, |n, d| d.as_fixed().map(|d| n * d as i64))?;
+    let size = graph.ty(id).dims[axis].as_fixed().filter(|n| *n <= MOST_PLACES)?;
+    let volume = |block: &Block| block.dims.iter().product::<usize>();
+    if res.iter().map(volume).sum::<usize>() != size {
+        return None;
     }
-    (graph.ty(id).dims[axis].as_fixed() == Some(end as usize)).then_some((axis, res))
+    let mut taken = vec![false; size];
+    for place in res.iter().flat_map(Block::places) {
+        let free = usize::try_from(place).ok().and_then(|p| taken.get_mut(p)).filter(|taken| !**taken)?;
+        *free = true;
+    }
+    res.sort_by_key(|block| block.begin);
+    Some((axis, res))
 }
 
 /// A term `Σ r[digits.. -> to] · value`, as a block along the axis of the sum that `to` is.
@@ -61,11 +75,15 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
     let edge = plan::edge(graph, node.args[at], &node.reads[at])?;
     let (value, reads) = (node.args[1 - at], &node.reads[1 - at]);
     let relation = &graph.relations[edge.relation];
-    let Function::Affine { offset, .. } = &relation.map else { return None };
+    let Function::Affine { scale, offset, divisor: 1, outside: Outside::Zero | Outside::Never } = &relation.map else {
+        return None;
+    };
     let bound = edge.from.iter().all(|s| !node.out.contains(s) && reads.contains(s));
-    if !relation::is_digits(relation) || offset.size.is_some() || !bound || reads.contains(&edge.to) {
+    let distinct = (1..edge.from.len()).all(|k| !edge.from[..k].contains(&edge.from[k]));
+    if offset.size.is_some() || !bound || !distinct || reads.contains(&edge.to) {
         return None;
     }
+    let dims = relation.from.iter().map(|d| d.as_fixed()).collect::<Option<Vec<_>>>()?;
     let axis_of = |slot: &Slot| {
         let at = node.out.iter().position(|s| s == slot)?;
         sum.out.iter().position(|s| *s == outer[at])
@@ -76,7 +94,7 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
     };
     let places = reads.iter().map(place).collect::<Option<Vec<_>>>()?;
     let full = node.out.len() == sum.out.len();
-    let block = Block { value, reads: places, dims: relation.from.clone(), begin: offset.constant };
+    let block = Block { value, reads: places, dims, scale: scale.clone(), begin: offset.constant };
     full.then_some((axis_of(&edge.to)?, block))
 }
 
@@ -91,7 +109,11 @@ impl Lowering<'_> {
         let mut index = vec![cx.b.int(0); dims.len()];
         cx.element_loops(&outer, &dims, LoopKind::Serial, &mut index, &mut |cx, index| {
             for block in &blocks {
-                cx.each_digit(&block.dims, &mut vec![], &mut |cx, digits| {
+                // the longest on lanes
+                let mut order: Vec<usize> = (0..block.dims.len()).collect();
+                order.sort_by_key(|k| block.dims[*k]);
+                let mut digits = vec![cx.b.int(0); order.len()];
+                cx.each_digit(&block.dims, &order, &mut digits, &mut |cx, digits| {
                     cx.put_block(block, home, axis, index, digits);
                 });
             }
@@ -109,21 +131,31 @@ impl Cx<'_, '_> {
         };
         let from: Vec<Id<Expr>> = block.reads.iter().map(at).collect();
         let value = self.element(block.value, &from);
-        let begin = self.b.int(block.begin);
-        let flat = self.b.flatten(digits, &block.dims);
+        let mut place = self.b.int(block.begin);
+        for (scale, digit) in block.scale.iter().zip(digits) {
+            let scale = self.b.int(*scale);
+            let step = self.b.mul(scale, *digit);
+            place = self.b.add(place, step);
+        }
         let mut index = index.to_vec();
-        index[axis] = self.b.add(flat, begin);
+        index[axis] = place;
         self.put(home, &index, value);
     }
 
-    fn each_digit(&mut self, dims: &[Size], digits: &mut Vec<Id<Expr>>, body: &mut dyn FnMut(&mut Self, &[Id<Expr>])) {
-        let Some((dim, rest)) = dims.split_first() else { return body(self, digits) };
-        let extent = self.b.size(*dim);
+    /// Loops over the digits in this order, the last on lanes.
+    fn each_digit(
+        &mut self,
+        dims: &[usize],
+        order: &[usize],
+        digits: &mut Vec<Id<Expr>>,
+        body: &mut dyn FnMut(&mut Self, &[Id<Expr>]),
+    ) {
+        let Some((digit, rest)) = order.split_first() else { return body(self, digits) };
+        let extent = self.b.int(dims[*digit] as i64);
         let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Serial };
         self.each(extent, kind, |cx, i| {
-            digits.push(i);
-            cx.each_digit(rest, digits, body);
-            digits.pop();
+            digits[*digit] = i;
+            cx.each_digit(dims, rest, digits, body);
         });
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
 }
 
 /// Whether a function is defined everywhere.
-fn total(graph: &Graph, edge: &Edge) -> bool {
+pub(super) fn total(graph: &Graph, edge: &Edge) -> bool {
     match &graph.relations[edge.relation].map {
         Function::Table(_) => true,
         Function::Constant(table) => table.iter().all(Option::is_some),
@@ -146,6 +146,19 @@ impl RowSum {
         let reads = node.args.iter().zip(&node.reads).filter(move |(arg, _)| **arg == operand);
         let axes = reads.flat_map(|(_, reads)| (0..reads.len()).filter(|k| self.on_lanes(reads[*k])));
         axes.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether a factor is read at several places of the written-out axes.
+    fn is_written(&self, node: &Node, k: usize) -> bool {
+        node.reads[k].iter().any(|s| self.components.contains(s) || self.summed.contains(s))
+    }
+
+    /// The values of which several numbers are read on lanes.
+    fn varying(&self, graph: &Graph) -> Vec<ValueId> {
+        let node = graph.node(self.id);
+        let on_lanes = |k: &usize| node.reads[*k].iter().any(|s| self.on_lanes(*s));
+        let varying = self.factors.iter().filter(|k| on_lanes(k) && self.is_written(node, **k));
+        varying.map(|k| node.args[*k]).collect()
     }
 
     /// The axes that the channel determines.
@@ -282,6 +295,7 @@ impl Cx<'_, '_> {
                 prepared.push((r, sum, slots, addends));
             }
         }
+        prepared.sort_by_key(|(_, sum, ..)| sum.varying(graph));
         let mut widths: Vec<usize> = roots.iter().map(channels).collect();
         widths.sort_unstable();
         widths.dedup();
@@ -289,13 +303,17 @@ impl Cx<'_, '_> {
             let extent = self.b.int(width as i64);
             self.each(extent, LoopKind::Vector, |cx, c| {
                 let mut bound = bound.clone();
-                let mut totals: BTreeMap<(usize, usize), Id<Expr>> = BTreeMap::new();
-                for (r, sum, slots, addends) in prepared.iter().filter(|(r, ..)| channels(&roots[*r]) == width) {
-                    cx.add_on_lanes((*r, buffers[*r]), sum, slots, addends, c, &mut bound, &mut totals);
-                }
-                for ((r, v), total) in totals {
-                    let v = cx.b.int(v as i64);
-                    cx.store(buffers[r], vec![v, c], total);
+                let of_width: Vec<_> = prepared.iter().filter(|(r, ..)| channels(&roots[*r]) == width).collect();
+                // sums that read the same values on lanes together: then few of them are held at a time
+                for group in of_width.chunk_by(|a, b| a.1.varying(graph) == b.1.varying(graph)) {
+                    let mut totals: BTreeMap<(usize, usize), Id<Expr>> = BTreeMap::new();
+                    for (r, sum, slots, addends) in group {
+                        cx.add_on_lanes((*r, buffers[*r]), sum, slots, addends, c, &mut bound, &mut totals);
+                    }
+                    for ((r, v), total) in totals {
+                        let v = cx.b.int(v as i64);
+                        cx.store(buffers[r], vec![v, c], total);
+                    }
                 }
             });
         }
@@ -417,8 +435,7 @@ impl Cx<'_, '_> {
             }
         }
         let lanes = sum.factors.iter().copied().filter(|k| node.reads[*k].iter().any(|s| sum.on_lanes(*s)));
-        let written = |k: &usize| node.reads[*k].iter().any(|s| sum.components.contains(s) || sum.summed.contains(s));
-        let (varying, common): (Vec<usize>, Vec<usize>) = lanes.partition(written);
+        let (varying, common): (Vec<usize>, Vec<usize>) = lanes.partition(|k| sum.is_written(node, *k));
         let mut product = None;
         for k in common {
             let factor = self.operand(node, k, &slots);

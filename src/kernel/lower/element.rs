@@ -91,13 +91,17 @@ impl Cx<'_, '_> {
         self.b.load(acc, vec![])
     }
 
-    /// A sum over short axes with a constant that is mostly zero: its products one by one.
+    /// A sum over short axes with a constant that is mostly zero: its products one by one. What the axes determine is addressed.
     fn written_out(&mut self, node: &Node, plan: &Plan, sizes: &[Size], slots: &Slots) -> Option<Id<Expr>> {
         let graph = self.graph();
-        let mut bound = Vec::new();
+        let (mut bound, mut defined) = (Vec::new(), Vec::new());
         for step in &plan.steps {
-            let Step::Loop { slot } = step else { return None };
-            bound.push(*slot);
+            match step {
+                Step::Loop { slot } => bound.push(*slot),
+                Step::Define(edge) if edges::total(graph, edge) => defined.push(step),
+                Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => return None,
+                Step::Fibre(_) | Step::Rows(_) => return None,
+            }
         }
         let mut known = BTreeMap::new();
         for (slot, index) in slots.iter().enumerate() {
@@ -123,6 +127,9 @@ impl Cx<'_, '_> {
             let mut slots = slots.clone();
             for (slot, i) in &term.at {
                 slots[*slot as usize] = Some(self.b.int(*i as i64));
+            }
+            for step in &defined {
+                self.settle(step, &mut slots);
             }
             let mut factors = vec![self.b.float(term.coefficient)];
             for k in &plan.factors {

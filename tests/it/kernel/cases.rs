@@ -138,6 +138,62 @@ fn sparse_constants_couple_components() {
     case.check();
 }
 
+/// Blocks of an axis laid down channel by channel, `(0e, 1o, 2e)` of each beside each other: stored block by block where they
+/// share out the axis, and added up where two of them meet.
+#[test]
+fn interleaved_blocks_are_stored_without_asking() {
+    for (begins, apart) in [([0, 1, 4], true), ([4, 0, 5], false)] {
+        let mut case = Case::new();
+        let n = case.size("n", 5);
+        let axis = Size::fixed(36);
+        let to = case.g.axis();
+        let mut terms = Vec::new();
+        for (width, begin) in [1, 3, 5].into_iter().zip(begins) {
+            let x = case.input(&format!("x{width}"), &[n, fixed(4), fixed(width)]);
+            let outside = if apart { Outside::Never } else { Outside::Zero };
+            let block = case.affine(&[fixed(4), fixed(width)], axis, &[9, 1], begin, outside);
+            let first = x.axes[0];
+            let block = block.rename(&[(block.axes[0], x.axes[1]), (block.axes[1], x.axes[2]), (block.axes[2], to)]);
+            let term = case.g.contract(&[&x, &block], &[first, to]);
+            terms.push(term);
+        }
+        let row = terms[0].axes[0];
+        let terms: Vec<Val> = terms.iter().map(|t| t.rename(&[(t.axes[0], row)])).collect();
+        let y = case.g.sum(&terms.iter().collect::<Vec<_>>());
+        case.out(&y);
+        let program = case.check();
+        let concat = program.kernels.iter().any(|kernel| kernel.name.starts_with("concat"));
+        assert_eq!(concat, apart, "{program}");
+    }
+}
+
+/// A small sum with a sparse constant and a gather: its products are written out, zeros left out.
+#[test]
+fn sparse_constants_are_written_out_through_gathers() {
+    let mut case = Case::new();
+    let (n, m) = (case.size("n", 4), case.size("m", 9));
+    let x = case.input("x", &[n, fixed(3), fixed(8)]);
+    let y = case.input("y", &[m, fixed(3)]);
+    let src = case.table("src", &[m], n, false);
+    let diagonal = case.constant(&[3, 3], vec![1.0, 0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 0.5]);
+    let [j, k, c] = x.axes[..] else { panic!() };
+    let src = src.rename(&[(src.axes[0], y.axes[0]), (src.axes[1], j)]);
+    let diagonal = diagonal.rename(&[(diagonal.axes[0], k), (diagonal.axes[1], y.axes[1])]);
+    let z = case.g.contract(&[&x, &y, &diagonal, &src], &[y.axes[0], c]);
+    case.out(&z);
+    let program = case.check();
+    let loops = program.kernels.iter().flat_map(|k| &k.body).map(loops_of).max();
+    assert_eq!(loops, Some(2), "over entries and channels only\n{program}");
+}
+
+/// How deep loops are nested.
+fn loops_of(stmt: &gdlc::kernel::ir::Stmt) -> usize {
+    match stmt {
+        gdlc::kernel::ir::Stmt::For { body, .. } => 1 + body.iter().map(loops_of).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 #[test]
 fn attention_over_the_edges_of_a_row() {
     let mut case = Case::new();
