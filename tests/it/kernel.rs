@@ -28,6 +28,7 @@ mod dense;
 mod edges;
 mod random;
 mod scalar;
+mod softmax;
 
 /// A graph with values for its run-time sizes.
 pub(crate) struct Case {

@@ -7,6 +7,7 @@ use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
 use crate::kernel::lower::normal;
 use crate::kernel::lower::plan::{self, Step};
+use crate::kernel::lower::softmax::{self, Attention};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, ValueId};
 
@@ -22,6 +23,8 @@ pub(super) struct Facts {
     pub(super) inlined: BTreeMap<ValueId, bool>,
     /// By the value whose kernel it is part of, the dense sum, and which axis of that value each of its axes is.
     pub(super) dense: BTreeMap<ValueId, (ValueId, Dense, Vec<usize>)>,
+    /// The same of sums weighted by a softmax.
+    pub(super) attentions: BTreeMap<ValueId, (Attention, Vec<usize>)>,
     /// Kernels of row sums: the values that each stores, operands first.
     pub(super) rows: Vec<Vec<RowRoot>>,
 }
@@ -59,8 +62,10 @@ pub(super) fn facts(graph: &Graph) -> Facts {
         }
     }
     let inlined = inlined(graph, &live, &users, &when);
-    let mut facts = Facts { live, when, inlined, dense: BTreeMap::new(), rows: vec![] };
+    let (dense, attentions) = (BTreeMap::new(), BTreeMap::new());
+    let mut facts = Facts { live, when, inlined, dense, attentions, rows: vec![] };
     facts.find_dense(graph, &users);
+    facts.find_attentions(graph, &users);
     facts.find_rows(graph, &users);
     facts
 }
@@ -71,12 +76,64 @@ impl Facts {
         for id in self.live.clone() {
             let Some(dense) = dense::classify(graph, id, &self.when) else { continue };
             let (mut root, mut axes) = self.root(graph, users, id);
-            if self.dense.contains_key(&root) {
+            if self.has_sum(root) {
                 self.inlined.insert(id, false);
                 (root, axes) = (id, (0..graph.ty(id).dims.len()).collect());
             }
             self.dense.insert(root, (id, dense, axes));
         }
+    }
+
+    /// Finds the sums weighted by a softmax, at most one for each kernel, and hides what only they need.
+    fn find_attentions(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
+        let classify = |id: &ValueId| softmax::classify(graph, *id, &self.when, users);
+        let all: Vec<Attention> = self.live.iter().filter_map(classify).collect();
+        for attention in &all {
+            // the one reader of a sum multiplies it by the inverse, in a kernel that is the sum's alone
+            let divides = |user: ValueId, sum: ValueId| {
+                let root = self.root(graph, users, sum).0;
+                self.inlined[&sum] && users[&sum][..] == [user] && !self.has_sum(root)
+            };
+            if !attention.closed(&all, users, &divides) {
+                continue;
+            }
+            let (mut root, mut axes) = self.root(graph, users, attention.id);
+            if self.has_sum(root) {
+                self.inlined.insert(attention.id, false);
+                (root, axes) = (attention.id, (0..graph.ty(attention.id).dims.len()).collect());
+            }
+            attention.softmax.inside().into_iter().for_each(|id| drop(self.inlined.insert(id, true)));
+            self.hide_scores(graph, users, attention.softmax.score);
+            self.attentions.insert(root, (attention.clone(), axes));
+        }
+    }
+
+    /// Whether a stored value's kernel is made for a sum.
+    fn has_sum(&self, root: ValueId) -> bool {
+        self.dense.contains_key(&root) || self.attentions.contains_key(&root)
+    }
+
+    /// Scores that a softmax reads twice, and its one pass once, need no memory, nor what they alone are computed from:
+    /// unless somebody else reads them, or a kernel of a kind of its own makes them.
+    fn hide_scores(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>, score: ValueId) {
+        let mut open = vec![(score, 2)];
+        while let Some((id, readers)) = open.pop() {
+            let node = graph.node(id);
+            let is_output = graph.outputs.iter().any(|o| o.id == id);
+            if is_output || node.op.is_leaf() || users[&id].len() != readers || !self.is_plain(graph, id) {
+                continue;
+            }
+            self.inlined.insert(id, true);
+            let whole = node.args.iter().zip(&node.reads).filter(|(_, reads)| is_identity(reads, &node.out));
+            open.extend(whole.filter(|(arg, _)| self.when[arg] == When::Call).map(|(arg, _)| (*arg, 1)));
+        }
+    }
+
+    /// Whether neither a value nor what is computed with it has a schedule.
+    fn is_plain(&self, graph: &Graph, id: ValueId) -> bool {
+        let scheduled = self.has_sum(id) || edges::classify(graph, id, &self.when).is_some();
+        let merged = |arg: &&ValueId| self.inlined[*arg] && !graph.node(**arg).op.is_leaf();
+        !scheduled && graph.node(id).args.iter().filter(merged).all(|arg| self.is_plain(graph, *arg))
     }
 
     /// The stored value whose kernel computes a value, and which of its axes each axis of the value is.
@@ -100,13 +157,14 @@ impl Facts {
     fn find_rows(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
         let mut roots: Vec<(RowRoot, ValueId)> = Vec::new();
         for id in self.live.clone() {
-            let Some(sum) = edges::classify(graph, id, &self.when) else { continue };
+            let attended = self.attentions.values().any(|(a, _)| a.id == id);
+            let Some(sum) = edges::classify(graph, id, &self.when).filter(|_| !attended) else { continue };
             let (root, axes) = self.root(graph, users, id);
             let user = if root == id { id } else { users[&id][0] };
             let added = |user: ValueId| graph.node(user).op == Op::Sum;
             let known = roots.iter_mut().find(|(known, _)| known.root == root);
             let alone = match known {
-                None => self.dense.contains_key(&root),
+                None => self.has_sum(root),
                 Some((known, by)) => !(*by == user && added(user) && known.join(graph, sum.clone(), axes.clone())),
             };
             if alone {

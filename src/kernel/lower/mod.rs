@@ -2,7 +2,8 @@
 //!
 //! What is stored and when is decided in `homes`; one stored value becomes one kernel, with everything it reads that is not
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
-//! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`).
+//! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); tensor products on edges and sums
+//! weighted by a softmax have schedules of their own (`edges`, `softmax`).
 
 mod concat;
 mod cx;
@@ -14,6 +15,7 @@ mod normal;
 mod plan;
 mod relation;
 mod rows;
+mod softmax;
 
 use std::collections::BTreeMap;
 
@@ -177,7 +179,9 @@ impl<'g> Lowering<'g> {
             let placed = Placed { id: *sum, dense, root: id, home, axis_of_root: axes.clone() };
             self.dense(&placed, &facts.when)
         });
-        if dense.is_none() && !self.concat(id, &home, when.stage()) {
+        if let Some((attention, axes)) = facts.attentions.get(&id) {
+            self.attention(attention, axes, id, &home, when);
+        } else if dense.is_none() && !self.concat(id, &home, when.stage()) {
             let written_out = facts.written_out(self.graph, id);
             self.store(id, &home, &written_out, when.stage());
         }

@@ -24,6 +24,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let scatters = operands.iter().any(|val| scatters(&res.graph, val, &out));
         let flat = flatten(&res.graph, operands, scatters, &mut names_left);
         let flat = hoist(&mut res.graph, flat, &out);
+        let flat = multiplied(&mut res.graph, flat, &out);
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
         res.set(id, node, value);
     }
@@ -43,8 +44,11 @@ pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
     node.args.iter().any(|arg| match graph.node(*arg).op {
         Op::Relation(id) => {
             let relation = &graph.relations[id];
-            let affine = matches!(relation.map, Function::Affine { .. });
-            affine && relation.from.len() > 1 && relation.to.as_fixed().is_some()
+            let apart = match &relation.map {
+                Function::Affine { scale, .. } => scale[..] != [1],
+                Function::Table(_) | Function::Constant(_) => false,
+            };
+            apart && relation.to.as_fixed().is_some()
         }
         _ => false,
     })
@@ -107,6 +111,25 @@ fn hoist_those(graph: &mut Graph, operands: Vec<Val>, out: &[Axis], early: &dyn 
     let product = graph.contract(&refs, &axes);
     let outside: Vec<Val> = outside.drain(..).map(|(_, v)| v).chain([product]).collect();
     hoist_those(graph, outside, out, early)
+}
+
+/// One tensor of the call instead of several, where weights are summed along with it and it has the axes of the others:
+/// what scales the rows of a dense product is multiplied first.
+fn multiplied(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let early = |v: &Val| !graph.ty(v.id).needs.data && !graph.ty(v.id).needs.tables;
+    let (early, late): (Vec<Val>, Vec<Val>) = operands.iter().cloned().partition(early);
+    let Some(widest) = late.iter().max_by_key(|v| v.axes.len()).cloned() else { return operands };
+    let within = |v: &Val| v.axes.iter().all(|a| widest.has(*a));
+    let apart = late.iter().any(|v| graph.ty(v.id).relation) || !late.iter().all(within);
+    let weights: Vec<&Val> = early.iter().filter(|v| !v.axes.is_empty()).collect();
+    let [weight] = weights[..] else { return operands };
+    let summed = widest.axes.iter().any(|a| weight.has(*a) && !out.contains(a));
+    let diagonal = (1..widest.axes.len()).any(|k| widest.axes[..k].contains(&widest.axes[k]));
+    if late.len() < 2 || apart || diagonal || graph.ty(weight.id).relation || !summed {
+        return operands;
+    }
+    let product = graph.contract(&late.iter().collect::<Vec<_>>(), &widest.axes);
+    early.into_iter().chain([product]).collect()
 }
 
 /// Operands whose product sums an axis away: all that read that axis, if they are eligible and more than one.
