@@ -3,11 +3,12 @@
 //! In: signals of one base, or constants to repeat. Out: the same as tensors. The types were checked before:
 //! here only axes are matched, block by block, and scalars are spread over the copies they multiply.
 
+use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::place::Place;
 use crate::derive::signal::{Kind, Part, Shape, Signal, fibre_dim, join, slice, split};
-use crate::sema::hir::{LearnInit, Op, Value};
+use crate::sema::hir::{LearnInit, Op, Pointwise, Value};
 use crate::tensor::graph::{Axis, Init, Val, union};
 use crate::tensor::op::Func;
 
@@ -162,7 +163,8 @@ impl Derivation<'_> {
 
     pub(super) fn divide(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
         let (x, y) = (self.operand(value, 0), self.operand(value, 1));
-        let inverse = y.map(|p| self.graph.map(Func::Recip, &[&p.val]));
+        let inverse = if self.counts_senders(value.args[1]) { Func::SafeRecip } else { Func::Recip };
+        let inverse = y.map(|p| self.graph.map(inverse, &[&p.val]));
         if let Some(factors) = self.factors_for(&inverse, &x) {
             return self.times(value, &x, &factors);
         }
@@ -171,6 +173,19 @@ impl Derivation<'_> {
             .factors_for(&x, &inverse)
             .ok_or_else(|| not_derived("a quotient whose divisor is not made of scalars"))?;
         self.times(value, &inverse, &factors)
+    }
+
+    /// Whether a divisor is a degree, or a product, power or root of such: where there is no sender the quotient is 0, as an empty sum is.
+    fn counts_senders(&self, id: Id<Value>) -> bool {
+        let value = &self.model.values[id];
+        let counts = |a: &Id<Value>| self.counts_senders(*a);
+        let number = |a: &Id<Value>| matches!(self.model.values[*a].op, Op::Number(_));
+        let read = matches!(
+            value.op,
+            Op::Pull(_) | Op::Spread(_) | Op::Broadcast | Op::Map(Pointwise::Sqrt) | Op::Power(_) | Op::Mul
+        );
+        matches!(value.op, Op::Degree)
+            || read && value.args.iter().any(counts) && value.args.iter().all(|a| counts(a) || number(a))
     }
 
     pub(super) fn negate(&mut self, value: &Value) -> Result<Signal, Diagnostic> {
@@ -191,7 +206,12 @@ impl Derivation<'_> {
             return self.scalars(value, parts);
         }
         let x = self.operand(value, 0);
-        let parts = x.parts.iter().map(|p| p.with(self.graph.map(Func::Powi(k), &[&p.val]))).collect();
+        let inverse = k < 0 && self.counts_senders(value.args[0]);
+        let raised = |p: &Part| {
+            let power = self.graph.map(Func::Powi(if inverse { -k } else { k }), &[&p.val]);
+            if inverse { self.graph.map(Func::SafeRecip, &[&power]) } else { power }
+        };
+        let parts = x.map(raised).parts;
         self.retyped(parts, &value.ty)
     }
 

@@ -7,11 +7,11 @@
 use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::place::{Table, reciprocal};
+use crate::derive::place::{Place, Table, reciprocal};
 use crate::derive::signal::{Kind, Part, Signal};
 use crate::domain::Batching;
 use crate::sema::hir::{Aggregate, Base, DomainDecl, End, Origin, Place as Which, Value};
-use crate::tensor::graph::{Axis, Val};
+use crate::tensor::graph::{Affine, Axis, Function, Outside, Relation, Val};
 use crate::tensor::op::{Func, Reduction};
 
 /// Which pairs a reduction runs over.
@@ -32,20 +32,7 @@ impl Derivation<'_> {
         let (Base::Points(id), Base::Edges(_)) = (x.base, value.ty.base) else {
             return Err(not_derived("a neighbour's value where there are no edges"));
         };
-        let table = match end {
-            End::Sender => Table::Senders,
-            End::Receiver => Table::Receivers,
-        };
-        let relation = self.places.table(&mut self.graph, id, table);
-        let (edge, point) = (relation.axes[0], relation.axes[1]);
-        let parts = x.parts.iter().map(|p| {
-            if !p.val.has(point) {
-                return p.clone();
-            }
-            let out: Vec<Axis> = p.val.axes.iter().map(|a| if *a == point { edge } else { *a }).collect();
-            p.with(self.graph.contract(&[&p.val, &relation], &out))
-        });
-        let parts = parts.collect();
+        let parts = x.parts.iter().map(|p| p.with(self.at_end(id, p, end))).collect();
         self.retyped(parts, &value.ty)
     }
 
@@ -59,12 +46,35 @@ impl Derivation<'_> {
         let (&[own], &[first, second]) = (&point.axes[..], &pair.axes[..]) else {
             return Err(not_derived("pairs of points with several axes"));
         };
-        let name = match which {
-            Which::First => first,
-            Which::Second => second,
+        let parts = match (which, &self.program.domains[to].origin) {
+            (Which::First, _) => x.map(|p| p.val.rename(&[(own, first)])).parts,
+            (Which::Second, Origin::Distinct(_)) => {
+                let other = self.other_point(&pair, own);
+                let gather = |p: &Part| {
+                    let at = |a: &Axis| if *a == own { vec![first, second] } else { vec![*a] };
+                    let out: Vec<Axis> = p.val.axes.iter().flat_map(at).collect();
+                    if p.val.has(own) { self.graph.contract(&[&p.val, &other], &out) } else { p.val.clone() }
+                };
+                x.map(gather).parts
+            }
+            (Which::Second, Origin::Declared | Origin::Coarsened { .. } | Origin::Product(..)) => {
+                x.map(|p| p.val.rename(&[(own, second)])).parts
+            }
         };
-        let parts = x.parts.iter().map(|p| p.with(p.val.rename(&[(own, name)]))).collect();
         self.retyped(parts, &value.ty)
+    }
+
+    /// `(i, k) -> i + 1 + k mod n`: the other point of a pair of two different ones, under the name `point`.
+    fn other_point(&mut self, pair: &Place, point: Axis) -> Val {
+        let map = Function::Affine {
+            scale: vec![1, 1],
+            offset: Affine { constant: 1, size: None },
+            divisor: 1,
+            outside: Outside::Wrap,
+        };
+        let relation = self.graph.relation(Relation { from: pair.sizes.clone(), to: pair.sizes[0], map });
+        let names = [pair.axes[0], pair.axes[1], point];
+        relation.rename(&relation.axes.iter().copied().zip(names).collect::<Vec<_>>())
     }
 
     /// A sample's value on all its points.
@@ -113,22 +123,31 @@ impl Derivation<'_> {
 
     fn rows_of_pairs(&mut self, id: Id<DomainDecl>) -> Result<Rows, Diagnostic> {
         let program = self.program;
-        let (Origin::Product(a, b), pair) = (&program.domains[id].origin, self.places.points(&mut self.graph, id))
-        else {
-            return Err(not_derived("a comprehension over points that are not pairs"));
+        let pair = self.places.points(&mut self.graph, id);
+        let (points, distinct) = match &program.domains[id].origin {
+            Origin::Product(a, b) if a == b => (*a, false),
+            Origin::Distinct(a) => (*a, true),
+            Origin::Product(..) | Origin::Declared | Origin::Coarsened { .. } => {
+                return Err(not_derived("a comprehension over pairs of different domains"));
+            }
         };
-        let (&[first, second], true) = (&pair.axes[..], a == b) else {
-            return Err(not_derived("a comprehension over pairs of different domains"));
+        let &[first, second] = &pair.axes[..] else {
+            return Err(not_derived("a comprehension over pairs of points with several axes"));
         };
-        let receiver = self.places.points(&mut self.graph, *a).axes;
+        let receiver = self.places.points(&mut self.graph, points).axes;
         let relations = match self.places.batching {
             Batching::Leading => vec![],
             Batching::Union => {
-                let index = self.places.table(&mut self.graph, *a, Table::Index);
+                let index = self.places.table(&mut self.graph, points, Table::Index);
                 let (point, sample) = (index.axes[0], self.graph.axis());
-                let own = index.rename(&[(point, first), (index.axes[1], sample)]);
-                let other = index.rename(&[(point, second), (index.axes[1], sample)]);
-                vec![own, other]
+                let index = index.rename(&[(index.axes[1], sample)]);
+                let own = index.rename(&[(point, first)]);
+                if distinct {
+                    let other = self.graph.axis();
+                    vec![own, index.rename(&[(point, other)]), self.other_point(&pair, other)]
+                } else {
+                    vec![own, index.rename(&[(point, second)])]
+                }
             }
         };
         Ok(Rows { relations, pairs: vec![first, second], receiver })
@@ -196,7 +215,7 @@ impl Derivation<'_> {
     }
 
     /// The number of pairs of each receiver.
-    fn row_counts(&mut self, rows: &Rows, place: &crate::derive::place::Place) -> Result<Val, Diagnostic> {
+    fn row_counts(&mut self, rows: &Rows, place: &Place) -> Result<Val, Diagnostic> {
         if rows.relations.is_empty() {
             let at = place
                 .axes

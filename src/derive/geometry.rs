@@ -1,7 +1,8 @@
 //! Vectors between points, their lengths and directions; radial functions and spherical harmonics as tensor programs.
 //!
 //! In: positions, or vectors. Out: products and maps that are safe at distance 0 (the direction is then 0, and no NaN arises).
-//! - the vector of an edge is `r_sender - r_receiver`;
+//! - the vector of an edge is `r_sender - r_receiver`; where space repeats `r_sender + shift · cell - r_receiver`, rows of the cell being the
+//!   vectors of the lattice, as in ASE (`S`, `atoms.cell`) and e3nn;
 //! - `bessel_k(d) = sqrt(2/c) sin(k π d / c) / d · (1 - 28 t⁶ + 48 t⁷ - 21 t⁸)`, `t = min(d/c, 1)`, for k = 1, 2, ...
 //!   (Gasteiger et al. 2020, polynomial cutoff p = 6; 0 at d = 0 and beyond c);
 //! - harmonics in e3nn's basis (polar axis y), component normalisation, by the recurrence from degree to degree;
@@ -12,7 +13,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::place::{Place, Table};
 use crate::derive::signal::{Kind, Part, Signal};
-use crate::sema::hir::{DomainDecl, Value};
+use crate::sema::hir::{DomainDecl, End, Value};
 use crate::symmetry::harmonics::recurrence;
 use crate::tensor::graph::{Axis, Constant, Val};
 use crate::tensor::op::Func;
@@ -40,13 +41,42 @@ impl Derivation<'_> {
         let (Kind::Position(dim), Some(component), 1) = (&part.kind, part.component, part.copies) else {
             return Err(not_derived("a linear over a radius at a signal that is not one position"));
         };
-        let senders = self.places.table(&mut self.graph, id, Table::Senders);
-        let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
-        let edge = senders.axes[0];
-        let ends = [&senders, &receivers].map(|table| self.graph.contract(&[&part.val, table], &[edge, component]));
+        let ends = [End::Sender, End::Receiver].map(|end| self.at_end(id, part, end));
         let minus = self.graph.scale(&ends[1], -1.0);
         let vector = self.graph.sum(&[&ends[0], &minus]);
         Ok(self.vectors(&vector, component, *dim))
+    }
+
+    /// A point's value at an end of each edge. Where space repeats, a position at the sender is that of the image which the edge leads to.
+    pub(super) fn at_end(&mut self, id: Id<DomainDecl>, part: &Part, end: End) -> Val {
+        let table = match end {
+            End::Sender => Table::Senders,
+            End::Receiver => Table::Receivers,
+        };
+        let relation = self.places.table(&mut self.graph, id, table);
+        let (edge, point) = (relation.axes[0], relation.axes[1]);
+        let val = if part.val.has(point) {
+            let out: Vec<Axis> = part.val.axes.iter().map(|a| if *a == point { edge } else { *a }).collect();
+            self.graph.contract(&[&part.val, &relation], &out)
+        } else {
+            part.val.clone()
+        };
+        match (end, &part.kind, part.component) {
+            (End::Sender, Kind::Position(_), Some(component)) if self.places.domain(id).periodic() => {
+                let offset = self.image_offset(id, component);
+                self.graph.sum(&[&val, &offset])
+            }
+            (End::Sender | End::Receiver, _, _) => val,
+        }
+    }
+
+    /// `shift · cell` of each edge, with the cell of the edge's sample.
+    fn image_offset(&mut self, id: Id<DomainDecl>, component: Axis) -> Val {
+        let lattice = self.places.lattice(&mut self.graph, id);
+        let receivers = self.places.table(&mut self.graph, id, Table::Receivers);
+        let index = self.places.table(&mut self.graph, id, Table::Index);
+        let cell = lattice.cell.rename(&[(lattice.component, component)]);
+        self.graph.contract(&[&lattice.shifts, &cell, &receivers, &index], &[receivers.axes[0], component])
     }
 
     pub(super) fn vectors(&mut self, vector: &Val, component: Axis, dim: usize) -> Vectors {

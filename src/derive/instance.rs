@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::size::{Size, SizeVar};
+use crate::derive::place::{CELL, SHIFTS};
 use crate::math::Rng;
 use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::graph::{Graph, Init, Input, InputKind};
@@ -27,7 +28,7 @@ pub fn arguments(graph: &Graph, sizes: Vec<usize>, filling: Filling, rng: &mut R
         }
         match &input.kind {
             InputKind::Real => {
-                let array = normal(&dims(&args, input), 1.0, rng);
+                let array = real(&args, input, rng);
                 args.inputs.insert(input.name.clone(), array);
             }
             InputKind::Index { range } => {
@@ -109,6 +110,21 @@ fn filled(dims: &[usize], mut value: impl FnMut() -> f64) -> Array {
 
 fn normal(dims: &[usize], std: f64, rng: &mut Rng) -> Array {
     filled(dims, || std * rng.normal())
+}
+
+/// Random numbers; of a lattice a cell that is far from flat, and shifts to the cells around.
+fn real(args: &Arguments, input: &Input, rng: &mut Rng) -> Array {
+    let dims = dims(args, input);
+    match input.name.rsplit_once('.').map(|(_, word)| word) {
+        Some(SHIFTS) => filled(&dims, || rng.below(3) as f64 - 1.0),
+        Some(CELL) => {
+            let mut cell = normal(&dims, 0.2, rng);
+            let d = dims[dims.len() - 1];
+            cell.data.chunks_exact_mut(d).enumerate().for_each(|(row, x)| x[row % d] += 2.0);
+            cell
+        }
+        Some(_) | None => normal(&dims, 1.0, rng),
+    }
 }
 
 /// The tables of one domain together: they must agree.

@@ -14,6 +14,11 @@ use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program};
 use crate::tensor::graph::{Affine, Axis, Constant, Function, Graph, Input, InputKind, Outside, Relation, Val};
 use crate::tensor::op::Func;
 
+/// The input with the cell shifts of the edges of a periodic domain, after the domain's name and a dot.
+pub const SHIFTS: &str = "shifts";
+/// The input with the cells of its samples.
+pub const CELL: &str = "cell";
+
 /// Expected numbers of samples, for the cost model only.
 const BATCH_HINT: usize = 16;
 
@@ -33,6 +38,16 @@ pub enum Table {
     Index,
 }
 
+/// What a domain that repeats in space brings besides its tables.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    /// For each edge `s`, whole numbers: the sender meant is its image at `r_sender + s · cell`. `[edge, row]`
+    pub shifts: Val,
+    /// The vectors by which space repeats, one a row. `[sample, row, component]`
+    pub cell: Val,
+    pub component: Axis,
+}
+
 /// The places of one model.
 #[derive(Debug)]
 pub struct Places<'a> {
@@ -40,6 +55,7 @@ pub struct Places<'a> {
     pub batching: Batching,
     known: BTreeMap<Base, Place>,
     tables: BTreeMap<(Id<DomainDecl>, Table), Val>,
+    lattices: BTreeMap<Id<DomainDecl>, Lattice>,
     sample: Place,
 }
 
@@ -53,7 +69,8 @@ impl<'a> Places<'a> {
         };
         let size = Size::var(fresh_size(&mut graph.sizes, name, hint));
         let sample = Place { axes: vec![graph.axis()], sizes: vec![size] };
-        Ok(Places { program, batching, known: BTreeMap::new(), tables: BTreeMap::new(), sample })
+        let (known, tables, lattices) = Default::default();
+        Ok(Places { program, batching, known, tables, lattices, sample })
     }
 
     /// The domain of a declaration.
@@ -118,6 +135,27 @@ impl<'a> Places<'a> {
         let val = raw.rename(&raw.axes.iter().copied().zip(names).collect::<Vec<_>>());
         self.tables.insert((id, table), val.clone());
         val
+    }
+
+    /// The lattice of a periodic domain: inputs `<domain>.shifts [edges, d]` and `<domain>.cell [samples, d, d]`.
+    pub fn lattice(&mut self, graph: &mut Graph, id: Id<DomainDecl>) -> Lattice {
+        if let Some(known) = self.lattices.get(&id) {
+            return known.clone();
+        }
+        let decl = &self.program.domains[id];
+        let dim = Size::fixed(decl.domain.ambient().expect("periodic points are points of a space"));
+        let edges = self.of(graph, Base::Edges(id));
+        let input =
+            |word: &str, dims: Vec<Size>| Input { name: format!("{}.{word}", decl.name), dims, kind: InputKind::Real };
+        let shifts = graph.input(input(SHIFTS, vec![edges.sizes[0], dim]));
+        let cell = graph.input(input(CELL, vec![self.sample.sizes[0], dim, dim]));
+        let (row, component) = (graph.axis(), graph.axis());
+        let shifts = shifts.rename(&[(shifts.axes[0], edges.axes[0]), (shifts.axes[1], row)]);
+        let names = [self.sample.axes[0], row, component];
+        let cell = cell.rename(&cell.axes.iter().copied().zip(names).collect::<Vec<_>>());
+        let lattice = Lattice { shifts, cell, component };
+        self.lattices.insert(id, lattice.clone());
+        lattice
     }
 
     /// The number of points of each sample: a number where it is known, else a tensor over samples (unions) or without axes.
@@ -204,7 +242,7 @@ pub(super) fn batching(program: &Program, model: &Model) -> Result<Batching, Dia
     domains.dedup();
     let all = domains.clone();
     domains.retain(|id| match program.domains[*id].origin {
-        Origin::Product(a, _) => !all.contains(&a),
+        Origin::Product(a, _) | Origin::Distinct(a) => !all.contains(&a),
         Origin::Declared | Origin::Coarsened { .. } => true,
     });
     let of = |id: Id<DomainDecl>| program.domains[id].domain.batching();

@@ -5,13 +5,15 @@
 //! - grids: the point group about the centre; on a torus also shifts by whole coarsest blocks. Beyond a zero or reflecting boundary there is
 //!   nothing to shift in from: [`on_torus`] closes the boundary, so that shifts test what the layers do in the interior;
 //! - sets, graphs, points: a permutation of the points of each sample; edges are sorted again by receiver;
-//! - points of R^d: a rotation (and reflection) of positions and fibres, and a translation under E(d) and SE(d).
+//! - points of R^d: a rotation (and reflection) of positions and fibres, and a translation under E(d) and SE(d);
+//! - where space repeats, also the rows of the cells as vectors, and points are moved to other cells with the shifts of their edges.
 
 use std::collections::BTreeMap;
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::derive::derivation::batching_of;
+use crate::derive::place::{CELL, SHIFTS};
 use crate::derive::signal::{self, Kind};
 use crate::domain::{Batching, Boundary, Domain};
 use crate::math::Rng;
@@ -48,6 +50,19 @@ struct Motion {
     element: Element,
     points: PointMotion,
     translation: Vec<f64>,
+    wrap: Option<Wrap>,
+}
+
+/// Points moved to their images in other cells, which changes no crystal: the shifts of their edges follow.
+#[derive(Clone, Debug)]
+struct Wrap {
+    /// For each point how often it moves by each row of the cell.
+    turns: Vec<Vec<f64>>,
+    /// The vector by which it moves, before the rotation.
+    offsets: Vec<Vec<f64>>,
+    /// The ends of the edges.
+    senders: Vec<usize>,
+    receivers: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +121,8 @@ impl<'a> Transform<'a> {
                 }
                 PointMotion::Permutation(_) if motion.translation.is_empty() => "a permutation".into(),
                 PointMotion::Permutation(_) => {
-                    format!("a permutation and an element of {}", self.program.domains[*id].domain.symmetry())
+                    let cells = if motion.wrap.is_some() { ", points moved to other cells" } else { "" };
+                    format!("a permutation and an element of {}{cells}", self.program.domains[*id].domain.symmetry())
                 }
             };
             format!("{name}: {points}")
@@ -132,8 +148,27 @@ impl<'a> Transform<'a> {
                     moved.inputs.insert(key, Array { dims: table.dims.clone(), data });
                 }
             }
+            if let Some(wrap) = &motion.wrap {
+                self.lattice(name, motion, wrap, order, &mut moved);
+            }
         }
         moved
+    }
+
+    /// The cells turned row by row, and the shifts of the edges between the images where the points are now.
+    fn lattice(&self, name: &str, motion: &Motion, wrap: &Wrap, order: &[usize], moved: &mut Arguments) {
+        let turn = motion.group.action(&motion.element);
+        if let Some(cell) = moved.inputs.get_mut(&format!("{name}.{CELL}")) {
+            cell.data = cell.data.chunks_exact(turn.rows()).flat_map(|row| turn.apply(row)).collect();
+        }
+        if let Some(shifts) = moved.inputs.get_mut(&format!("{name}.{SHIFTS}")) {
+            let old = shifts.data.clone();
+            for (new, e) in shifts.data.chunks_exact_mut(turn.rows()).zip(order) {
+                let (to, from) = (&wrap.turns[wrap.receivers[*e]], &wrap.turns[wrap.senders[*e]]);
+                let old = &old[e * turn.rows()..];
+                new.iter_mut().enumerate().for_each(|(a, s)| *s = old[a] + to[a] - from[a]);
+            }
+        }
     }
 
     /// The result called `name`, moved.
@@ -157,7 +192,7 @@ impl<'a> Transform<'a> {
         match self.program.domains[id].origin {
             Origin::Declared => id,
             Origin::Coarsened { of, .. } => self.root(of),
-            Origin::Product(a, _) => self.root(a),
+            Origin::Product(a, _) | Origin::Distinct(a) => self.root(a),
         }
     }
 
@@ -190,7 +225,27 @@ impl<'a> Transform<'a> {
         let moves = symmetry.starts_with("E(") || symmetry.starts_with("SE(");
         let translation =
             domain.ambient().map_or(vec![], |d| (0..d).map(|_| if moves { rng.normal() } else { 0.0 }).collect());
-        Motion { group, element, points, translation }
+        let wrap = if domain.periodic() { self.wrap(id, args, sizes[0], rng) } else { None };
+        Motion { group, element, points, translation, wrap }
+    }
+
+    /// Random moves of the points to neighbouring cells, where the arguments have cells.
+    fn wrap(&self, id: Id<DomainDecl>, args: &Arguments, points: usize, rng: &mut Rng) -> Option<Wrap> {
+        let input = |word: &str| args.inputs.get(&format!("{}.{word}", self.program.domains[id].name));
+        let whole = |array: &Array| array.data.iter().map(|x| *x as usize).collect::<Vec<_>>();
+        let (cell, index) = (input(CELL)?, whole(input("index")?));
+        let dim = *cell.dims.last()?;
+        let turns: Vec<Vec<f64>> = (0..points).map(|_| (0..dim).map(|_| rng.below(3) as f64 - 1.0).collect()).collect();
+        let offset = |k: usize| {
+            let rows = cell.data[index[k] * dim * dim..].chunks_exact(dim);
+            let mut sum = vec![0.0; dim];
+            for (row, times) in rows.zip(&turns[k]) {
+                sum.iter_mut().zip(row).for_each(|(s, x)| *s += times * x);
+            }
+            sum
+        };
+        let offsets = (0..points).map(offset).collect();
+        Some(Wrap { turns, offsets, senders: whole(input("senders")?), receivers: whole(input("receivers")?) })
     }
 
     /// How many cells of a declared grid make one of the coarsest made from it.
@@ -234,12 +289,12 @@ impl<'a> Transform<'a> {
         let fibre = if index { 1 } else { x.dims.last().copied().unwrap_or(1) };
         let sources = self.sources(ty.base);
         let mut data = Vec::with_capacity(x.data.len());
-        for source in sources {
+        for source in &sources {
             data.extend_from_slice(&x.data[source * fibre..(source + 1) * fibre]);
         }
         let mut moved = Array { dims: x.dims.clone(), data };
         if !index {
-            self.turn(ty, &mut moved);
+            self.turn(ty, &sources, &mut moved);
         }
         moved
     }
@@ -286,6 +341,23 @@ impl<'a> Transform<'a> {
 
     /// Where a point goes.
     fn image(&self, id: Id<DomainDecl>, index: &[usize], sizes: &[usize]) -> Vec<usize> {
+        match self.program.domains[id].origin {
+            Origin::Declared | Origin::Coarsened { .. } => self.image_of_point(id, index, sizes),
+            Origin::Product(a, b) => {
+                let axes = self.domain(a).axes().len();
+                let ends = [(a, &index[..axes], &sizes[..axes]), (b, &index[axes..], &sizes[axes..])];
+                ends.iter().flat_map(|(d, index, sizes)| self.image(*d, index, sizes)).collect()
+            }
+            Origin::Distinct(of) => {
+                let n = sizes[0];
+                let end = |k: usize| self.image(of, &[k], &[n])[0];
+                let (first, second) = (end(index[0]), end((index[0] + 1 + index[1]) % n));
+                vec![first, (second + n - first - 1) % n]
+            }
+        }
+    }
+
+    fn image_of_point(&self, id: Id<DomainDecl>, index: &[usize], sizes: &[usize]) -> Vec<usize> {
         let root = self.root(id);
         match &self.motions[&root].points {
             PointMotion::Permutation(to) => index.iter().map(|k| to[*k]).collect(),
@@ -304,8 +376,16 @@ impl<'a> Transform<'a> {
         }
     }
 
-    /// Turns the fibres of a signal whose last axis holds them.
-    fn turn(&self, ty: &Type, x: &mut Array) {
+    /// The vector by which a point moves to another cell; an edge follows its receiver.
+    fn cell_offset<'w>(&self, base: Base, wrap: &'w Wrap, source: usize) -> &'w [f64] {
+        match base {
+            Base::Edges(_) => &wrap.offsets[wrap.receivers[source]],
+            Base::Constant | Base::Sample | Base::Points(_) => &wrap.offsets[source],
+        }
+    }
+
+    /// Turns the fibres of a signal whose last axis holds them; row `k` came from place `sources[k]`.
+    fn turn(&self, ty: &Type, sources: &[usize], x: &mut Array) {
         let motion = match ty.base {
             Base::Points(id) | Base::Edges(id) => self.motions.get(&self.root(id)),
             Base::Constant | Base::Sample => None,
@@ -320,9 +400,14 @@ impl<'a> Transform<'a> {
                 (Kind::Position(_), Some(m)) => Some((m.group.action(&m.element), m.translation.clone())),
                 (Kind::Rep(rep), _) => self.acting(rep.group()).map(|m| (rep.rho(&m.element), vec![0.0; width])),
             };
+            let wrap = motion.and_then(|m| m.wrap.as_ref()).filter(|_| matches!(kind, Kind::Position(_)));
             if let Some((matrix, translation)) = turn {
-                for row in x.data.chunks_exact_mut(total) {
+                for (row, source) in x.data.chunks_exact_mut(total).zip(sources) {
                     for copy in row[offset..offset + copies * width].chunks_exact_mut(width) {
+                        if let Some(wrap) = wrap {
+                            let by = self.cell_offset(ty.base, wrap, *source);
+                            copy.iter_mut().zip(by).for_each(|(c, v)| *c += v);
+                        }
                         let new = matrix.apply(copy);
                         copy.iter_mut().zip(new).zip(&translation).for_each(|((c, v), t)| *c = v + t);
                     }

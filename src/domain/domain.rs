@@ -35,6 +35,11 @@ pub trait Domain: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether space repeats: points are known up to the vectors of a lattice, whose rows are the `cell` of a sample.
+    fn periodic(&self) -> bool {
+        false
+    }
+
     /// What lies beyond the edge, of a grid.
     fn boundary(&self) -> Option<Boundary> {
         None

@@ -3,7 +3,19 @@
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::{Element, Interface, Tensor};
+use crate::derive::place::{CELL, SHIFTS};
 use crate::tensor::graph::{Graph, InputKind};
+
+/// What an input that a domain brings is, in a few words.
+fn about_input(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, word)| word) {
+        Some("senders" | "receivers") => "an end of each edge",
+        Some("index") => "the sample of each point",
+        Some(SHIFTS) => "whole numbers s: an edge leads from the image of its sender at r + s * cell",
+        Some(CELL) => "the vectors by which space repeats, one a row",
+        Some(_) | None => "",
+    }
+}
 
 /// The interface of `graph` as a library called `name`, its reals of `dtype`.
 pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, String)>) -> Interface {
@@ -15,7 +27,7 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
             InputKind::Table { range, sorted } => Element::Index { range, sorted, table: true },
             InputKind::Index { range } => Element::Index { range, sorted: false, table: false },
         },
-        about: String::new(),
+        about: about_input(&input.name).to_string(),
     };
     let weight = |weight: &crate::tensor::graph::Weight| Tensor {
         name: weight.name.clone(),

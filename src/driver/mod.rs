@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod failure;
 pub mod interface;
 pub mod load;
+pub mod neighbours;
 pub mod reference;
 pub mod score;
 pub mod tensors;

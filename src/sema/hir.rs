@@ -43,6 +43,8 @@ pub enum Origin {
         factor: usize,
     },
     Product(Id<DomainDecl>, Id<DomainDecl>),
+    /// Ordered pairs of two different points: `(i, k)` is the pair of `i` and `i + 1 + k` modulo the number of points.
+    Distinct(Id<DomainDecl>),
 }
 
 /// An exported model.

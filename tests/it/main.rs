@@ -9,6 +9,7 @@ mod laws;
 mod laws_kernels;
 mod laws_rotation;
 mod library;
+mod neighbours;
 mod readme;
 mod rewrite;
 mod rewrite_programs;

@@ -84,6 +84,7 @@ impl Grid {
                 "a window of {cells} cells: it must have 1 to {MAX_WINDOW}"
             )));
         }
+        self.has_room(&extents)?;
         let mut displacements = vec![Vec::new()];
         for &k in &extents {
             // An even window reaches one cell further forward: k = 2 is {0, 1}.
@@ -94,6 +95,25 @@ impl Grid {
                 .collect();
         }
         self.closed(displacements, extents)
+    }
+
+    /// Whether all cells of a window are different cells of the grid somewhere; otherwise some weights would do nothing new.
+    fn has_room(&self, extents: &[usize]) -> Result<(), DomainError> {
+        for (&k, n) in extents.iter().zip(&self.axes) {
+            let Some(n) = n.as_fixed() else { continue };
+            let (most, why) = match self.boundary {
+                Boundary::Torus => (n, "on a torus a wider window meets some cells twice"),
+                Boundary::Zero | Boundary::Reflect => {
+                    (2 * n - 1, "the outer cells of a wider window lie beyond the edge from everywhere")
+                }
+            };
+            if k > most {
+                return Err(DomainError::NoSuchNeighbourhood(format!(
+                    "a window of {k} cells along an axis of {n}: it has room for at most {most}, since {why}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn disk(&self, radius: f64) -> Result<Orbits, DomainError> {

@@ -1,6 +1,7 @@
 //! The registry of domains: a constructor's name, and what makes the domain.
 //! To add a domain: a file here with a `Domain`, and a line in [`CONSTRUCTORS`].
 
+mod distinct;
 mod future;
 mod graph;
 mod grid;
@@ -47,6 +48,11 @@ pub fn construct(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
 /// The pairs of points of two domains. Derivation knows pairs of one set; of others it says so when asked.
 pub fn product(first: &Arc<dyn Domain>, second: &Arc<dyn Domain>) -> Arc<dyn Domain> {
     pairs::make(first, second)
+}
+
+/// The ordered pairs of two different points of a domain of one axis.
+pub fn distinct(of: &Arc<dyn Domain>) -> Arc<dyn Domain> {
+    distinct::make(of)
 }
 
 /// Refuses words that the constructor does not know.

@@ -56,6 +56,14 @@ impl Domain for Pairs {
         }
     }
 
+    fn ambient(&self) -> Option<usize> {
+        self.first.ambient().filter(|_| self.same())
+    }
+
+    fn periodic(&self) -> bool {
+        self.first.periodic()
+    }
+
     fn neighbourhoods(&self) -> &'static str {
         "`all`"
     }

@@ -1,5 +1,6 @@
 //! Points of R^d under a Euclidean group and the permutations. Edges are given at bind, or built from a cutoff.
 //! Pairs have the distance as orbit invariant, so a weight is a function of the distance.
+//! `periodic`: space repeats along the rows of a cell, which the group turns as vectors, and an edge says to which image of its sender it leads.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ struct Points {
     points: Size,
     edges: Size,
     dim: usize,
+    periodic: bool,
     point_group: GroupRef,
     symmetry: String,
     text: String,
@@ -22,10 +24,6 @@ struct Points {
 
 pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     only_words(spec, &["periodic"])?;
-    // Differences of positions would need the cell and the shift of each edge, and would be silently wrong without them.
-    if !spec.words.is_empty() {
-        return Err(DomainError::NotDerived(format!("periodic points, {}", spec.text)));
-    }
     let [points, edges] = spec.sizes[..] else {
         return Err(DomainError::BadConstruction(
             "points have a number of points, and may state a number of edges: `points(n, m) in R3`".to_string(),
@@ -39,7 +37,8 @@ pub(super) fn make(spec: &DomainSpec) -> Result<Arc<dyn Domain>, DomainError> {
     }
     let group = spec.group.clone().unwrap_or_else(|| GroupSpec::Name(format!("E({dim})")));
     let point_group = group.euclidean_point_group(dim)?;
-    Ok(Arc::new(Points { points, edges, dim, point_group, symmetry: group.to_string(), text: spec.text.clone() }))
+    let (periodic, symmetry) = (!spec.words.is_empty(), group.to_string());
+    Ok(Arc::new(Points { points, edges, dim, periodic, point_group, symmetry, text: spec.text.clone() }))
 }
 
 impl Domain for Points {
@@ -69,6 +68,10 @@ impl Domain for Points {
 
     fn ambient(&self) -> Option<usize> {
         Some(self.dim)
+    }
+
+    fn periodic(&self) -> bool {
+        self.periodic
     }
 
     fn neighbourhoods(&self) -> &'static str {

@@ -7,6 +7,7 @@ use crate::driver::arguments::{Float, Run};
 use crate::driver::binding;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::neighbours::{self, Built};
 use crate::driver::reference;
 use crate::driver::score::{self, Row};
 use crate::driver::session::Session;
@@ -24,7 +25,8 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     let loaded = compiled.load()?;
     let compile_time = start.elapsed();
 
-    let inputs = tensors::read(&options.input)?;
+    let mut inputs = tensors::read(&options.input)?;
+    let built = neighbours::complete(&program, model, &mut inputs)?;
     binding::inputs(&compiled.interface, &inputs)?;
     let weights = match (&options.weights, options.init) {
         (Some(path), _) => tensors::read(path)?,
@@ -46,6 +48,9 @@ pub fn run(options: &Run) -> Result<(), Failure> {
         return Ok(());
     }
     println!("{}: compiled in {:.0} ms, ran in {:.2} ms", model.name, millis(compile_time), millis(call_time));
+    for Built { domain, cutoff, edges } in &built {
+        println!("  {domain}: {edges} edges built, all pairs within {cutoff}");
+    }
     for (name, tensor) in &outputs {
         println!("  {name} {:?}  {}", tensor.shape, summary(tensor));
     }

@@ -78,6 +78,15 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let free = others().filter(|s| !of_constants(s) && !summed.contains(s));
     let channel = free.max_by_key(|s| extent(*s))?;
     let components: Vec<Slot> = others().filter(|s| *s != channel).collect();
+    // an entry and a channel must determine what functions give: the written-out axes are numbers only inside
+    let mut known: Vec<Slot> = rows.from.iter().copied().chain([rows.to, channel]).collect();
+    for step in &steps {
+        let Step::Define(edge) = step else { continue };
+        if !edge.from.iter().all(|s| known.contains(s)) {
+            return None;
+        }
+        known.push(edge.to);
+    }
     let written: Option<usize> = components.iter().chain(&summed).try_fold(1, |n, s| extent(*s).map(|d| n * d));
     let sparse = plan.factors.iter().any(|k| is_constant(k) && !node.reads[*k].is_empty());
     // rewriting may have contracted the constants with one entry's numbers: then the product is dense, and still a row sum

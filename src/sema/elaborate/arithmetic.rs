@@ -55,6 +55,11 @@ impl<'a> Elaborator<'a> {
                 let Some((a, b, base)) = self.pair(left, right, span) else { return Term::Poison };
                 self.product(a, b, base, span)
             }
+            BinaryOp::Div if matches!(right.0, Term::Number(n) if n == Rational::integer(0)) => self.fail(
+                Diagnostic::error("E0401", "division by 0")
+                    .at(right.1, "this is 0")
+                    .why("0 has no inverse, so the quotient would be infinite or no number at all"),
+            ),
             BinaryOp::Div => {
                 let Some((a, b, base)) = self.pair(left, right, span) else { return Term::Poison };
                 self.quotient_of(a, b, base, span)

@@ -344,4 +344,23 @@ impl<'a> Elaborator<'a> {
     pub(super) fn pairs_of(&mut self, d: DomainId) -> DomainId {
         self.product_of(d, d)
     }
+
+    /// All pairs of two different points of a domain, made once.
+    pub(super) fn distinct_pairs_of(&mut self, d: DomainId) -> DomainId {
+        let origin = Origin::Distinct(d);
+        if let Some((id, _)) = self.program.domains.iter().find(|(_, d)| d.origin == origin) {
+            return id;
+        }
+        let of = &self.program.domains[d];
+        let decl = DomainDecl {
+            name: format!("pairs of different points of {}", of.name),
+            domain: domain::distinct(&of.domain),
+            origin,
+            span: of.span,
+        };
+        let id = self.program.domains.push(decl);
+        let underived = self.kinds[&d].underived;
+        self.kinds.insert(id, Kind { constructor: "*".to_string(), strided: false, underived });
+        id
+    }
 }

@@ -26,7 +26,7 @@ impl<'a> Elaborator<'a> {
         let Some(frame) = self.model.frames.last().cloned() else { return Term::Value(v) };
         // A value of the pointwise definition around this comprehension is the receiver's.
         if level > 0 && base == Base::Points(frame.domain()) && !matches!(frame, Frame::Point { .. }) {
-            return Term::Value(self.read(v, &frame, Reading::First, span));
+            return self.read(v, &frame, Reading::First, span);
         }
         let indices = if matches!(base, Base::Edges(_)) { "i,j" } else { frame.indices()[0] };
         self.fail(
@@ -207,7 +207,7 @@ impl<'a> Elaborator<'a> {
         match (base, indices) {
             (Base::Points(d), [(index, _)]) if d == frame.domain() => {
                 let reading = if frame.indices()[0] == *index { Reading::First } else { Reading::Second };
-                Term::Value(self.read(v, frame, reading, span))
+                self.read(v, frame, reading, span)
             }
             (Base::Edges(_) | Base::Points(_), [_, _]) if base == frame.base() && ordered => Term::Value(v),
             (Base::Edges(d), [_, _]) if d == frame.domain() => self.fail(error::not_derived(
@@ -239,16 +239,27 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The value of `v`, a signal on points, at an end of the frame.
-    fn read(&mut self, v: ValueId, frame: &Frame, reading: Reading, span: Span) -> ValueId {
+    fn read(&mut self, v: ValueId, frame: &Frame, reading: Reading, span: Span) -> Term<'a> {
+        let fibre = self.fibre(v).clone();
+        if matches!(frame, Frame::Pair { .. }) && fibre.has_position() && self.repeats(self.base(v)) {
+            return self.fail(
+                Diagnostic::error(
+                    "E0303",
+                    "positions of points that are no neighbours do not meet where space repeats",
+                )
+                .at(span, "a position, over all pairs of points")
+                .why("a point has an image in every cell, and only an edge says which of them is meant")
+                .hint("take the neighbours, `j~i`: each edge has the shift of its sender's cell"),
+            );
+        }
         let op = match (frame, reading) {
-            (Frame::Point { .. }, _) => return v,
+            (Frame::Point { .. }, _) => return Term::Value(v),
             (Frame::Edge { .. }, Reading::First) => Op::Pull(End::Receiver),
             (Frame::Edge { .. }, Reading::Second) => Op::Pull(End::Sender),
             (Frame::Pair { .. }, Reading::First) => Op::Spread(Place::First),
             (Frame::Pair { .. }, Reading::Second) => Op::Spread(Place::Second),
         };
-        let fibre = self.fibre(v).clone();
-        self.push(op, vec![v], frame.base(), fibre, span)
+        Term::Value(self.push(op, vec![v], frame.base(), fibre, span))
     }
 
     /// `degree(i)`
@@ -280,7 +291,7 @@ impl<'a> Elaborator<'a> {
         let base = Base::Points(domain);
         let degree = self.push(Op::Degree, Vec::new(), base, self.scalars(1, base), span);
         let reading = if frame.indices()[0] == index { Reading::First } else { Reading::Second };
-        Term::Value(self.read(degree, &frame, reading, span))
+        self.read(degree, &frame, reading, span)
     }
 
     /// `sum j~i: e` and its relatives
@@ -323,7 +334,12 @@ impl<'a> Elaborator<'a> {
         let same = frame.indices()[1] == c.index.node;
         let agrees = match (&c.relation, frame) {
             (Relation::Neighbours(i), Frame::Edge { .. }) => frame.indices()[0] == i.node,
-            (Relation::All, Frame::Pair { .. }) => true,
+            (Relation::All, Frame::Pair { pairs, .. }) => {
+                matches!(self.program.domains[*pairs].origin, Origin::Product(..))
+            }
+            (Relation::Others(i), Frame::Pair { pairs, .. }) => {
+                frame.indices()[0] == i.node && matches!(self.program.domains[*pairs].origin, Origin::Distinct(_))
+            }
             (Relation::Neighbours(_) | Relation::All | Relation::Others(_) | Relation::UpTo(_), _) => false,
         };
         if c.how != ComprehensionHow::Softmax || !same || !agrees {
@@ -377,18 +393,18 @@ impl<'a> Elaborator<'a> {
                 );
                 None
             }
-            Relation::All => {
-                let pairs = self.pairs_of(domain);
-                if self.program.domains[pairs].domain.orbits(&Neighbourhood::All).is_err() {
-                    let text = self.program.domains[domain].domain.describe();
+            Relation::All | Relation::Others(_) => {
+                let points = &self.program.domains[domain].domain;
+                if points.axes().len() != 1 || points.orbits(&Neighbourhood::Point).is_err() {
+                    let text = points.describe();
                     self.report.push(error::not_derived(span, &format!("all pairs of {text}")));
                     return None;
                 }
+                let pairs = match &c.relation {
+                    Relation::Others(_) => self.distinct_pairs_of(domain),
+                    Relation::All | Relation::Neighbours(_) | Relation::UpTo(_) => self.pairs_of(domain),
+                };
                 Some(Frame::Pair { i, j, domain, pairs })
-            }
-            Relation::Others(_) => {
-                self.report.push(error::not_derived(span, &format!("`{j} != {i}`")));
-                None
             }
             Relation::UpTo(_) => {
                 self.report.push(error::not_derived(span, &format!("`{j} <= {i}`")));

@@ -75,7 +75,7 @@ impl<'a> Elaborator<'a> {
     pub(super) fn cells_per_cell(&self, domain: DomainId) -> usize {
         match self.program.domains[domain].origin {
             Origin::Coarsened { of, factor } => factor.saturating_mul(self.cells_per_cell(of)),
-            Origin::Declared | Origin::Product(..) => 1,
+            Origin::Declared | Origin::Product(..) | Origin::Distinct(_) => 1,
         }
     }
 
@@ -115,7 +115,7 @@ impl<'a> Elaborator<'a> {
                 Origin::Coarsened { of, factor: by } if rest % by == 0 && !self.kinds[&here].strided => {
                     (here, rest) = (of, rest / by.max(1))
                 }
-                Origin::Coarsened { .. } | Origin::Declared | Origin::Product(..) => return None,
+                Origin::Coarsened { .. } | Origin::Declared | Origin::Product(..) | Origin::Distinct(_) => return None,
             }
         }
         (here != domain).then_some(here)
@@ -143,6 +143,14 @@ impl<'a> Elaborator<'a> {
                     .at(span, "functions on an infinite group")
                     .hint("use `linear c irreps(0..L)`"),
             ),
+        }
+    }
+
+    /// Whether positions on this base are known up to a lattice.
+    pub(super) fn repeats(&self, base: Base) -> bool {
+        match base {
+            Base::Points(d) | Base::Edges(d) => self.program.domains[d].domain.periodic(),
+            Base::Constant | Base::Sample => false,
         }
     }
 
@@ -180,6 +188,14 @@ impl<'a> Elaborator<'a> {
                         .at(span, "depends on the origin")
                         .why("a translation by t moves the sum of n positions by n t")
                         .hint("`pool mean` is the centre, a position"),
+                );
+            }
+            Aggregate::Mean if fibre.has_position() && self.repeats(base) => {
+                return self.fail(
+                    Diagnostic::error("E0303", "a mean of positions has no meaning where space repeats")
+                        .at(span, "depends on which images are written")
+                        .why("the same crystal with one of n points in the next cell has its mean moved by 1/n of the cell")
+                        .hint("pool differences of positions, or what is made of them"),
                 );
             }
             Aggregate::Sum | Aggregate::Mean | Aggregate::Max => {}

@@ -1,8 +1,10 @@
 //! Derived layers against independent references: files written by other programs, plain loops, counts from the literature.
 
 mod counts;
+mod crystal;
 pub(crate) mod draft;
 mod families;
 mod golden;
+mod others;
 pub(crate) mod programs;
 mod property;

@@ -10,6 +10,7 @@ use gdlc::math::Rng;
 use gdlc::sema::hir::Program;
 use gdlc::sema::{LibraryOnly, Rational, check};
 use gdlc::syntax;
+use gdlc::tensor::eval::Array;
 
 use super::draft::{distance, read, run};
 
@@ -34,7 +35,7 @@ pub(crate) fn derived(program: &Program) -> Vec<Derived> {
 }
 
 /// Every layer has its certificate, and every model commutes with its symmetry.
-fn certified(text: &str, set: &[(&str, i64)]) {
+pub(crate) fn certified(text: &str, set: &[(&str, i64)]) {
     let program = checked(text, set).unwrap_or_else(|e| panic!("{e:?}"));
     for certificate in certify(&program, 11).unwrap_or_else(|e| panic!("{e:?}")) {
         assert_eq!(certificate.fault(), None);
@@ -99,6 +100,26 @@ fn egnn_is_certified() {
     let layers = text("tests/programs/founding/egnn.gdl").replace("points(n)", "points(n, m)");
     let model = "\nmodel Moves(h: Cloud -> 3, x: Cloud -> position) = {\n  (g, u) = egnn[3](h, x)\n  (a, b) = egnn[3](g, u)\n  (a, b)\n}\n";
     certified(&(layers + model), &[]);
+}
+
+/// A node without a sender is read by others, and divides by its degree.
+#[test]
+fn a_degree_of_0_does_no_harm() {
+    let layers = text("tests/programs/founding/gnn.gdl");
+    let model = "\nmodel One(x: Graph -> 2): Graph -> 2 = gcn[2](x)\n";
+    let program = checked(&(layers + model), &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let array = |dims: &[usize], data: &[f64]| Array { dims: dims.to_vec(), data: data.to_vec() };
+    let x = array(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    // 0 -> 1, 0 -> 2, 1 -> 2: nothing leads to 0, so its degree is 0
+    let (senders, receivers) = (array(&[3], &[0.0, 0.0, 1.0]), array(&[3], &[1.0, 2.0, 2.0]));
+    let inputs = [("x", &x), ("Graph.senders", &senders), ("Graph.receivers", &receivers)];
+    let derived = &derived(&program)[0];
+    let weight = derived.graph.weights.iter().next().expect("one weight").1.name.clone();
+    let weights = [(weight, array(&[2, 2], &[1.0, 0.0, 0.0, 1.0]))].into();
+    let y = run(derived, &[("n", 3), ("m", 3), ("samples", 1)], &inputs, &weights);
+    // only the edge from 1 to 2 has two degrees: 1 and 2
+    let expected = array(&[3, 2], &[0.0, 0.0, 0.0, 0.0, 3.0 / 2f64.sqrt(), 4.0 / 2f64.sqrt()]);
+    assert!(distance(&y["y"], &expected) < 1e-12, "{:?}", y["y"]);
 }
 
 /// The trained networks, from their text, give the logits of independent programs.
