@@ -25,7 +25,7 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     let folder = &options.output;
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
     for model in models {
-        let compiled = Compiled::new(&session, &program, model, session.dtype())?;
+        let compiled = Compiled::with_derivatives(&session, &program, model, session.dtype(), options.grad)?;
         let library = &compiled.library;
         let name = &library.name;
         let files: [(String, &[u8]); 3] = [
@@ -47,9 +47,6 @@ fn refuse_what_is_not_built(options: &Build) -> Result<(), Failure> {
     match options.target {
         Target::Cuda => return missing("--target cuda"),
         Target::Cpu => (),
-    }
-    if options.grad > 0 {
-        return missing("--grad");
     }
     if !options.bind.is_empty() {
         return missing("--bind");

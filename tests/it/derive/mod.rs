@@ -4,5 +4,6 @@ mod counts;
 pub(crate) mod draft;
 mod families;
 mod golden;
+mod gradients;
 pub(crate) mod programs;
 mod property;

@@ -34,7 +34,7 @@ pub(crate) fn derived(program: &Program) -> Vec<Derived> {
 }
 
 /// Every layer has its certificate, and every model commutes with its symmetry.
-fn certified(text: &str, set: &[(&str, i64)]) {
+pub(super) fn certified(text: &str, set: &[(&str, i64)]) {
     let program = checked(text, set).unwrap_or_else(|e| panic!("{e:?}"));
     for certificate in certify(&program, 11).unwrap_or_else(|e| panic!("{e:?}")) {
         assert_eq!(certificate.fault(), None);
