@@ -3,7 +3,7 @@
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::{Element, Interface, Tensor};
-use crate::tensor::graph::{Graph, InputKind};
+use crate::tensor::graph::{Graph, Init, InputKind};
 
 /// The interface of `graph` as a library called `name`, its reals of `dtype`.
 pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, String)>) -> Interface {
@@ -21,7 +21,11 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
         name: weight.name.clone(),
         dims: weight.dims.iter().map(|n| Size::fixed(*n)).collect(),
         element: Element::Real,
-        about: String::new(),
+        about: match weight.init {
+            Init::Zeros => "starts as constant 0".into(),
+            Init::Ones => "starts as constant 1".into(),
+            Init::Normal(std) => format!("starts as normal {std}"),
+        },
     };
     let output = |output: &crate::tensor::graph::Output| {
         let dims = &graph.ty(output.id).dims;

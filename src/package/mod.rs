@@ -2,13 +2,14 @@
 //! In: verified kernel programs and the interfaces they were lowered from. Out: bytes and text; the driver writes the files.
 //!
 //! Reading order: `places` (where buffers live), `tables` (what the runtime knows of a model), `link` and `image` (the library),
-//! `header`, `manifest`.
+//! `header`, `manifest`, `python`.
 
 mod header;
 mod image;
 mod link;
 mod manifest;
 mod places;
+pub mod python;
 mod tables;
 
 use crate::codegen::abi::Interface;
