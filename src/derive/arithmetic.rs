@@ -197,7 +197,7 @@ impl Derivation<'_> {
     /// `x^k`; an even power of a length is a power of the square, which needs no root.
     pub(super) fn power(&mut self, value: &Value, k: i32) -> Result<Signal, Diagnostic> {
         let argument = &self.model.values[value.args[0]];
-        if matches!(argument.op, Op::Length) && k > 0 && k % 2 == 0 {
+        if !self.variables.contains(&value.args[0]) && matches!(argument.op, Op::Length) && k > 0 && k % 2 == 0 {
             let x = self.operand(argument, 0);
             let mut parts = self.within_copies(&x, &x);
             if k > 2 {

@@ -222,7 +222,7 @@ impl Derivation<'_> {
                 .iter()
                 .position(|a| Some(a) == rows.pairs.last())
                 .expect("a pair's axis is one of its place");
-            let one = crate::derive::place::ones(&mut self.graph, rows.pairs[rows.pairs.len() - 1], place.sizes[at]);
+            let one = self.graph.ones(rows.pairs[rows.pairs.len() - 1], place.sizes[at]);
             return Ok(self.graph.contract(&[&one], &[]));
         }
         Ok(self.gathered(rows, &[]))

@@ -2,12 +2,14 @@
 //!
 //! In: a checked model. Out: its tensor program and blueprint. Every operation of the checked program is either derived or refused by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::size::Size;
 use crate::derive::blueprint::{Blueprint, Row};
-use crate::derive::place::{Place, Places, ones};
+use crate::derive::gradient;
+use crate::derive::place::{Place, Places};
 use crate::derive::signal::{self, Kind, Part, Shape, Signal};
 use crate::domain::Batching;
 use crate::sema::hir::{Base, Model, Op, Program, Type, Value};
@@ -34,16 +36,18 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
         weights: BTreeMap::new(),
         signals: Vec::new(),
         rows: Vec::new(),
+        variables: gradient::variables(model),
     };
     derivation.declare_arguments();
     let mut errors = Vec::new();
-    for (_, value) in model.values.iter() {
+    for (id, value) in model.values.iter() {
         let (nodes, weights) = (derivation.graph.nodes().count(), derivation.graph.weights.len());
         let signal = derivation.value(value).unwrap_or_else(|error| {
             let placed = if error.labels.is_empty() { error.at(value.span, "here") } else { error };
             errors.push(placed);
             derivation.placeholder(&value.ty)
         });
+        let signal = if derivation.variables.contains(&id) { derivation.variable(&signal) } else { signal };
         derivation.signals.push(signal);
         if derivation.graph.weights.len() > weights && !matches!(value.op, Op::Linear(_)) {
             let row = Row::of_operation(&derivation, value, nodes, weights);
@@ -76,6 +80,8 @@ pub(super) struct Derivation<'a> {
     /// The values so far, in the order of the model's arena.
     pub(super) signals: Vec<Signal>,
     pub(super) rows: Vec<Row>,
+    /// The values by which some gradient is taken.
+    pub(super) variables: BTreeSet<Id<Value>>,
 }
 
 /// The error that names what is not built.
@@ -148,7 +154,7 @@ impl Derivation<'_> {
         let wanted: Vec<(Axis, Size)> =
             place.axes.iter().copied().zip(place.sizes.iter().copied()).chain(own).collect();
         let missing: Vec<Val> =
-            wanted.iter().filter(|(a, _)| !part.val.has(*a)).map(|(a, n)| ones(&mut self.graph, *a, *n)).collect();
+            wanted.iter().filter(|(a, _)| !part.val.has(*a)).map(|(a, n)| self.graph.ones(*a, *n)).collect();
         if missing.is_empty() && !self.graph.ty(part.val.id).relation {
             return part.clone();
         }
@@ -245,6 +251,7 @@ impl Derivation<'_> {
             Op::Softmax => self.softmax(value),
             Op::Attend => self.attend(value),
             Op::Degree => self.degree(value),
+            Op::Grad => self.gradient(value),
             Op::Coarsen { how, factor } => self.coarsen(value, *how, *factor),
             Op::Refine { factor } => self.refine(value, *factor),
             Op::Lift => self.lift(value),

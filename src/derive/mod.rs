@@ -23,10 +23,11 @@
 //! lives on the invariant part. Biases start at zero, weights normal with the variance that keeps the variance of the signal.
 //!
 //! Reading order: `signal`, `place` (how signals are laid out), `derivation` (the walk over a model), `linear` and its orbits
-//! `window`, `permutation`, `star`, `radial`; then the other operations, a file each; `blueprint`, `certificate`, `transform`.
+//! `window`, `permutation`, `star`, `radial`; then the other operations, a file each; `blueprint`, `certificate`, `gradient_certificate`, `transform`.
 
 pub mod blueprint;
 pub mod certificate;
+pub mod gradient_certificate;
 pub mod instance;
 pub mod place;
 pub mod signal;
@@ -37,6 +38,7 @@ mod bilinear;
 mod comprehension;
 mod derivation;
 mod geometry;
+mod gradient;
 mod hom;
 mod linear;
 mod nonlinearity;

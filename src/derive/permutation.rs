@@ -9,7 +9,7 @@ use crate::base::size::Size;
 use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::linear::{Layer, Pair, homs};
-use crate::derive::place::{Table, identity, reciprocal};
+use crate::derive::place::{Table, reciprocal};
 use crate::domain::{Batching, Orbits};
 use crate::sema::hir::Base;
 use crate::symmetry::partition::{Partition, partitions};
@@ -72,7 +72,7 @@ impl Derivation<'_> {
             match (axis_of[*block], position < l) {
                 (None, true) => axis_of[*block] = Some(outputs[position]),
                 (Some(first), true) => {
-                    let one = identity(&mut self.graph, sizes[position]);
+                    let one = self.graph.identity(sizes[position]);
                     pattern.diagonals.push(one.rename(&[(one.axes[0], first), (one.axes[1], outputs[position])]));
                 }
                 (None, false) => {

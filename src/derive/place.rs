@@ -11,7 +11,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::size::{Size, SizeTable};
 use crate::domain::{Batching, Domain};
 use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program};
-use crate::tensor::graph::{Affine, Axis, Constant, Function, Graph, Input, InputKind, Outside, Relation, Val};
+use crate::tensor::graph::{Axis, Function, Graph, Input, InputKind, Relation, Val};
 use crate::tensor::op::Func;
 
 /// The input with the cell shifts of the edges of a periodic domain, after the domain's name and a dot.
@@ -182,7 +182,7 @@ fn number_of(graph: &mut Graph, size: Size) -> Val {
     match size.as_fixed() {
         Some(n) => graph.scalar(n as f64),
         None => {
-            let one = identity(graph, size);
+            let one = graph.identity(size);
             graph.contract(&[&one], &[])
         }
     }
@@ -191,32 +191,6 @@ fn number_of(graph: &mut Graph, size: Size) -> Val {
 /// `1 / x`, 0 at 0.
 pub fn reciprocal(graph: &mut Graph, x: &Val) -> Val {
     graph.map(Func::SafeRecip, &[x])
-}
-
-/// The identity relation on an axis of this size, between two fresh axes.
-pub fn identity(graph: &mut Graph, size: Size) -> Val {
-    let map = Function::Affine {
-        scale: vec![1],
-        offset: Affine { constant: 0, size: None },
-        divisor: 1,
-        outside: Outside::Never,
-    };
-    graph.relation(Relation { from: vec![size], to: size, map })
-}
-
-/// Ones along `axis`.
-pub fn ones(graph: &mut Graph, axis: Axis, size: Size) -> Val {
-    match size.as_fixed() {
-        Some(n) => {
-            let val = graph.constant(Constant { name: "1".into(), dims: vec![n], data: vec![1.0; n].into() });
-            val.rename(&[(val.axes[0], axis)])
-        }
-        None => {
-            let one = identity(graph, size);
-            let one = one.rename(&[(one.axes[0], axis)]);
-            graph.contract(&[&one], &[axis])
-        }
-    }
 }
 
 /// A size of the compiler's own, under a name that the user has not taken.

@@ -6,7 +6,7 @@
 use crate::base::diagnostic::Diagnostic;
 use crate::base::size::Size;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::place::{Place, ones};
+use crate::derive::place::Place;
 use crate::derive::signal::{Kind, Part, Shape, Signal};
 use crate::sema::hir::{Base, Coarsening, Value};
 use crate::tensor::graph::{Affine, Axis, Function, Outside, Relation, Val};
@@ -112,7 +112,7 @@ impl Derivation<'_> {
             let val = match component {
                 None => p.val.clone(),
                 Some(axis) => {
-                    let one = ones(&mut self.graph, axis, Size::fixed(shape.kind.dim()));
+                    let one = self.graph.ones(axis, Size::fixed(shape.kind.dim()));
                     self.graph.mul(&p.val, &one)
                 }
             };

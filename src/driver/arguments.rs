@@ -109,6 +109,9 @@ pub struct Verify {
     pub source: Source,
     #[command(flatten)]
     pub code: Code,
+    /// Check the library's derivatives up to this order too
+    #[arg(long, default_value_t = 0)]
+    pub grad: usize,
 }
 
 #[derive(Debug, Args)]

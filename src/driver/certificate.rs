@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::base::dtype::Dtype;
-use crate::derive::certificate;
 use crate::derive::instance::{self, Filling};
 use crate::derive::transform::{self, Edge, Transform};
+use crate::derive::{certificate, gradient_certificate};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::reference;
@@ -19,7 +19,7 @@ use crate::tensor::graph::{Graph, InputKind};
 use crate::tensor::op::Op;
 
 /// The same instances on every machine.
-const SEED: u64 = 7;
+pub(super) const SEED: u64 = 7;
 
 /// One claim with the number that was found for it and the number it must respect.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +72,7 @@ pub struct Certificate {
 const ELEMENTS: usize = 4;
 
 /// Run-time sizes are at least this: room for windows and neighbours, and small enough for the evaluator.
-const LEAST: usize = 8;
+pub(super) const LEAST: usize = 8;
 
 impl Certificate {
     /// Checks every linear layer of all models: equivariant, not zero, as many independent weights as there are maps.
@@ -92,6 +92,24 @@ impl Certificate {
             );
             if layer.dim > 0 {
                 res.push(format!("{name} is not zero"), layer.size, Bound::AtLeast(1e-9));
+            }
+        }
+        Ok(res)
+    }
+
+    /// Checks every gradient of a model, in f64: what central differences say, and no net force and torque of an energy of positions.
+    pub fn gradients(program: &hir::Program, model: &hir::Model) -> Result<Certificate, Failure> {
+        let all = gradient_certificate::certify_gradients(program, model, SEED).map_err(|errors| {
+            Failure::bug(format!("a gradient that was derived is not derived alone: {}", errors[0].message))
+        })?;
+        let mut res = Certificate::default();
+        for g in all {
+            let claim = format!("{} = central differences", g.name);
+            res.push(claim, g.difference, Bound::AtMost(gradient_certificate::DIFFERENCE));
+            for (net, found) in [("force", g.force), ("torque", g.torque)] {
+                if let Some(found) = found {
+                    res.push(format!("{}: no net {net}", g.name), found, Bound::AtMost(gradient_certificate::NET));
+                }
             }
         }
         Ok(res)
@@ -119,7 +137,7 @@ impl Certificate {
         Ok(res)
     }
 
-    fn push(&mut self, claim: String, found: f64, bound: Bound) {
+    pub(super) fn push(&mut self, claim: String, found: f64, bound: Bound) {
         self.checks.push(Check { claim, found, bound });
     }
 

@@ -15,6 +15,8 @@ use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
 use crate::package::{self, Library};
 use crate::sema::hir;
+use crate::tensor::graph::Graph;
+use crate::tensor::pass::vjp::vjp;
 
 /// A compiled model.
 #[derive(Debug)]
@@ -22,7 +24,18 @@ pub struct Compiled {
     pub algebra: Algebra,
     pub program: kernel::ir::Program,
     pub interface: Interface,
+    /// The derivatives in the library: each of the model, or of the one before.
+    pub derivatives: Vec<Derivative>,
     pub library: Library,
+}
+
+/// A program of derivatives.
+#[derive(Debug)]
+pub struct Derivative {
+    /// What it means.
+    pub graph: Graph,
+    pub program: kernel::ir::Program,
+    pub interface: Interface,
 }
 
 impl Compiled {
@@ -33,22 +46,44 @@ impl Compiled {
         model: &hir::Model,
         dtype: Dtype,
     ) -> Result<Compiled, Failure> {
+        Compiled::with_derivatives(session, program, model, dtype, 0)
+    }
+
+    /// As [`Compiled::new`], with the derivatives up to `order` in the library.
+    pub fn with_derivatives(
+        session: &Session,
+        program: &hir::Program,
+        model: &hir::Model,
+        dtype: Dtype,
+        order: usize,
+    ) -> Result<Compiled, Failure> {
         let algebra = session.algebra(program, model)?;
         let name = session.library_name(program, model);
-        let interface = session.interface(&algebra, &name, dtype);
-        let program = session.lower(&algebra, &name, dtype)?;
-        let library = build(&program, &interface, session.code)?;
-        Ok(Compiled { algebra, program, interface, library })
+        let interface = session.interface(&algebra.derived.graph, &name, dtype);
+        let program = session.lower(&algebra.graph, &name, dtype)?;
+        let mut derivatives: Vec<Derivative> = Vec::new();
+        for k in 1..=order {
+            let of = derivatives.last().map_or(&algebra.derived.graph, |d| &d.graph);
+            let name = format!("{name}{}", "_vjp".repeat(k));
+            derivatives.push(Derivative::new(session, vjp(of), &name, dtype)?);
+        }
+        let library = build(&program, &interface, &derivatives, session.code)?;
+        Ok(Compiled { algebra, program, interface, derivatives, library })
     }
 
     /// Loads the library into this process.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        load(&self.library)
+        self.load_model(&self.library.name)
+    }
+
+    /// Loads the library, for the model whose symbols are `gdl_<name>_..`.
+    pub fn load_model(&self, name: &str) -> Result<Loaded, Failure> {
+        load(&self.library, name)
     }
 
     /// Loads a library of the same model, made another way.
     pub fn load_by(&self, code: Code) -> Result<Loaded, Failure> {
-        load(&build(&self.program, &self.interface, code)?)
+        load(&build(&self.program, &self.interface, &self.derivatives, code)?, &self.library.name)
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
@@ -58,21 +93,12 @@ impl Compiled {
         inputs: &Tensors,
         weights: &Tensors,
     ) -> Result<Instance<'l>, Failure> {
-        binding::weights(&self.interface, weights)?;
-        let sizes = binding::inputs(&self.interface, inputs)?;
-        let named = |name: &str| {
-            let found = self.interface.sizes.iter().find(|(_, info)| info.name == name);
-            found.map(|(var, _)| sizes.eval(Size::var(var)))
-        };
-        let mut instance = loaded.bind_sizes(&self.arguments(inputs), named)?;
-        let weights: Vec<&Tensor> = self.interface.weights.iter().map(|w| &weights[&w.name]).collect();
-        instance.prepare(&weights)?;
-        Ok(instance)
+        bound(&self.interface, loaded, inputs, weights)
     }
 
     /// The tensors of the model's inputs, in the order of the interface.
     pub fn arguments<'t>(&self, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
-        self.interface.inputs.iter().map(|i| inputs.get(&i.name)).collect()
+        arguments(&self.interface, inputs)
     }
 
     /// The outputs by name.
@@ -82,21 +108,65 @@ impl Compiled {
 
     /// Loads, binds, prepares and calls once.
     pub fn run(&self, inputs: &Tensors, weights: &Tensors) -> Result<Tensors, Failure> {
-        let loaded = self.load()?;
-        let mut instance = self.instance(&loaded, inputs, weights)?;
-        Ok(self.named(instance.call(&self.arguments(inputs))?))
+        self.run_model(&self.interface, inputs, weights)
+    }
+
+    /// As [`Compiled::run`], the model of the library with this interface.
+    pub fn run_model(&self, interface: &Interface, inputs: &Tensors, weights: &Tensors) -> Result<Tensors, Failure> {
+        let loaded = self.load_model(&interface.name)?;
+        let mut instance = bound(interface, &loaded, inputs, weights)?;
+        let outputs = instance.call(&arguments(interface, inputs))?;
+        Ok(interface.outputs.iter().map(|o| o.name.clone()).zip(outputs).collect())
     }
 }
 
-fn build(program: &kernel::ir::Program, interface: &Interface, code: Code) -> Result<Library, Failure> {
-    package::build(program, interface, code.backend, code.target)
+impl Derivative {
+    fn new(session: &Session, graph: Graph, name: &str, dtype: Dtype) -> Result<Derivative, Failure> {
+        let (optimised, _) = session.optimise(&graph)?;
+        let program = session.lower(&optimised, name, dtype)?;
+        let interface = session.interface(&graph, name, dtype);
+        Ok(Derivative { graph, program, interface })
+    }
+}
+
+fn bound<'l>(
+    interface: &Interface,
+    loaded: &'l Loaded,
+    inputs: &Tensors,
+    weights: &Tensors,
+) -> Result<Instance<'l>, Failure> {
+    binding::weights(interface, weights)?;
+    let sizes = binding::inputs(interface, inputs)?;
+    let named = |name: &str| {
+        let found = interface.sizes.iter().find(|(_, info)| info.name == name);
+        found.map(|(var, _)| sizes.eval(Size::var(var)))
+    };
+    let mut instance = loaded.bind_sizes(&arguments(interface, inputs), named)?;
+    let weights: Vec<&Tensor> = interface.weights.iter().map(|w| &weights[&w.name]).collect();
+    instance.prepare(&weights)?;
+    Ok(instance)
+}
+
+fn arguments<'t>(interface: &Interface, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
+    interface.inputs.iter().map(|i| inputs.get(&i.name)).collect()
+}
+
+fn build(
+    program: &kernel::ir::Program,
+    interface: &Interface,
+    derivatives: &[Derivative],
+    code: Code,
+) -> Result<Library, Failure> {
+    let mut tower = vec![(program, interface)];
+    tower.extend(derivatives.iter().map(|d| (&d.program, &d.interface)));
+    package::build_tower(&tower, code.backend, code.target)
         .map_err(|e| Failure::program(format!("{}: {e}", interface.name)))
 }
 
-fn load(library: &Library) -> Result<Loaded, Failure> {
+fn load(library: &Library, name: &str) -> Result<Loaded, Failure> {
     let path = temporary();
     std::fs::write(&path, &library.so_bytes).map_err(|e| Failure::io("write", &path, &e))?;
-    let loaded = Loaded::open(&path, &library.name);
+    let loaded = Loaded::open(&path, name);
     // The mapping stays; the name is not needed any more.
     std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
     loaded

@@ -4,7 +4,7 @@ use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::{Element, Interface, Tensor};
 use crate::derive::place::{CELL, SHIFTS};
-use crate::tensor::graph::{Graph, InputKind};
+use crate::tensor::graph::{Graph, Init, InputKind};
 
 /// What an input that a domain brings is, in a few words.
 fn about_input(name: &str) -> &'static str {
@@ -33,7 +33,11 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
         name: weight.name.clone(),
         dims: weight.dims.iter().map(|n| Size::fixed(*n)).collect(),
         element: Element::Real,
-        about: String::new(),
+        about: match weight.init {
+            Init::Zeros => "starts as constant 0".into(),
+            Init::Ones => "starts as constant 1".into(),
+            Init::Normal(std) => format!("starts as normal {std}"),
+        },
     };
     let output = |output: &crate::tensor::graph::Output| {
         let dims = &graph.ty(output.id).dims;

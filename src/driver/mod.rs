@@ -11,6 +11,7 @@ pub mod session;
 pub mod binding;
 pub mod ceiling;
 pub mod certificate;
+pub mod derivative_certificate;
 pub mod failure;
 pub mod interface;
 pub mod load;

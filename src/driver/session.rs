@@ -17,6 +17,7 @@ use crate::rewrite;
 use crate::sema::{self, hir};
 use crate::syntax::{self, ast};
 use crate::tensor;
+use crate::tensor::graph::Graph;
 
 /// The largest source that is read, in bytes.
 const LARGEST_SOURCE: u64 = 4 << 20;
@@ -36,7 +37,7 @@ pub struct Session {
 pub struct Algebra {
     pub derived: Derived,
     /// After rewriting; it means what `derived.graph` means.
-    pub graph: tensor::graph::Graph,
+    pub graph: Graph,
     pub report: rewrite::Report,
 }
 
@@ -139,9 +140,15 @@ impl Session {
 
     /// tensor → tensor.
     pub fn rewrite(&self, derived: Derived) -> Result<Algebra, Failure> {
-        let (graph, report) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
-        verified("rewrite", tensor::verify::verify(&graph))?;
+        let (graph, report) = self.optimise(&derived.graph)?;
         Ok(Algebra { derived, graph, report })
+    }
+
+    /// The cheaper equal program, and what was done.
+    pub fn optimise(&self, graph: &Graph) -> Result<(Graph, rewrite::Report), Failure> {
+        let (graph, report) = rewrite::optimise(graph, &rewrite::Options::default());
+        verified("rewrite", tensor::verify::verify(&graph))?;
+        Ok((graph, report))
     }
 
     /// All stages up to the algebra.
@@ -150,16 +157,16 @@ impl Session {
     }
 
     /// tensor → kernel.
-    pub fn lower(&self, algebra: &Algebra, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
-        let program = kernel::lower::lower(&algebra.graph, name, dtype);
+    pub fn lower(&self, graph: &Graph, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
+        let program = kernel::lower::lower(graph, name, dtype);
         verified("lower", kernel::verify::verify(&program))?;
         Ok(program)
     }
 
     /// The interface of the library to be.
-    pub fn interface(&self, algebra: &Algebra, name: &str, dtype: Dtype) -> Interface {
+    pub fn interface(&self, graph: &Graph, name: &str, dtype: Dtype) -> Interface {
         let facts = vec![("source".to_string(), fingerprint(self.sources.text(self.main)))];
-        interface(&algebra.derived.graph, name, dtype, facts)
+        interface(graph, name, dtype, facts)
     }
 
     /// Prints diagnostics; fails where one of them is an error.

@@ -17,7 +17,7 @@ typedef struct {
 } DLTensor;
 #endif
 
-#define GDL_VERSION 1
+#define GDL_VERSION 2
 enum { GDL_OK = 0, GDL_INVALID = 1, GDL_UNSUPPORTED = 2, GDL_NO_MEMORY = 3 };
 
 /* What a thread keeps: set version to GDL_VERSION, the rest to zero. After a failure `message` says why. */
@@ -46,7 +46,7 @@ typedef struct {
 
 typedef struct { const char *key, *value; } gdl_fact;
 
-typedef struct {
+typedef struct gdl_model {
     uint32_t version;
     uint32_t real; /* 0: float32, 1: float64 */
     const char *name;
@@ -67,5 +67,8 @@ typedef struct {
     int (*call)(gdl_context *, const DLTensor *const *inputs, const DLTensor *const *outputs, const gdl_memory *memory);
     int (*run)(gdl_context *, const DLTensor *const *inputs, const DLTensor *const *weights,
         const DLTensor *const *outputs);
+    /* The derivatives, a model like this one, or null: its inputs are these and then `grad.y` for each output y; its weights are these; its
+     * outputs are `grad.x` for each real input x and then for each weight: the sum over y of dy/dx times grad.y. */
+    const struct gdl_model *vjp;
 } gdl_model;
 #endif

@@ -45,8 +45,10 @@ pub(super) const IMPORTS: &[&str] = &[
 
 struct Objects<'a> {
     files: Vec<ElfFile64<'a, Endianness>>,
-    /// Global symbols that some object defines.
-    globals: BTreeMap<String, Place>,
+    /// Global symbols that some object of a group defines.
+    globals: BTreeMap<(usize, String), Place>,
+    /// The group of each file.
+    groups: Vec<usize>,
 }
 
 /// A relocation, its target found.
@@ -57,14 +59,17 @@ struct Fix {
     addend: i64,
 }
 
-/// Links `objects` into a shared library that exports `exports`, in that order.
+/// Links groups of objects into a shared library that exports `exports`, in that order. A name means the symbol of its own group, if that
+/// has one, else that of the first group that has: the kernels of two models may have the same names.
 /// Panics on an object that does not hold together: the objects are ours.
-pub(super) fn link(soname: &str, objects: &[&[u8]], exports: &[String]) -> Vec<u8> {
-    let objects = Objects::read(objects);
+pub(super) fn link(soname: &str, groups: &[Vec<&[u8]>], exports: &[String]) -> Vec<u8> {
+    let objects = Objects::read(groups);
     let kept = objects.reachable(exports);
     let mut image = Image::new(soname);
     for export in exports {
-        image.export(export, objects.globals[export].clone());
+        let place =
+            objects.find(0, export).unwrap_or_else(|| panic!("link: the exported symbol {export} is not defined"));
+        image.export(export, place);
     }
     for &piece in &kept {
         let section = objects.section(piece);
@@ -133,9 +138,11 @@ fn segment_of(section: &object::read::elf::ElfSection64<'_, '_, Endianness>) -> 
 }
 
 impl<'a> Objects<'a> {
-    fn read(objects: &[&'a [u8]]) -> Self {
+    fn read(all: &[Vec<&'a [u8]>]) -> Self {
+        let objects = || all.iter().enumerate().flat_map(|(g, objects)| objects.iter().map(move |bytes| (g, *bytes)));
         let files: Vec<ElfFile64<'a, Endianness>> =
-            objects.iter().map(|bytes| ElfFile64::parse(*bytes).expect("link: our objects are ELF")).collect();
+            objects().map(|(_, bytes)| ElfFile64::parse(bytes).expect("link: our objects are ELF")).collect();
+        let groups: Vec<usize> = objects().map(|(g, _)| g).collect();
         let mut globals = BTreeMap::new();
         for (o, file) in files.iter().enumerate() {
             let header = file.elf_header();
@@ -143,11 +150,18 @@ impl<'a> Objects<'a> {
             for symbol in file.symbols() {
                 if let (true, SymbolSection::Section(section)) = (symbol.is_global(), symbol.section()) {
                     let name = symbol.name().expect("link: a symbol has a name").to_string();
-                    globals.entry(name).or_insert(Place::Inside((o, section.0), symbol.address()));
+                    globals.entry((groups[o], name)).or_insert(Place::Inside((o, section.0), symbol.address()));
                 }
             }
         }
-        Objects { files, globals }
+        Objects { files, globals, groups }
+    }
+
+    /// What a name means to the objects of a group.
+    fn find(&self, group: usize, name: &str) -> Option<Place> {
+        let last = self.groups.last().copied().unwrap_or(0);
+        let of = |g: usize| self.globals.get(&(g, name.to_string())).cloned();
+        std::iter::once(group).chain(0..=last).find_map(of)
     }
 
     fn section(&self, (object, index): Piece) -> object::read::elf::ElfSection64<'a, '_, Endianness> {
@@ -160,7 +174,7 @@ impl<'a> Objects<'a> {
             SymbolSection::Section(section) => Place::Inside((object, section.0), symbol.address()),
             _ => {
                 let name = symbol.name().expect("link: a symbol has a name");
-                self.globals.get(name).cloned().unwrap_or_else(|| {
+                self.find(self.groups[object], name).unwrap_or_else(|| {
                     assert!(IMPORTS.contains(&name), "link: `{name}` is neither ours nor in the C library");
                     Place::Outside(name.to_string())
                 })
@@ -183,8 +197,8 @@ impl<'a> Objects<'a> {
         let mut kept = BTreeSet::new();
         let mut open: Vec<Piece> = Vec::new();
         for export in exports {
-            match self.globals.get(export) {
-                Some(Place::Inside(piece, _)) => open.push(*piece),
+            match self.find(0, export) {
+                Some(Place::Inside(piece, _)) => open.push(piece),
                 _ => panic!("link: the exported symbol {export} is not defined"),
             }
         }

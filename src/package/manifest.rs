@@ -5,8 +5,17 @@ use serde_json::{Value, json};
 use super::header::real;
 use crate::codegen::abi::{Element, Interface, Tensor};
 
-/// The manifest of a model whose symbols are `gdl_<name>_..`.
-pub(super) fn manifest(interface: &Interface, name: &str) -> String {
+/// The manifest of a model and, within it, of its derivatives.
+pub(super) fn manifest(tower: &[&Interface]) -> String {
+    let value = tower.iter().rev().fold(Value::Null, |vjp, interface| model(interface, vjp));
+    let mut text = serde_json::to_string_pretty(&value).expect("manifest: names are text");
+    text.push('\n');
+    text
+}
+
+/// One model, whose symbols are `gdl_<name>_..`, and the model of its derivatives.
+fn model(interface: &Interface, vjp: Value) -> Value {
+    let name = super::tables::symbol_name(&interface.name);
     let tensors = |all: &[Tensor]| -> Vec<Value> { all.iter().map(|t| tensor(interface, t)).collect() };
     let needed: Vec<Value> = interface
         .sizes
@@ -16,8 +25,8 @@ pub(super) fn manifest(interface: &Interface, name: &str) -> String {
         .collect();
     let facts: serde_json::Map<String, Value> =
         interface.facts.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
-    let manifest = json!({
-        "version": 1,
+    json!({
+        "version": 2,
         "name": interface.name,
         "symbols": format!("gdl_{name}_"),
         "dtype": real(interface.dtype),
@@ -27,10 +36,8 @@ pub(super) fn manifest(interface: &Interface, name: &str) -> String {
         "weights": tensors(&interface.weights),
         "outputs": tensors(&interface.outputs),
         "facts": facts,
-    });
-    let mut text = serde_json::to_string_pretty(&manifest).expect("manifest: names are text");
-    text.push('\n');
-    text
+        "vjp": vjp,
+    })
 }
 
 fn tensor(interface: &Interface, t: &Tensor) -> Value {

@@ -1,14 +1,15 @@
-//! Packaging: a program's object, the model's table and the runtime become a shared library, with its header and its manifest.
-//! In: a verified kernel program and the interface it was lowered from. Out: bytes and text; the driver writes the files.
+//! Packaging: programs' objects, the models' tables and the runtime become a shared library, with its header and its manifest.
+//! In: verified kernel programs and the interfaces they were lowered from. Out: bytes and text; the driver writes the files.
 //!
 //! Reading order: `places` (where buffers live), `tables` (what the runtime knows of a model), `link` and `image` (the library),
-//! `header`, `manifest`.
+//! `header`, `manifest`, `python`.
 
 mod header;
 mod image;
 mod link;
 mod manifest;
 mod places;
+pub mod python;
 mod tables;
 
 use crate::codegen::abi::Interface;
@@ -41,28 +42,46 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
+    build_tower(&[(program, interface)], backend, target)
+}
+
+/// A library of a model and its derivatives: each program is that of the derivatives of the one before it.
+///
+/// # Errors
+/// What the backend or the linker cannot do, by name.
+pub fn build_tower(
+    tower: &[(&Program, &Interface)],
+    backend: &dyn Backend,
+    target: Target,
+) -> Result<Library, Unsupported> {
     let Target::X86_64 { least, .. } = target else {
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
     };
-    let name = tables::symbol_name(&interface.name);
-    let object = backend.emit(program, target)?;
-    let memories = places::Memories::of(program, interface)?;
-    let description = tables::Description {
-        program,
-        interface,
-        memories: &memories,
-        kernels: &object.kernels,
-        hash: hash(&object.bytes),
-        features: least.features(),
-    };
-    let table = tables::object(&description);
-    let soname = format!("lib{name}.so");
-    let so_bytes = link::link(&soname, &[&table, &object.bytes, RUNTIME], &tables::exports(&interface.name));
+    let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
+    for (k, (program, interface)) in tower.iter().enumerate() {
+        let object = backend.emit(program, target)?;
+        let memories = places::Memories::of(program, interface)?;
+        let description = tables::Description {
+            program,
+            interface,
+            memories: &memories,
+            kernels: &object.kernels,
+            hash: hash(&object.bytes),
+            features: least.features(),
+            vjp: tower.get(k + 1).map(|(_, next)| next.name.as_str()),
+        };
+        groups.push([tables::object(&description), object.bytes]);
+    }
+    let mut objects: Vec<Vec<&[u8]>> = groups.iter().map(|g| g.iter().map(Vec::as_slice).collect()).collect();
+    objects.push(vec![RUNTIME]);
+    let interfaces: Vec<&Interface> = tower.iter().map(|(_, interface)| *interface).collect();
+    let name = tables::symbol_name(&interfaces[0].name);
+    let exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
     Ok(Library {
-        header: header::header(interface, &name),
-        manifest: manifest::manifest(interface, &name),
+        so_bytes: link::link(&format!("lib{name}.so"), &objects, &exports),
+        header: header::header(&interfaces, &name),
+        manifest: manifest::manifest(&interfaces),
         name,
-        so_bytes,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::codegen::abi::{Element, Interface, Tensor};
 use crate::kernel::ir::{Program, Stage};
 
 /// The version of the tables, `VERSION` of the runtime.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 
@@ -180,6 +180,11 @@ pub(super) fn symbol_name(model: &str) -> String {
     model.chars().map(clean).collect()
 }
 
+/// The symbol of a model's table.
+fn model_symbol(model: &str) -> String {
+    format!("gdl_{}_model", symbol_name(model))
+}
+
 /// The exported symbols, in order.
 pub(super) fn exports(model: &str) -> Vec<String> {
     let name = symbol_name(model);
@@ -198,6 +203,8 @@ pub(super) struct Description<'a> {
     pub hash: u64,
     /// What the code needs of a processor, as the runtime counts it.
     pub features: u64,
+    /// The name of the model of its derivatives, in the same library.
+    pub vjp: Option<&'a str>,
 }
 
 /// The object with the table and the entry points, for x86-64.
@@ -210,9 +217,11 @@ pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
     object.append_section_data(strings, &table.strings, 1);
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
-    let symbols = entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
-    let _ = symbols;
+    entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
     let section = object.section_id(StandardSection::ReadOnlyDataWithRel);
+    let own = named(&mut object, &model_symbol(&d.interface.name));
+    let own = object.symbol_mut(own);
+    (own.section, own.value, own.scope) = (SymbolSection::Section(section), model as u64, SymbolScope::Linkage);
     for (offset, target) in table.fixes {
         let (symbol, addend) = match target {
             Target::Here(at) => (data, at as i64),
@@ -289,6 +298,10 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     for (entry, _) in ENTRIES {
         t.address(Target::Symbol(format!("gdl_{name}_{entry}")));
     }
+    match d.vjp {
+        Some(name) => t.address(Target::Symbol(model_symbol(name))),
+        None => t.i64(0),
+    }
     for list in [preconditions, places, slots, members, bind, prepare, call] {
         t.list(list);
     }
@@ -298,7 +311,7 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
 }
 
 /// `query` returns the model; every other entry adds it as the last argument and goes to the runtime.
-fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &str) -> Vec<SymbolId> {
+fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &str) {
     // lea rdx|rcx|r8|r9.., [rip + model], by the number of arguments before it.
     const LEA: [[u8; 3]; 6] = [
         [0x48, 0x8d, 0x3d],
@@ -309,14 +322,12 @@ fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &st
         [0x4c, 0x8d, 0x0d],
     ];
     let text = object.section_id(StandardSection::Text);
-    let mut symbols = Vec::new();
-    let mut define = |object: &mut Object<'_>, entry: &str, code: &[u8]| {
+    let define = |object: &mut Object<'_>, entry: &str, code: &[u8]| {
         let symbol = named(object, &format!("gdl_{name}_{entry}"));
         let at = object.append_section_data(text, code, 16);
         object.symbol_mut(symbol).section = SymbolSection::Section(text);
         object.symbol_mut(symbol).value = at;
         object.symbol_mut(symbol).scope = SymbolScope::Linkage;
-        symbols.push(symbol);
         at as usize
     };
     // lea rax, [rip + model]; ret
@@ -330,5 +341,4 @@ fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &st
         let target = named(object, &format!("gdl_rt_{entry}"));
         relocate(object, text, at + 8, target, -4, elf::R_X86_64_PLT32);
     }
-    symbols
 }

@@ -194,6 +194,8 @@ pub enum Op {
     Attend,
     /// The number of senders of a point.
     Degree,
+    /// The gradient of a number a sample by a signal: operands the number, the signal.
+    Grad,
     Coarsen {
         how: Coarsening,
         factor: usize,

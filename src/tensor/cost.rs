@@ -99,10 +99,11 @@ pub fn work(node: &Node, operands: &[Operand]) -> Work {
 
 fn scalar_flops(f: Func) -> f64 {
     match f {
+        Func::Same => 0.0,
         Func::Relu | Func::LeakyRelu(_) | Func::Abs | Func::Max | Func::Min | Func::Greater => 1.0,
         Func::Sqrt | Func::Recip | Func::SafeRecip | Func::Powi(_) => 4.0,
         Func::Exp | Func::Log | Func::Sin | Func::Cos => 12.0,
-        Func::Silu | Func::Gelu | Func::Tanh | Func::Sigmoid => 16.0,
+        Func::Silu | Func::Gelu | Func::Erf | Func::Tanh | Func::Sigmoid => 16.0,
     }
 }
 

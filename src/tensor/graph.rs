@@ -249,7 +249,8 @@ impl Graph {
         self.leaf(Op::Relation(id))
     }
 
-    fn leaf(&mut self, op: Op) -> Val {
+    /// A leaf of the tables, its axes under fresh names.
+    pub fn leaf(&mut self, op: Op) -> Val {
         let dims = crate::tensor::infer::leaf_dims(self, &op).len();
         let node = Node { op, args: vec![], reads: vec![], out: (0..dims as Slot).collect() };
         let id = self.add(node);
@@ -290,6 +291,43 @@ impl Graph {
     pub fn reduce(&mut self, how: Reduction, x: &Val, relations: &[&Val], out: &[Axis]) -> Val {
         let operands: Vec<&Val> = [x].into_iter().chain(relations.iter().copied()).collect();
         self.build(Op::Reduce(how), &operands, out)
+    }
+
+    /// The identity relation on an axis of this size, between two fresh axes.
+    pub fn identity(&mut self, size: Size) -> Val {
+        let map = Function::Affine {
+            scale: vec![1],
+            offset: Affine { constant: 0, size: None },
+            divisor: 1,
+            outside: Outside::Never,
+        };
+        self.relation(Relation { from: vec![size], to: size, map })
+    }
+
+    /// Ones along `axis`.
+    pub fn ones(&mut self, axis: Axis, size: Size) -> Val {
+        match size.as_fixed() {
+            Some(n) => {
+                let val = self.constant(Constant { name: "1".into(), dims: vec![n], data: vec![1.0; n].into() });
+                val.rename(&[(val.axes[0], axis)])
+            }
+            None => {
+                let one = self.identity(size);
+                let one = one.rename(&[(one.axes[0], axis)]);
+                self.contract(&[&one], &[axis])
+            }
+        }
+    }
+
+    /// A copy of a value that is a variable of its own: equal to it, but never found to be the same value.
+    /// Derivatives by it do not see what else has its numbers. Passes read through it.
+    pub fn variable(&mut self, of: &Val) -> Val {
+        let slots: Vec<Slot> = (0..of.axes.len() as Slot).collect();
+        let node = Node { op: Op::View, args: vec![of.id], reads: vec![slots.clone()], out: slots };
+        let id = ValueId::from(self.nodes.len());
+        self.types.push(Type { relation: false, ..self.ty(of.id).clone() });
+        self.nodes.push(node);
+        Val { id, axes: of.axes.clone() }
     }
 
     /// Makes a value an output called `name`, in memory row-major in the order `axes`.

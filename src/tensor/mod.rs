@@ -6,9 +6,11 @@
 //!
 //! Reading order: `op` (the nodes), `graph` (a program and its builder), `infer` (the only shape rule),
 //! `node` (the canonical form),
-//! `verify`, `print`, `eval` (what a program means, in f64), `cost` (what a node costs), `pass`.
+//! `verify`, `print`, `eval` (what a program means, in f64), `cost` (what a node costs), `pass`,
+//! `differential` (derivatives as programs).
 
 pub mod cost;
+pub mod differential;
 pub mod eval;
 pub mod graph;
 pub mod infer;

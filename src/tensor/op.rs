@@ -104,6 +104,10 @@ pub enum Func {
     Min,
     /// 1 where `x > y`, else 0
     Greater,
+    /// The error function `2/√π ∫_0^x exp(-t²) dt`
+    Erf,
+    /// `x`, computed once: no law looks through it. For numbers that are compared bit for bit, so that both sides are rounded alike.
+    Same,
 }
 
 impl Func {
@@ -125,7 +129,9 @@ impl Func {
             | Func::Recip
             | Func::SafeRecip
             | Func::Abs
-            | Func::Powi(_) => 1,
+            | Func::Powi(_)
+            | Func::Erf
+            | Func::Same => 1,
         }
     }
 }

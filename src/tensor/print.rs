@@ -192,6 +192,8 @@ fn function(f: Func) -> String {
         | Func::Abs
         | Func::Max
         | Func::Min
-        | Func::Greater => format!("{f:?}").to_lowercase(),
+        | Func::Greater
+        | Func::Erf
+        | Func::Same => format!("{f:?}").to_lowercase(),
     }
 }

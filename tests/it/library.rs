@@ -178,7 +178,7 @@ fn a_wrong_tensor_is_named() {
     let status = unsafe { (raw.model.run_fn)(&mut raw.context, null.as_ptr(), null.as_ptr(), null.as_ptr()) };
     assert_eq!((status, raw.message().as_str()), (abi::INVALID, UNKNOWN_SIZE));
     raw.context.version = 7;
-    assert_eq!(raw.run(&[good()], &[], &[good()]).unwrap_err(), "the context has version 7, and needs 1");
+    assert_eq!(raw.run(&[good()], &[], &[good()]).unwrap_err(), "the context has version 7, and needs 2");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cli;
 mod conformance;
 mod derive;
+mod differential;
 mod extraction;
 mod kernel;
 mod laws;

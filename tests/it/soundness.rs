@@ -146,7 +146,7 @@ fn a_law_that_changes_the_type_is_named() {
 }
 
 /// A random program of matrices, gathers, sums and maps over a few axes.
-fn random_program(seed: u64) -> Sample {
+pub(crate) fn random_program(seed: u64) -> Sample {
     let mut s = Sample::new(seed ^ 0x5eed);
     let (n, e) = (s.big_axis(), s.big_axis());
     let (m, c, d) = (s.axis(), s.axis(), s.axis());

@@ -1,9 +1,12 @@
 //! `gdlc build`: the shared library, the header, the manifest.
 
+use std::path::Path;
+
 use crate::driver::arguments::{Build, Target};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::session::Session;
+use crate::package::python;
 
 /// Builds every model of the file, or the one named, into a folder. A file with one model is called after the file,
 /// of several each after its model.
@@ -23,9 +26,10 @@ pub fn build(options: &Build) -> Result<(), Failure> {
         )));
     }
     let folder = &options.output;
+    let python = options.bind.iter().any(|b| b == "python");
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
     for model in models {
-        let compiled = Compiled::new(&session, &program, model, session.dtype())?;
+        let compiled = Compiled::with_derivatives(&session, &program, model, session.dtype(), options.grad)?;
         let library = &compiled.library;
         let name = &library.name;
         let files: [(String, &[u8]); 3] = [
@@ -34,11 +38,26 @@ pub fn build(options: &Build) -> Result<(), Failure> {
             (format!("{name}.json"), library.manifest.as_bytes()),
         ];
         for (file, bytes) in files {
-            let path = folder.join(file);
-            std::fs::write(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
-            println!("{} ({} bytes)", path.display(), bytes.len());
+            write(&folder.join(file), bytes)?;
+        }
+        if python {
+            python::package(library, &model.name)
+                .iter()
+                .try_for_each(|(file, bytes)| write(&folder.join(file), bytes))?;
         }
     }
+    if python {
+        python::distribution(&session.stem()).iter().try_for_each(|(file, bytes)| write(&folder.join(file), bytes))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
+    }
+    std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))?;
+    println!("{} ({} bytes)", path.display(), bytes.len());
     Ok(())
 }
 
@@ -48,11 +67,8 @@ fn refuse_what_is_not_built(options: &Build) -> Result<(), Failure> {
         Target::Cuda => return missing("--target cuda"),
         Target::Cpu => (),
     }
-    if options.grad > 0 {
-        return missing("--grad");
-    }
-    if !options.bind.is_empty() {
-        return missing("--bind");
+    if let Some(other) = options.bind.iter().find(|b| *b != "python") {
+        return missing(&format!("--bind {other}"));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
     for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
         let name = session.library_name(&program, model);
-        let kernels = |derived| session.lower(&session.rewrite(derived)?, &name, session.dtype());
+        let kernels = |derived| session.lower(&session.rewrite(derived)?.graph, &name, session.dtype());
         match options.stage {
             Stage::Ast => (),
             Stage::Blueprint => println!("{}", derived.blueprint),

@@ -16,8 +16,12 @@ pub fn verify(options: &Verify) -> Result<(), Failure> {
         session.derive(&program, model)?;
         let alone = hir::Program { models: vec![model.clone()], ..program.clone() };
         let mut all = Certificate::layers(&alone)?.checks;
+        all.extend(Certificate::gradients(&program, model)?.checks);
         for dtype in [Dtype::F64, Dtype::F32] {
             all.extend(Certificate::model(&session, &program, model, dtype)?.checks);
+        }
+        if options.grad > 0 {
+            all.extend(Certificate::derivatives(&session, &program, model, options.grad)?.checks);
         }
         failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
         if options.source.json {

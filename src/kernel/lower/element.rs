@@ -358,6 +358,8 @@ impl Cx<'_, '_> {
                 let recip = b.binary(Binary::Div, one, x);
                 b.select(Some(is_zero), zero, recip)
             }
+            Func::Erf => b.unary(Unary::Erf, x),
+            Func::Same => x,
             Func::Abs => b.unary(Unary::Abs, x),
             Func::Powi(k) => {
                 let power = self.power(x, k.unsigned_abs());

@@ -137,10 +137,12 @@ fn monotone(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
 
 fn increases_from_zero(h: Func) -> bool {
     match h {
-        Func::Relu | Func::Tanh | Func::Sqrt => true,
+        Func::Relu | Func::Tanh | Func::Erf | Func::Sqrt => true,
         Func::LeakyRelu(Real(slope)) => slope >= 0.0 && slope.is_finite(),
         Func::Powi(k) => k > 0 && k % 2 == 1,
         Func::Silu | Func::Gelu | Func::Sigmoid | Func::Exp | Func::Log | Func::Sin | Func::Cos => false,
+        // it keeps the order, but is not to be looked through
+        Func::Same => false,
         Func::Recip | Func::SafeRecip | Func::Abs | Func::Max | Func::Min | Func::Greater => false,
     }
 }

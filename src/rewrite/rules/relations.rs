@@ -257,9 +257,8 @@ pub fn total(classes: &Classes, functions: &[Val]) -> bool {
 /// Whether `h(0) = 0`.
 pub fn at_zero(h: Func) -> bool {
     match h {
-        Func::Relu | Func::Silu | Func::Gelu | Func::Tanh | Func::Sin | Func::Sqrt | Func::SafeRecip | Func::Abs => {
-            true
-        }
+        Func::Relu | Func::Silu | Func::Gelu | Func::Tanh | Func::Erf | Func::Sin | Func::Sqrt => true,
+        Func::SafeRecip | Func::Abs | Func::Same => true,
         Func::LeakyRelu(Real(slope)) => slope.is_finite(),
         Func::Powi(k) => k > 0,
         Func::Sigmoid | Func::Exp | Func::Log | Func::Cos | Func::Recip | Func::Max | Func::Min | Func::Greater => {

@@ -23,6 +23,7 @@ impl<'a> Elaborator<'a> {
         {
             match word.as_str() {
                 "degree" => return self.degree_at(args, span),
+                "grad" => return self.grad(args, scope, span),
                 "norm_act" => return self.norm_act(args, span),
                 "sampled" => return self.fail(error::not_derived(span, "sampled")),
                 _ => {}

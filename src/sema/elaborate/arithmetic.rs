@@ -322,6 +322,6 @@ fn contracted(f: &Fibre) -> usize {
 }
 
 /// One invariant number, which is added to every component.
-fn is_number(f: &Fibre) -> bool {
+pub(super) fn is_number(f: &Fibre) -> bool {
     f.is_invariant() && f.copies() == 1 && f.dim(0) == 1
 }

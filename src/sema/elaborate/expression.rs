@@ -160,7 +160,7 @@ impl<'a> Elaborator<'a> {
             "norm" => function(FunctionKind::Norm { name: self.model.names.mention("norm") }, span),
             "dot" => function(FunctionKind::Dot, span),
             "degree" => function(FunctionKind::Degree, span),
-            "grad" => self.fail(error::not_derived(span, "grad")),
+            "grad" => self.fail(error::arity(span, "`grad`", "2 arguments, as in `grad(energy, r)`", 0)),
             "sampled" => self.fail(error::not_derived(span, "sampled")),
             "mlp" => self.fail(error::arity(span, "`mlp`", "its widths in brackets, as in `mlp[64, 64](x)`", 0)),
             "norm_act" => self.fail(error::arity(span, "`norm_act`", "a nonlinearity, as in `norm_act(silu)`", 0)),

@@ -1,7 +1,7 @@
 //! Expressions → values of a model: layers inlined, `repeat` unrolled, comprehensions made point-free.
 //!
 //! Reading order: this file (the state and how values are made), `expression` (what each expression means), `apply` (functions),
-//! `linear`, `existence`, `nonlinear`, `arithmetic`, `index` (frames and comprehension), `resize` (coarsen, pool), `fibres`, `domains`, `signature`, `models`.
+//! `linear`, `existence`, `nonlinear`, `arithmetic`, `gradient`, `index` (frames and comprehension), `resize` (coarsen, pool), `fibres`, `domains`, `signature`, `models`.
 
 mod apply;
 mod arithmetic;
@@ -9,6 +9,7 @@ mod domains;
 mod existence;
 mod expression;
 mod fibres;
+mod gradient;
 mod index;
 mod linear;
 mod models;

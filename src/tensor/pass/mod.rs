@@ -2,4 +2,5 @@
 
 pub mod dce;
 pub mod fold;
+pub mod vjp;
 pub mod zeros;

@@ -1,0 +1,175 @@
+"""A library that gdlc made, through ctypes: its models, what they take, one call.
+
+Tensors come in as (address, shape, dtype) and must be row-major, on the CPU, alive during the call.
+"""
+import ctypes
+import os
+import threading
+
+VERSION = 2
+REALS = {0: "float32", 1: "float64"}
+CODES = {"float32": (2, 32), "float64": (2, 64), "int32": (0, 32), "int64": (0, 64)}
+
+
+class _DataType(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
+        ("dtype", _DataType), ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+class _Context(ctypes.Structure):
+    _fields_ = [
+        ("version", ctypes.c_uint32), ("threads", ctypes.c_uint32), ("parallel_for", ctypes.c_void_p),
+        ("host", ctypes.c_void_p), ("message", ctypes.c_char * 512),
+    ]
+
+
+class _Size(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("var", "scale", "offset", "divisor")]
+
+
+class _Info(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("about", ctypes.c_char_p), ("rank", ctypes.c_int64), ("dims", ctypes.POINTER(_Size)),
+        ("element", ctypes.c_uint32), ("sorted", ctypes.c_uint32), ("range", _Size),
+    ]
+
+
+class _Model(ctypes.Structure):
+    pass
+
+
+_Model._fields_ = [
+    ("version", ctypes.c_uint32), ("real", ctypes.c_uint32), ("name", ctypes.c_char_p),
+    ("n_sizes", ctypes.c_int64), ("sizes", ctypes.POINTER(ctypes.c_char_p)),
+    ("n_inputs", ctypes.c_int64), ("inputs", ctypes.POINTER(_Info)),
+    ("n_weights", ctypes.c_int64), ("weights", ctypes.POINTER(_Info)),
+    ("n_outputs", ctypes.c_int64), ("outputs", ctypes.POINTER(_Info)),
+    ("n_facts", ctypes.c_int64), ("facts", ctypes.c_void_p),
+    ("sizes_of", ctypes.c_void_p), ("memory", ctypes.c_void_p), ("bind", ctypes.c_void_p), ("prepare", ctypes.c_void_p),
+    ("call", ctypes.c_void_p), ("run", ctypes.c_void_p), ("vjp", ctypes.POINTER(_Model)),
+]
+
+
+class Argument:
+    """What a model takes or gives: its name, its axes, whether it holds real numbers."""
+
+    def __init__(self, info):
+        self.name = info.name.decode()
+        self.about = info.about.decode()
+        self.dims = [(d.var, d.scale, d.offset, d.divisor) for d in info.dims[: info.rank]]
+        self.real = info.element == 0
+        self.table = info.element == 1
+
+    def shape(self, sizes):
+        """The shape for these run-time sizes."""
+        return tuple((scale * (sizes[var] if scale else 0) + offset) // divisor for var, scale, offset, divisor in self.dims)
+
+    def solve(self, shape, sizes):
+        """Writes the sizes that follow from the shape of this argument."""
+        if len(shape) != len(self.dims):
+            raise ValueError(f"`{self.name}` has {len(shape)} axes, not {len(self.dims)}: shape {tuple(shape)}")
+        for n, (var, scale, offset, divisor) in zip(shape, self.dims):
+            if scale and sizes[var] is None:
+                sizes[var] = (n * divisor - offset) // scale
+
+
+_RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_local = threading.local()
+
+
+class Model:
+    """One model of the library. `vjp` is the model of its derivatives, or None."""
+
+    def __init__(self, table):
+        self.name = table.name.decode()
+        self.real = REALS[table.real]
+        self.sizes = [table.sizes[k].decode() for k in range(table.n_sizes)]
+        self.inputs = [Argument(table.inputs[k]) for k in range(table.n_inputs)]
+        self.weights = [Argument(table.weights[k]) for k in range(table.n_weights)]
+        self.outputs = [Argument(table.outputs[k]) for k in range(table.n_outputs)]
+        self._run = _RUN(table.run)
+        self.vjp = Model(table.vjp.contents) if table.vjp else None
+
+    def solve(self, shapes, given=()):
+        """The run-time sizes, from the shapes of the inputs and the given ones; None where neither says."""
+        sizes = [dict(given).get(name) for name in self.sizes]
+        for argument, shape in zip(self.inputs, shapes):
+            argument.solve(shape, sizes)
+        return sizes
+
+    def run(self, inputs, weights, outputs):
+        """Computes the outputs. Each tensor is (address, shape, dtype)."""
+        context = getattr(_local, "context", None)
+        if context is None:
+            context = _local.context = _Context(version=VERSION)
+        kept = []
+        arrays = [_pointers(tensors, kept) for tensors in (inputs, weights, outputs)]
+        if self._run(ctypes.addressof(context), *arrays) != 0:
+            raise ValueError(context.message.decode(errors="replace"))
+
+
+def _pointers(tensors, kept):
+    views = (_Tensor * max(len(tensors), 1))()
+    pointers = (ctypes.c_void_p * max(len(tensors), 1))()
+    for k, (address, shape, dtype) in enumerate(tensors):
+        dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
+        code, bits = CODES[dtype]
+        views[k] = _Tensor(address, 1, 0, len(shape), _DataType(code, bits, 1), dims, None, 0)
+        pointers[k] = ctypes.addressof(views) + k * ctypes.sizeof(_Tensor)
+        kept.append(dims)
+    kept += [views, pointers]
+    return ctypes.addressof(pointers)
+
+
+def load(name):
+    """The model of `lib<name>.so` beside this file."""
+    library = ctypes.CDLL(os.path.join(os.path.dirname(os.path.abspath(__file__)), f"lib{name}.so"))
+    query = getattr(library, f"gdl_{name}_query")
+    query.restype = ctypes.POINTER(_Model)
+    table = query().contents
+    if table.version != VERSION:
+        raise ImportError(f"lib{name}.so has version {table.version}, this package needs {VERSION}: build both again")
+    model = Model(table)
+    model.library = library
+    return model
+
+
+def keyword(argument):
+    """The name under which a table of a domain is given: `senders` for `Graph.senders`."""
+    return argument.name.rsplit(".", 1)[-1]
+
+
+def arrange(model, arguments, tables, kind):
+    """The inputs in order: arguments by place or by name, tables of domains by the last word of their names or in full.
+
+    `kind` says whether something is a tensor, so that sizes may be given by name too. Returns inputs (None where missing) and sizes.
+    """
+    own = [a for a in model.inputs if "." not in a.name]
+    if len(arguments) > len(own):
+        raise TypeError(f"{len(own)} arguments are taken ({', '.join(a.name for a in own)}), {len(arguments)} were given")
+    found = {a.name: x for a, x in zip(own, arguments)}
+    names = {a.name: a.name for a in model.inputs}
+    for a in model.inputs:
+        if "." in a.name and sum(keyword(b) == keyword(a) for b in model.inputs) == 1:
+            names.setdefault(keyword(a), a.name)
+    sizes = {}
+    for key, value in tables.items():
+        if key in names and kind(value):
+            if names[key] in found:
+                raise TypeError(f"`{key}` is given twice")
+            found[names[key]] = value
+        elif key in model.sizes:
+            sizes[key] = value
+        else:
+            raise TypeError(f"`{key}` is neither an input ({', '.join(names)}) nor a size ({', '.join(model.sizes)})")
+    for a in model.inputs:
+        if a.name not in found and keyword(a) != "index":
+            raise TypeError(f"the input `{a.name}` is missing")
+    return [found.get(a.name) for a in model.inputs], sizes
