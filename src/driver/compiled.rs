@@ -10,6 +10,7 @@ use crate::driver::binding;
 use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::load::{Instance, Loaded};
+use crate::driver::progress::Progress;
 use crate::driver::session::{Algebra, Session};
 use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
@@ -67,6 +68,7 @@ impl Compiled {
             let name = format!("{name}{}", "_vjp".repeat(k));
             derivatives.push(Derivative::new(session, vjp(of), &name, dtype)?);
         }
+        let _progress = Progress::of(format!("compiling {name}"));
         let library = build(&program, &interface, &derivatives, session.code)?;
         Ok(Compiled { algebra, program, interface, derivatives, library })
     }

@@ -12,6 +12,7 @@ use crate::driver::arguments::{self, Float, Source};
 use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::interface::interface;
+use crate::driver::progress::Progress;
 use crate::kernel;
 use crate::rewrite;
 use crate::sema::{self, hir};
@@ -127,6 +128,7 @@ impl Session {
 
     /// hir → tensor.
     pub fn derive(&self, program: &hir::Program, model: &hir::Model) -> Result<Derived, Failure> {
+        let progress = Progress::of(format!("deriving {}", model.name));
         let derived = match derive::derive(program, model) {
             Ok(derived) => derived,
             Err(diagnostics) => {
@@ -134,12 +136,14 @@ impl Session {
                 return Err(Failure::bug("derive failed without an error"));
             }
         };
+        drop(progress);
         verified("derive", tensor::verify::verify(&derived.graph))?;
         Ok(derived)
     }
 
     /// tensor → tensor.
     pub fn rewrite(&self, derived: Derived) -> Result<Algebra, Failure> {
+        let _progress = Progress::of(format!("rewriting {}", derived.blueprint.model));
         let (graph, report) = self.optimise(&derived.graph)?;
         Ok(Algebra { derived, graph, report })
     }
@@ -158,6 +162,7 @@ impl Session {
 
     /// tensor → kernel.
     pub fn lower(&self, graph: &Graph, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
+        let _progress = Progress::of(format!("lowering {name}"));
         let program = kernel::lower::lower(graph, name, dtype);
         verified("lower", kernel::verify::verify(&program))?;
         Ok(program)

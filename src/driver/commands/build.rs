@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::driver::arguments::{Build, Target};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
 use crate::driver::session::Session;
 use crate::package::python;
 
@@ -28,6 +29,7 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     let folder = &options.output;
     let python = options.bind.iter().any(|b| b == "python");
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
+    let mut written = Vec::new();
     for model in models {
         let compiled = Compiled::with_derivatives(&session, &program, model, session.dtype(), options.grad)?;
         let library = &compiled.library;
@@ -38,27 +40,35 @@ pub fn build(options: &Build) -> Result<(), Failure> {
             (format!("{name}.json"), library.manifest.as_bytes()),
         ];
         for (file, bytes) in files {
-            write(&folder.join(file), bytes)?;
+            written.push(write(&folder.join(file), bytes)?);
         }
         if python {
-            python::package(library, &model.name)
-                .iter()
-                .try_for_each(|(file, bytes)| write(&folder.join(file), bytes))?;
+            for (file, bytes) in python::package(library, &model.name) {
+                written.push(write(&folder.join(file), &bytes)?);
+            }
         }
     }
     if python {
-        python::distribution(&session.stem()).iter().try_for_each(|(file, bytes)| write(&folder.join(file), bytes))?;
+        for (file, bytes) in python::distribution(&session.stem()) {
+            written.push(write(&folder.join(file), &bytes)?);
+        }
+    }
+    if options.source.json {
+        let file = |(path, bytes): &(String, usize)| serde_json::json!({ "path": path, "bytes": bytes });
+        say!("{}", serde_json::json!({ "files": written.iter().map(file).collect::<Vec<_>>() }));
+    } else {
+        written.iter().for_each(|(path, bytes)| say!("{path} ({bytes} bytes)"));
     }
     Ok(())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file, its folder made if missing; its name and its size.
+fn write(path: &Path, bytes: &[u8]) -> Result<(String, usize), Failure> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
     }
     std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))?;
-    println!("{} ({} bytes)", path.display(), bytes.len());
-    Ok(())
+    Ok((path.display().to_string(), bytes.len()))
 }
 
 fn refuse_what_is_not_built(options: &Build) -> Result<(), Failure> {
