@@ -7,11 +7,11 @@ use std::rc::Rc;
 use egg::{EGraph, Id};
 
 use crate::base::size::Size;
-use crate::rewrite::cost::{Target, seconds};
+use crate::rewrite::cost::{Target, seconds_of};
 use crate::rewrite::language::{Facts, Tables};
 use crate::rewrite::rules::nesting::Plans;
-use crate::tensor::cost::Operand;
-use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Type, Val, union};
+use crate::tensor::cost::Read;
+use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Val, union};
 use crate::tensor::node;
 use crate::tensor::op::{Node, Op, Slot};
 
@@ -42,31 +42,6 @@ impl Term {
     pub fn sum(operands: Vec<Val>, out: Vec<Axis>) -> Term {
         Term { op: Op::Sum, operands, out }
     }
-}
-
-/// An operand that may not exist yet, as the cost model sees it.
-#[derive(Clone, Debug)]
-pub struct Factor {
-    pub axes: Vec<Axis>,
-    pub operand: Operand,
-    pub needs: Needs,
-}
-
-/// The seconds that `op` on these operands would cost as one kernel.
-pub fn seconds_of(target: &Target, op: &Op, factors: &[&Factor], out: &[Axis]) -> f64 {
-    let mut slots: Vec<Axis> = Vec::new();
-    let mut slot = |a: &Axis| {
-        slots.iter().position(|b| a == b).unwrap_or_else(|| {
-            slots.push(*a);
-            slots.len() - 1
-        }) as Slot
-    };
-    let reads = factors.iter().map(|f| f.axes.iter().map(&mut slot).collect()).collect();
-    let out = out.iter().map(&mut slot).collect();
-    let node = Node { op: op.clone(), args: vec![Id::from(0); factors.len()], reads, out };
-    let operands: Vec<Operand> = factors.iter().map(|f| f.operand.clone()).collect();
-    let needs = factors.iter().fold(Needs::default(), |n, f| n.and(f.needs));
-    seconds(target, &node, &operands, needs)
 }
 
 /// What was found, in order: enough to find it again.
@@ -149,16 +124,15 @@ impl Classes {
         axes.iter().map(|a| self.graph().sizes.hint(self.size(operands, *a)) as f64).product()
     }
 
-    /// What the cost model knows of an operand.
-    pub fn factor(&self, val: &Val) -> Factor {
-        let facts = self.facts(val.id);
-        Factor { axes: val.axes.clone(), operand: facts.operand.clone(), needs: facts.ty.needs }
-    }
-
     /// The seconds that a term would cost as one kernel.
     pub fn seconds(&self, term: &Term) -> f64 {
-        let factors: Vec<Factor> = term.operands.iter().map(|v| self.factor(v)).collect();
-        seconds_of(&self.target, &term.op, &factors.iter().collect::<Vec<_>>(), &term.out)
+        let slots = Numbering::of(&term.operands);
+        let facts = |v: &Val| self.facts(v.id);
+        let read: Vec<Vec<Slot>> = term.operands.iter().map(|v| slots.slots(&v.axes)).collect();
+        let reads: Vec<Read> =
+            term.operands.iter().map(|v| &facts(v).operand).zip(read.iter().map(Vec::as_slice)).collect();
+        let needs = term.operands.iter().fold(Needs::default(), |n, v| n.and(facts(v).ty.needs));
+        seconds_of(&self.target, &term.op, &reads, &slots.slots(&term.out), needs)
     }
 
     pub fn fresh(&mut self) -> Axis {
@@ -196,11 +170,11 @@ impl Classes {
         self.egraph.add(node)
     }
 
-    /// Says of an input that it stands for a value of this type.
-    pub fn stand_in(&mut self, id: Id, ty: &Type) {
+    /// Says of an input that it stands for a value that needs this.
+    pub fn stand_in(&mut self, id: Id, needs: Needs) {
         let facts = &mut self.egraph[id].data;
-        facts.ty.needs = ty.needs;
-        facts.operand.early = !ty.needs.data && !ty.needs.tables;
+        facts.ty.needs = needs;
+        facts.operand.early = !needs.data && !needs.tables;
     }
 
     /// A leaf, its axes called by fresh names.
@@ -417,6 +391,20 @@ impl Classes {
                 None
             }
         }
+    }
+}
+
+/// Numbers for the axes of some values: those of a node that would read them.
+pub struct Numbering(pub Vec<Axis>);
+
+impl Numbering {
+    /// In order of first appearance.
+    pub fn of(values: &[Val]) -> Numbering {
+        Numbering(axes_of(values))
+    }
+
+    pub fn slots(&self, axes: &[Axis]) -> Vec<Slot> {
+        axes.iter().map(|a| self.0.iter().position(|b| a == b).expect("an axis of an operand") as Slot).collect()
     }
 }
 

@@ -3,9 +3,9 @@
 //! A node is a kernel, a class a stored tensor: the larger of `flops / rate` and `bytes / bandwidth`, and a launch. Work that needs no
 //! data is done once an instance or once a weight update, and counts little; addressing is inlined into its readers.
 
-use crate::tensor::cost::{Operand, Shape, work};
+use crate::tensor::cost::{Operand, Read, Shape, work_of};
 use crate::tensor::graph::Needs;
-use crate::tensor::op::Node;
+use crate::tensor::op::{Node, Op, Slot};
 
 /// What a machine does in a second, on one core in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +38,13 @@ fn weight_of(needs: Needs) -> f64 {
 
 /// The seconds that a node costs a call. `needs` are those of its class.
 pub fn seconds(target: &Target, node: &Node, operands: &[Operand], needs: Needs) -> f64 {
-    let work = work(node, operands);
+    let reads: Vec<Read> = operands.iter().zip(node.reads.iter().map(Vec::as_slice)).collect();
+    seconds_of(target, &node.op, &reads, &node.out, needs)
+}
+
+/// The seconds that `op` on operands read under slots costs a call. `needs` are those of its result.
+pub fn seconds_of(target: &Target, op: &Op, reads: &[Read], out: &[Slot], needs: Needs) -> f64 {
+    let work = work_of(op, reads, out);
     let moved = work.bytes / target.bandwidth;
     let time = match work.shape {
         Shape::Nothing => return 1e-12,

@@ -8,26 +8,25 @@ use std::collections::BTreeMap;
 
 use egg::Id;
 
+use crate::rewrite::Options;
 use crate::rewrite::classes::{Classes, Event, Place, Term};
-use crate::rewrite::cost::Target;
 use crate::rewrite::extract::{Problem, extract};
 use crate::rewrite::rules::{LAWS, Law};
-use crate::tensor::graph::{Axis, Graph, Type, Val};
-use crate::tensor::op::{Node, Op};
+use crate::rewrite::search::Fragment;
+use crate::tensor::graph::{Axis, Graph, Val};
+use crate::tensor::op::Node;
 use crate::tensor::print::{leaf_name, print_node};
 
 /// Looks at most this often while leaving steps out.
 const MOST_LOOKS: usize = 300;
 
-/// A window before any law: the nodes in order, and what is known of stand-ins for earlier values.
+/// A window before any law.
 #[derive(Clone, Debug)]
 pub struct Start {
+    pub fragment: Fragment,
     /// The tables, with what laws have added to them.
     pub tables: Graph,
-    pub nodes: Vec<Node>,
-    pub stand_ins: BTreeMap<Op, Type>,
-    pub roots: Vec<Id>,
-    pub target: Target,
+    pub options: Options,
 }
 
 /// One step of a derivation.
@@ -140,7 +139,7 @@ struct Replayed {
 /// Finds again what the events say, in a new e-graph.
 fn replay(start: &Start, events: &[Event], strictness: Strictness) -> Result<Replayed, String> {
     let mut replay = Replay { classes: start.classes(), ids: BTreeMap::new(), aliases: BTreeMap::new() };
-    for id in 0..start.nodes.len() {
+    for id in 0..start.fragment.graph.nodes().count() {
         replay.ids.insert(Id::from(id), Id::from(id));
     }
     let mut steps = Vec::new();
@@ -172,13 +171,8 @@ fn replay(start: &Start, events: &[Event], strictness: Strictness) -> Result<Rep
 
 impl Start {
     fn classes(&self) -> Classes {
-        let mut classes = Classes::new(&self.tables, usize::MAX, self.target);
-        for node in &self.nodes {
-            let id = classes.add(node.clone());
-            if let Some(ty) = self.stand_ins.get(&node.op) {
-                classes.stand_in(id, ty);
-            }
-        }
+        let mut classes = self.fragment.classes(usize::MAX, &self.options);
+        classes.egraph.analysis.graph = self.tables.clone();
         classes.rebuild();
         classes
     }
@@ -247,7 +241,7 @@ impl Replay {
     }
 
     fn cost(&self, start: &Start) -> f64 {
-        let problem = Problem::new(&self.classes, &start.roots);
+        let problem = Problem::new(&self.classes, &start.fragment.roots());
         problem.cost(&extract(&problem)).expect("the program at hand")
     }
 

@@ -106,9 +106,8 @@ pub fn extract(problem: &Problem) -> Selection {
     let dense = Dense::new(problem);
     let n = dense.choices.len();
     let mut free = vec![false; n];
-    let (first, order) = dense.trees(&free, &(0..n).collect::<Vec<_>>());
-    let mut best = dense.selection(&first);
-    let mut least = problem.cost(&best).expect("cheapest trees are acyclic");
+    let (mut best, order) = dense.trees(&free, &(0..n).collect::<Vec<_>>());
+    let mut least = dense.cost(&best).expect("cheapest trees are acyclic");
     let candidates = dense.shared(&order);
     let mut tries = 0;
     loop {
@@ -116,17 +115,17 @@ pub fn extract(problem: &Problem) -> Selection {
         for &class in &candidates {
             tries += 1;
             if tries > MOST_TRIES {
-                return best;
+                return dense.selection(&best);
             }
             free[class] = !free[class];
-            let selection = dense.selection(&dense.trees(&free, &order).0);
-            match problem.cost(&selection) {
-                Some(cost) if cost < least * (1.0 - 1e-9) => (least, best, better) = (cost, selection, true),
+            let trees = dense.trees(&free, &order).0;
+            match dense.cost(&trees) {
+                Some(cost) if cost < least * (1.0 - 1e-9) => (least, best, better) = (cost, trees, true),
                 Some(_) | None => free[class] = !free[class],
             }
         }
         if !better {
-            return best;
+            return dense.selection(&best);
         }
     }
 }
@@ -146,7 +145,11 @@ struct Dense {
     /// For each class its choices: the classes read, and the cost.
     choices: Vec<Vec<(Vec<usize>, f64)>>,
     leaf: Vec<bool>,
+    roots: Vec<usize>,
 }
+
+/// For every class the cost of its cheapest tree, and the choice at its root.
+type Trees = Vec<(f64, usize)>;
 
 impl Dense {
     fn new(problem: &Problem) -> Dense {
@@ -155,7 +158,42 @@ impl Dense {
         let choice = |c: &Choice| (c.reads.iter().map(number).collect(), c.cost);
         let choices = problem.classes.values().map(|all| all.iter().map(choice).collect()).collect();
         let leaf = problem.classes.values().map(|all| all.iter().any(|c| c.node.op.is_leaf())).collect();
-        Dense { choices, leaf, ids }
+        let roots = problem.roots.iter().map(number).collect();
+        Dense { choices, leaf, roots, ids }
+    }
+
+    /// What the chosen nodes cost together, each once. None where the choice is cyclic or incomplete.
+    fn cost(&self, trees: &[(f64, usize)]) -> Option<f64> {
+        let mut done: Vec<Option<bool>> = vec![None; trees.len()];
+        let mut stack: Vec<(usize, usize)> = Vec::new();
+        let mut cost = 0.0;
+        for root in &self.roots {
+            if done[*root].is_none() {
+                done[*root] = Some(false);
+                stack.push((*root, 0));
+            }
+            while let Some((class, next)) = stack.pop() {
+                if trees[class].0.is_infinite() {
+                    return None;
+                }
+                let (reads, own) = &self.choices[class][trees[class].1];
+                let Some(read) = reads.get(next) else {
+                    done[class] = Some(true);
+                    cost += own;
+                    continue;
+                };
+                stack.push((class, next + 1));
+                match done[*read] {
+                    Some(true) => (),
+                    Some(false) => return None,
+                    None => {
+                        done[*read] = Some(false);
+                        stack.push((*read, 0));
+                    }
+                }
+            }
+        }
+        Some(cost)
     }
 
     fn selection(&self, best: &[(f64, usize)]) -> Selection {
@@ -165,7 +203,7 @@ impl Dense {
 
     /// The cheapest tree of every class, where the free classes cost their readers nothing; and an order of the classes
     /// in which operands tend to stand first, so that the next search needs few rounds.
-    fn trees(&self, free: &[bool], order: &[usize]) -> (Vec<(f64, usize)>, Vec<usize>) {
+    fn trees(&self, free: &[bool], order: &[usize]) -> (Trees, Vec<usize>) {
         let mut best = vec![(f64::INFINITY, 0); self.choices.len()];
         let mut found = Vec::new();
         loop {

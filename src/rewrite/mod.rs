@@ -4,8 +4,8 @@
 //! equations of tensor algebra over the reals, each tested on random programs.
 //!
 //! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
-//! `cost` (time on the target), `saturate`, `extract`, `window` (one part of a program at a time),
-//! `explain` (why the new program equals the old one).
+//! `cost` (time on the target), `saturate`, `extract`, `search` (all of these on one part of a program),
+//! `window` (the parts of a program, one at a time), `explain` (why the new program equals the old one).
 
 pub mod classes;
 pub mod cost;
@@ -14,12 +14,14 @@ pub mod extract;
 pub mod language;
 pub mod rules;
 pub mod saturate;
+pub mod search;
 pub mod window;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::rewrite::cost::{Target, seconds};
+use crate::rewrite::rules::{LAWS, Law};
 use crate::tensor::cost::operand;
 use crate::tensor::graph::Graph;
 use crate::tensor::pass::dce::dce;
@@ -36,6 +38,8 @@ pub struct Options {
     /// Nodes in the e-graph of a window, for each operation of the window.
     pub growth: usize,
     pub rounds: usize,
+    /// Fewer of them show what a law is worth.
+    pub laws: &'static [Law],
     pub explain: Explain,
 }
 
@@ -48,7 +52,7 @@ pub enum Explain {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { target: Target::default(), window: 32, growth: 40, rounds: 10, explain: Explain::Nothing }
+        Options { target: Target::default(), window: 32, growth: 40, rounds: 10, laws: LAWS, explain: Explain::Nothing }
     }
 }
 
@@ -62,10 +66,26 @@ pub struct Report {
     pub operations: (usize, usize),
     /// How often each law found something new.
     pub laws: BTreeMap<&'static str, usize>,
-    pub windows: Vec<window::Summary>,
-    /// A derivation for each window that became cheaper, where they were asked for.
+    pub windows: Vec<search::Summary>,
+    /// How many of the windows were equal to an earlier one, and not searched again.
+    pub again: usize,
+    /// A derivation for each window that became cheaper, where they were asked for; equal windows have one.
     pub proofs: Vec<explain::Proof>,
     pub time: Duration,
+}
+
+impl Report {
+    /// Adds what was found of a window, which may be equal to an earlier one.
+    fn add(&mut self, found: &search::Found, again: bool) {
+        self.windows.push(found.summary.clone());
+        self.again += usize::from(again);
+        if !again {
+            self.proofs.extend(found.proof.clone());
+        }
+        for (law, count) in &found.laws {
+            *self.laws.entry(law).or_default() += count;
+        }
+    }
 }
 
 /// An equal graph that is expected to run faster; never a slower one.
@@ -74,8 +94,9 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
     let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
     report.operations.0 = operations(graph);
     let mut current = dce(&fold(&zeros(graph)));
+    let mut memory = window::Memory::default();
     for offset in [0, options.window / 2] {
-        current = window::sweep(&current, options, offset, &mut report);
+        current = window::sweep(&current, options, offset, &mut memory, &mut report);
     }
     let current = dce(&current);
     if let Err(why) = verify(&current) {

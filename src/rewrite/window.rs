@@ -1,39 +1,41 @@
 //! One part of a program at a time, so that the search does not grow with the length of the program: windows are
-//! saturated on their own, then others that overlap them.
+//! searched on their own, then others that overlap them. Equal windows, such as the layers of a deep model, are searched once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use egg::Id;
-
-use crate::rewrite::classes::Classes;
-use crate::rewrite::explain::{self, Start};
-use crate::rewrite::extract::{Problem, Selection, extract};
-use crate::rewrite::rules::LAWS;
-use crate::rewrite::saturate::{Stop, saturate};
-use crate::rewrite::{Explain, Options, Report};
-use crate::tensor::graph::{Graph, Input, InputKind, Type, Val};
+use crate::base::arena::Id;
+use crate::base::size::Size;
+use crate::rewrite::rules::nesting::Plans;
+use crate::rewrite::search::{Found, Fragment, search};
+use crate::rewrite::{Options, Report};
+use crate::tensor::graph::{Axis, Constant, Function, Graph, Input, InputKind, Needs, Output, Relation, Val, Weight};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
-use crate::tensor::translate::Translation;
+use crate::tensor::translate::{Translation, remade};
 
-/// What the search of one window was.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    /// Operations of the window.
-    pub operations: usize,
-    /// Nodes and classes of its e-graph.
-    pub nodes: usize,
-    pub classes: usize,
-    pub stop: Stop,
-    /// Expected seconds, before and after.
-    pub before: f64,
-    pub after: f64,
+/// What was found before, of windows and of products.
+#[derive(Default)]
+pub struct Memory {
+    windows: BTreeMap<Key, Rc<Found>>,
+    /// Nestings, by what the cost model sees of a product.
+    pub plans: BTreeMap<Vec<u64>, Rc<Plans>>,
 }
 
 /// Rewrites the windows of a graph one after the other; the first has `offset` operations fewer.
-pub fn sweep(graph: &Graph, options: &Options, offset: usize, report: &mut Report) -> Graph {
+pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memory, report: &mut Report) -> Graph {
     let mut res = Translation::new(graph);
-    for window in cut(graph, options.window, offset) {
-        rewrite(graph, &window, options, &mut res, report);
+    let last_readers = last_readers(graph);
+    for operations in cut(graph, options.window, offset) {
+        let window = Window::new(graph, &operations, &last_readers);
+        let key = window.key();
+        let again = memory.windows.contains_key(&key);
+        if !again {
+            let found = Rc::new(search(&window.fragment, options, &mut memory.plans));
+            memory.windows.insert(key.clone(), found);
+        }
+        let found = memory.windows[&key].clone();
+        window.replace(graph, &found, &mut res);
+        report.add(&found, again);
     }
     for output in &graph.outputs {
         if !res.has(output.id) {
@@ -44,11 +46,8 @@ pub fn sweep(graph: &Graph, options: &Options, offset: usize, report: &mut Repor
     res.graph
 }
 
-/// The operations of a window, in order.
-type Window = Vec<ValueId>;
-
 /// Cuts the operations where few values cross, about every `length` of them.
-fn cut(graph: &Graph, length: usize, offset: usize) -> Vec<Window> {
+fn cut(graph: &Graph, length: usize, offset: usize) -> Vec<Vec<ValueId>> {
     let operations: Vec<ValueId> = graph.nodes().filter(|(_, n)| !n.op.is_leaf()).map(|(id, _)| id).collect();
     let crossing = crossing(graph, &operations);
     let mut res = Vec::new();
@@ -92,174 +91,181 @@ fn crossing(graph: &Graph, operations: &[ValueId]) -> Vec<usize> {
         .collect()
 }
 
-/// Searches one window and makes the best of it in `res`, where all earlier values are.
-fn rewrite(graph: &Graph, window: &Window, options: &Options, res: &mut Translation, report: &mut Report) {
-    let inside: BTreeSet<ValueId> = window.iter().copied().collect();
-    let mut search = Search::new(&res.graph, options, window.len());
-    for id in window {
-        for arg in &graph.node(*id).args {
-            if !inside.contains(arg) && !search.ids.contains_key(arg) {
-                if graph.node(*arg).op.is_leaf() {
-                    search.leaf(*arg, graph.node(*arg));
-                } else {
-                    search.boundary(*arg, graph.ty(*arg));
+/// For every value the last that reads it; the end of the program for outputs.
+fn last_readers(graph: &Graph) -> Vec<ValueId> {
+    let mut res: Vec<ValueId> = graph.nodes().map(|(id, _)| id).collect();
+    for (id, node) in graph.nodes() {
+        node.args.iter().for_each(|arg| res[usize::from(*arg)] = id);
+    }
+    let end = ValueId::from(res.len());
+    graph.outputs.iter().for_each(|o| res[usize::from(o.id)] = end);
+    res
+}
+
+/// Some operations in a row as a program of its own, and what its leaves are in the whole program.
+struct Window {
+    fragment: Fragment,
+    given: Vec<Given>,
+    weights: Vec<Id<Weight>>,
+    constants: Vec<Id<Constant>>,
+    relations: Vec<Id<Relation>>,
+    /// The values that later operations or outputs read: the outputs of the fragment.
+    roots: Vec<ValueId>,
+}
+
+/// What an input of a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Given {
+    Input(Id<Input>),
+    /// A value from before the window.
+    Earlier(ValueId),
+}
+
+/// All that the search sees of a window: equal keys, equal results. Inputs, constants and relations of the program are
+/// seen by what they are, weights and earlier values by their types alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    inputs: Vec<Result<Id<Input>, (Vec<Size>, Needs)>>,
+    weights: Vec<Vec<usize>>,
+    constants: Vec<Id<Constant>>,
+    relations: Vec<Id<Relation>>,
+    nodes: Vec<Node>,
+    outputs: Vec<ValueId>,
+}
+
+impl Window {
+    fn new(graph: &Graph, operations: &[ValueId], last_readers: &[ValueId]) -> Window {
+        let mut empty = Graph::default();
+        empty.sizes = graph.sizes.clone();
+        let mut inside = Translation::new(&empty);
+        let mut res = Window {
+            fragment: Fragment::default(),
+            given: vec![],
+            weights: vec![],
+            constants: vec![],
+            relations: vec![],
+            roots: vec![],
+        };
+        for id in operations {
+            let node = graph.node(*id);
+            for arg in &node.args {
+                if !inside.has(*arg) {
+                    res.leaf(graph, *arg, &mut inside);
                 }
             }
+            inside.add(*id, node);
         }
-        search.operation(*id, graph.node(*id));
-    }
-    let roots: Vec<ValueId> = exits(graph, window);
-    let ids: Vec<Id> = roots.iter().map(|id| search.ids[id]).collect();
-    let before = search.cost_now(&ids);
-    let start = match options.explain {
-        Explain::Nothing => None,
-        Explain::Derivation => Some(search.start(&ids, options)),
-    };
-    search.classes.log = start.as_ref().map(|_| Vec::new());
-    let stop = saturate(&mut search.classes, LAWS, options.rounds);
-    let problem = Problem::new(&search.classes, &ids);
-    let selection = extract(&problem);
-    let after = problem.cost(&selection).expect("extraction gives a program");
-    if let (Some(mut start), Some(log)) = (start, search.classes.log.take())
-        && after < before * (1.0 - 1e-6)
-    {
-        start.tables = search.classes.graph().clone();
-        report.proofs.push(explain::derivation(start, log, before, after));
-    }
-    for (law, count) in &search.classes.fired {
-        *report.laws.entry(law).or_default() += count;
-    }
-    report.windows.push(Summary {
-        operations: window.len(),
-        nodes: search.classes.egraph.total_number_of_nodes(),
-        classes: search.classes.egraph.number_of_classes(),
-        stop,
-        before,
-        after,
-    });
-    search.rebuild_into(graph, &problem, &selection, &roots, res);
-}
-
-/// The values of a window that later operations or outputs read.
-fn exits(graph: &Graph, window: &Window) -> Vec<ValueId> {
-    let last = *window.last().expect("a window is not empty");
-    let mut res: BTreeSet<ValueId> = graph.outputs.iter().map(|o| o.id).filter(|id| window.contains(id)).collect();
-    for (_, node) in graph.nodes().filter(|(id, _)| *id > last) {
-        res.extend(node.args.iter().filter(|a| window.binary_search(a).is_ok()));
-    }
-    res.into_iter().collect()
-}
-
-/// The e-graph of a window.
-struct Search {
-    classes: Classes,
-    /// The classes of old values.
-    ids: BTreeMap<ValueId, Id>,
-    /// The old value that a stand-in for a value before the window is.
-    stand_ins: BTreeMap<Op, ValueId>,
-    types: BTreeMap<Op, Type>,
-}
-
-impl Search {
-    fn new(graph: &Graph, options: &Options, operations: usize) -> Search {
-        let limit = 200 + options.growth * operations;
-        Search {
-            classes: Classes::new(graph, limit, options.target),
-            ids: BTreeMap::new(),
-            stand_ins: BTreeMap::new(),
-            types: BTreeMap::new(),
-        }
+        let last = *operations.last().expect("a window is not empty");
+        res.roots = operations.iter().copied().filter(|id| last_readers[usize::from(*id)] > last).collect();
+        let order = |id: &ValueId| (0..graph.ty(*id).dims.len()).collect();
+        let output = |id: &ValueId| Output { name: format!("%{id}"), id: *id, order: order(id) };
+        inside.outputs(&res.roots.iter().map(output).collect::<Vec<_>>());
+        res.fragment.graph = inside.graph;
+        res
     }
 
-    fn leaf(&mut self, old: ValueId, node: &Node) {
-        let id = self.classes.add(node.clone());
-        self.ids.insert(old, id);
-    }
-
-    /// A value from before the window: an input of the same type.
-    fn boundary(&mut self, old: ValueId, ty: &Type) {
-        let input = Input { name: format!("%{old}"), dims: ty.dims.clone(), kind: InputKind::Real };
-        let op = Op::Input(self.classes.egraph.analysis.graph.inputs.push(input));
-        let out = (0..ty.dims.len() as Slot).collect();
-        let id = self.classes.add(Node { op: op.clone(), args: vec![], reads: vec![], out });
-        self.classes.stand_in(id, ty);
-        self.types.insert(op.clone(), ty.clone());
-        self.stand_ins.insert(op, old);
-        self.ids.insert(old, id);
-    }
-
-    fn operation(&mut self, old: ValueId, node: &Node) {
-        let args = node.args.iter().map(|a| self.ids[a]).collect();
-        let id = self.classes.add(Node { args, ..node.clone() });
-        self.ids.insert(old, id);
-    }
-
-    /// The window as it is, to explain what becomes of it.
-    fn start(&self, roots: &[Id], options: &Options) -> Start {
-        let n = self.classes.egraph.number_of_classes();
-        let nodes = (0..n).map(|id| self.classes.egraph.id_to_node(Id::from(id)).clone()).collect();
-        let stand_ins = self.types.clone();
-        Start { tables: self.classes.graph().clone(), nodes, stand_ins, roots: roots.to_vec(), target: options.target }
-    }
-
-    /// The cost before any law is applied.
-    fn cost_now(&self, roots: &[Id]) -> f64 {
-        let problem = Problem::new(&self.classes, roots);
-        problem.cost(&extract(&problem)).expect("the program at hand")
-    }
-
-    /// Makes the selected nodes in `res`.
-    fn rebuild_into(
-        &self,
-        graph: &Graph,
-        problem: &Problem,
-        selection: &Selection,
-        roots: &[ValueId],
-        res: &mut Translation,
-    ) {
-        // laws may have made constants and relations
-        res.graph.constants = self.classes.graph().constants.clone();
-        res.graph.relations = self.classes.graph().relations.clone();
-        let mut made: BTreeMap<Id, Val> = BTreeMap::new();
-        for id in problem.order(selection).expect("extraction gives a program") {
-            let node = &problem.classes[&id][selection[&id]].node;
-            let val = match self.stand_ins.get(&node.op) {
-                Some(old) => res.read(*old, &Classes::out(node)),
-                None => self.make(node, &made, res),
-            };
-            made.insert(id, val);
-        }
-        for root in roots {
-            let val = &made[&self.classes.egraph.find(self.ids[root])];
-            let node = graph.node(*root);
-            let names: Vec<_> = node.out.iter().map(|s| crate::tensor::graph::Axis(*s)).collect();
-            let axes = val.axes.iter().map(|a| names[a.0 as usize]).collect();
-            res.set(*root, node, Val { id: val.id, axes });
-        }
-    }
-
-    /// The value of a selected node; its axis `k` is called after the axis of the class that it is.
-    fn make(&self, node: &Node, made: &BTreeMap<Id, Val>, res: &mut Translation) -> Val {
-        use crate::tensor::graph::Axis;
-        let operands: Vec<Val> = Classes::operands(node)
-            .iter()
-            .map(|v| {
-                let new = &made[&self.classes.egraph.find(v.id)];
-                Val { id: new.id, axes: new.axes.iter().map(|k| v.axes[k.0 as usize]).collect() }
-            })
-            .collect();
+    /// Makes what stands for a value from outside.
+    fn leaf(&mut self, graph: &Graph, id: ValueId, inside: &mut Translation) {
+        let node = graph.node(id);
+        let own = &mut inside.graph;
         let val = match node.op {
-            Op::View => operands[0].clone(),
-            Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) => {
-                Val { id: res.graph.add(node.clone()), axes: Classes::out(node) }
+            Op::Input(input) => {
+                self.given.push(Given::Input(input));
+                own.input(graph.inputs[input].clone())
             }
-            Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) => {
-                let refs: Vec<&Val> = operands.iter().collect();
-                let (new, axes) = crate::tensor::node::make(node.op.clone(), &refs, &Classes::out(node));
-                Val { id: res.graph.add(new), axes }
+            Op::Weight(weight) => {
+                self.weights.push(weight);
+                own.weight(graph.weights[weight].clone())
+            }
+            Op::Constant(constant) => {
+                let val = own.constant(graph.constants[constant].clone());
+                self.constants.resize(own.constants.len(), constant);
+                val
+            }
+            Op::Relation(relation) => {
+                let mut copy = graph.relations[relation].clone();
+                if let Function::Table(table) = &mut copy.map {
+                    self.given.push(Given::Input(*table));
+                    *table = own.inputs.push(graph.inputs[*table].clone());
+                }
+                let val = own.relation(copy);
+                self.relations.resize(own.relations.len(), relation);
+                val
+            }
+            Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => {
+                let ty = graph.ty(id);
+                self.given.push(Given::Earlier(id));
+                self.fragment.earlier.insert(Id::new(own.inputs.len()), ty.needs);
+                own.input(Input { name: format!("%{id}"), dims: ty.dims.clone(), kind: InputKind::Real })
             }
         };
-        let place = |a: &Axis| Axis(node.out.iter().position(|s| *s == a.0).expect("an axis of the result") as u32);
-        Val { id: val.id, axes: val.axes.iter().map(place).collect() }
+        inside.set(id, node, Val { id: val.id, axes: node.out.iter().map(|s| Axis(*s)).collect() });
     }
+
+    fn key(&self) -> Key {
+        let graph = &self.fragment.graph;
+        let input = |(given, (id, input)): (&Given, (Id<Input>, &Input))| match given {
+            Given::Input(global) => Ok(*global),
+            Given::Earlier(_) => Err((input.dims.clone(), self.fragment.earlier[&id])),
+        };
+        Key {
+            inputs: self.given.iter().zip(graph.inputs.iter()).map(input).collect(),
+            weights: graph.weights.iter().map(|(_, w)| w.dims.clone()).collect(),
+            constants: self.constants.clone(),
+            relations: self.relations.clone(),
+            nodes: graph.nodes().map(|(_, n)| n.clone()).collect(),
+            outputs: graph.outputs.iter().map(|o| o.id).collect(),
+        }
+    }
+
+    /// Makes what was found in the whole program, whose earlier values are in `res`.
+    fn replace(&self, graph: &Graph, found: &Found, res: &mut Translation) {
+        let mut values: Vec<Val> = Vec::new();
+        for (_, node) in found.graph.nodes() {
+            let val = match node.op {
+                Op::Input(id) => self.given(self.given[id.index()], node.out.len(), res),
+                Op::Weight(id) => leaf(Op::Weight(self.weights[id.index()]), node, &mut res.graph),
+                Op::Constant(id) => match self.constants.get(id.index()) {
+                    Some(constant) => leaf(Op::Constant(*constant), node, &mut res.graph),
+                    None => by_place(res.graph.constant(found.graph.constants[id].clone())),
+                },
+                Op::Relation(id) => match self.relations.get(id.index()) {
+                    Some(relation) => leaf(Op::Relation(*relation), node, &mut res.graph),
+                    None => by_place(res.graph.relation(found.graph.relations[id].clone())),
+                },
+                Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => {
+                    remade(&mut res.graph, node, |arg| &values[usize::from(arg)])
+                }
+            };
+            values.push(val);
+        }
+        for ((root, output), val) in self.roots.iter().zip(&self.fragment.graph.outputs).zip(&found.roots) {
+            let node = graph.node(*root);
+            let place = |k: &Axis| output.order.iter().position(|p| *p == k.0 as usize).expect("each axis once");
+            let new = &values[usize::from(val.id)];
+            let axes = new.axes.iter().map(|k| Axis(node.out[place(&val.axes[k.0 as usize])])).collect();
+            res.set(*root, node, Val { id: new.id, axes });
+        }
+    }
+
+    fn given(&self, given: Given, rank: usize, res: &mut Translation) -> Val {
+        let axes: Vec<Axis> = (0..rank as u32).map(Axis).collect();
+        match given {
+            Given::Earlier(id) => res.read(id, &axes),
+            Given::Input(id) => {
+                let out = (0..rank as Slot).collect();
+                Val { id: res.graph.add(Node { op: Op::Input(id), args: vec![], reads: vec![], out }), axes }
+            }
+        }
+    }
+}
+
+/// A leaf of the whole program; its axes are called after their places.
+fn leaf(op: Op, node: &Node, graph: &mut Graph) -> Val {
+    let axes = (0..node.out.len() as u32).map(Axis).collect();
+    Val { id: graph.add(Node { op, ..node.clone() }), axes }
+}
+
+fn by_place(val: Val) -> Val {
+    Val { axes: (0..val.axes.len() as u32).map(Axis).collect(), ..val }
 }

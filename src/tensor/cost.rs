@@ -74,27 +74,36 @@ fn density(data: &[f64]) -> f64 {
 
 /// The work of a node with these operands.
 pub fn work(node: &Node, operands: &[Operand]) -> Work {
-    if node.op.is_leaf() || node.op == Op::View {
-        return Work::default();
-    }
-    let space = Space::new(node, operands);
-    let bytes = 4.0 * (space.moved + space.volume(&node.out));
-    let points = space.volume(&node.out);
-    match node.op {
-        Op::Sum => Work { flops: points * node.args.len() as f64, bytes, shape: Shape::Pointwise },
-        Op::Map(f) => Work { flops: points * scalar_flops(f), bytes, shape: Shape::Pointwise },
+    let reads: Vec<Read> = operands.iter().zip(node.reads.iter().map(Vec::as_slice)).collect();
+    work_of(&node.op, &reads, &node.out)
+}
+
+/// An operand, and the slots under which it is read.
+pub type Read<'a> = (&'a Operand, &'a [Slot]);
+
+/// The work of `op` on operands read under slots, which need not be numbered without gaps.
+pub fn work_of(op: &Op, reads: &[Read], out: &[Slot]) -> Work {
+    match op {
+        Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::View => Work::default(),
+        Op::Sum => pointwise(reads, out, reads.len() as f64),
+        Op::Map(f) => pointwise(reads, out, scalar_flops(*f)),
         Op::Contract | Op::Reduce(_) => {
-            let dense = node.op == Op::Contract && space.is_dense(&node.out);
-            let addressing = space.live.len() <= 1 && space.bound(&node.out).is_empty();
-            let shape = match (addressing, dense) {
+            let (space, out) = (Space::new(reads), mask(out));
+            let addressing = space.live.len() <= 1 && space.bound(out) == 0;
+            let shape = match (addressing, *op == Op::Contract && space.is_dense(out)) {
                 (true, _) => Shape::Addressing,
                 (false, true) => Shape::Dense,
                 (false, false) => Shape::Loops,
             };
-            Work { flops: space.flops(), bytes, shape }
+            Work { flops: space.flops(), bytes: 4.0 * (space.moved + space.volume(out)), shape }
         }
-        Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::View => Work::default(),
     }
+}
+
+fn pointwise(reads: &[Read], out: &[Slot], flops: f64) -> Work {
+    let space = Space::new(reads);
+    let points = space.volume(mask(out));
+    Work { flops: points * flops, bytes: 4.0 * (space.moved + points), shape: Shape::Pointwise }
 }
 
 fn scalar_flops(f: Func) -> f64 {
@@ -107,113 +116,125 @@ fn scalar_flops(f: Func) -> f64 {
     }
 }
 
+/// A set of slots, as bits: the cost of a kernel is asked for very often.
+pub type Slots = u128;
+
+/// A node has at most as many slots.
+const MOST_SLOTS: usize = Slots::BITS as usize;
+
+/// The set of these slots.
+pub fn mask(slots: &[Slot]) -> Slots {
+    slots.iter().fold(0, |mask, s| {
+        assert!((*s as usize) < MOST_SLOTS, "a node of more than {MOST_SLOTS} axes");
+        mask | 1 << s
+    })
+}
+
+/// The slots of a set, in order.
+pub fn each(slots: Slots) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(slots), |rest| Some(rest & rest.wrapping_sub(1)))
+        .take_while(|rest| *rest != 0)
+        .map(|rest| rest.trailing_zeros() as usize)
+}
+
+/// A tensor that is read, and no function.
+struct Live {
+    /// The loops on which its numbers depend, directly or through functions.
+    loops: Slots,
+    /// Whether it is known before data and tables are.
+    early: bool,
+}
+
 /// The loops of a node.
 struct Space {
     /// The expected size of every slot.
-    sizes: Vec<f64>,
+    sizes: [f64; MOST_SLOTS],
+    /// All slots.
+    all: Slots,
     /// Slots that a function determines.
-    determined: Vec<Slot>,
-    /// The loops on which operands that are numbers with axes depend, directly or through functions.
-    live: Vec<Vec<Slot>>,
-    /// Which of these are known early.
-    early: Vec<bool>,
+    determined: Slots,
+    live: Vec<Live>,
     density: f64,
     /// Numbers read.
     moved: f64,
 }
 
 impl Space {
-    fn new(node: &Node, operands: &[Operand]) -> Space {
-        let n_slots = node.reads.iter().flatten().map(|s| *s as usize + 1).max().unwrap_or(0);
-        let mut res = Space {
-            sizes: vec![1.0; n_slots],
-            determined: vec![],
-            live: vec![],
-            early: vec![],
-            density: 1.0,
-            moved: 0.0,
-        };
-        for (operand, reads) in operands.iter().zip(&node.reads) {
-            for (slot, size) in reads.iter().zip(&operand.dims) {
-                res.sizes[*slot as usize] = *size;
-            }
+    fn new(reads: &[Read]) -> Space {
+        let live = Vec::with_capacity(reads.len());
+        let mut res = Space { sizes: [1.0; MOST_SLOTS], all: 0, determined: 0, live, density: 1.0, moved: 0.0 };
+        for (operand, slots) in reads {
+            res.all |= mask(slots);
+            slots.iter().zip(&operand.dims).for_each(|(slot, size)| res.sizes[*slot as usize] = *size);
         }
-        let mut functions: Vec<(Slot, &[Slot])> = Vec::new();
-        for (operand, reads) in operands.iter().zip(&node.reads) {
-            match reads.split_last() {
-                Some((to, from)) if operand.relation => {
-                    if !from.contains(to) && !res.determined.contains(to) {
-                        res.determined.push(*to);
-                        functions.push((*to, from));
-                    }
-                    res.moved += if operand.free { 0.0 } else { res.volume(from) };
-                }
-                Some(_) => {
-                    res.live.push(reads.clone());
-                    res.early.push(operand.early);
-                    res.density *= operand.density;
-                    res.moved += if operand.free { 0.0 } else { res.volume(reads) };
-                }
-                None => (),
+        let mut functions: Vec<(Slots, Slots)> = Vec::new();
+        for (operand, slots) in reads {
+            let Some((to, from)) = slots.split_last() else { continue };
+            let own = if operand.relation { mask(from) } else { mask(slots) };
+            res.moved += if operand.free { 0.0 } else { res.volume(own) };
+            if !operand.relation {
+                res.live.push(Live { loops: own, early: operand.early });
+                res.density *= operand.density;
+            } else if (own | res.determined) & (1 << to) == 0 {
+                res.determined |= 1 << to;
+                functions.push((1 << to, own));
             }
         }
         for _ in 0..functions.len() {
             for (to, from) in &functions {
-                for reads in res.live.iter_mut().filter(|r| r.contains(to)) {
-                    reads.retain(|s| s != to);
-                    reads.extend(*from);
+                for live in res.live.iter_mut().filter(|l| l.loops & to != 0) {
+                    live.loops = live.loops & !to | from;
                 }
             }
         }
         res
     }
 
-    /// The numbers of a tensor with these axes; a repeated one counts once.
-    fn volume(&self, slots: &[Slot]) -> f64 {
-        let mut distinct = slots.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        distinct.iter().map(|s| self.sizes[*s as usize]).product()
+    /// The numbers of a tensor with these axes.
+    fn volume(&self, slots: Slots) -> f64 {
+        each(slots).map(|s| self.sizes[s]).product()
     }
 
-    fn free(&self) -> Vec<Slot> {
-        (0..self.sizes.len() as Slot).filter(|s| !self.determined.contains(s)).collect()
+    fn free(&self) -> Slots {
+        self.all & !self.determined
     }
 
     /// Loops whose axis is not in the result, directly or through a function.
-    fn bound(&self, out: &[Slot]) -> Vec<Slot> {
-        let pushed = self.determined.iter().any(|s| out.contains(s));
-        self.free().into_iter().filter(|s| !out.contains(s) || pushed).collect()
+    fn bound(&self, out: Slots) -> Slots {
+        if self.pushes(out) { self.free() } else { self.free() & !out }
+    }
+
+    /// Whether a function leads into the result.
+    fn pushes(&self, out: Slots) -> bool {
+        self.determined & out != 0
     }
 
     /// Operations of the nest whose innermost axis is chosen best: operands without it are multiplied outside.
     fn flops(&self) -> f64 {
-        let all = self.volume(&self.free()) * self.density;
-        let inner = |slot: &Slot| {
-            let with = self.live.iter().filter(|reads| reads.contains(slot)).count();
+        let all = self.volume(self.free()) * self.density;
+        let inner = |slot: usize| {
+            let with = self.live.iter().filter(|l| l.loops >> slot & 1 == 1).count();
             let without = usize::from(with < self.live.len());
-            let outside = all / self.sizes[*slot as usize].max(1.0);
+            let outside = all / self.sizes[slot].max(1.0);
             2.0 * (all * (with + without).saturating_sub(1).max(1) as f64 + outside)
         };
-        self.free().iter().map(inner).fold(2.0 * all * self.live.len().max(2) as f64, f64::min)
+        each(self.free()).map(inner).fold(2.0 * all * self.live.len().max(2) as f64, f64::min)
     }
 
     /// Whether it is rows times columns: a tensor of the call and one known early (which is packed) share a bound axis,
     /// each has an axis of the result, there are enough columns and products, and no function leads into the result.
-    fn is_dense(&self, out: &[Slot]) -> bool {
+    fn is_dense(&self, out: Slots) -> bool {
         let [a, b] = &self.live[..] else { return false };
-        let (a, b) = match self.early[..] {
-            [false, true] => (a, b),
-            [true, false] => (b, a),
-            _ => return false,
+        let (a, b) = match (a.early, b.early) {
+            (false, true) => (a.loops, b.loops),
+            (true, false) => (b.loops, a.loops),
+            (true, true) | (false, false) => return false,
         };
-        let volume = |keep: &dyn Fn(&Slot) -> bool| self.volume(&b.iter().copied().filter(keep).collect::<Vec<_>>());
-        let columns = volume(&|s| out.contains(s) && !a.contains(s));
-        let summed = volume(&|s| !out.contains(s));
-        let shared = b.iter().any(|s| !out.contains(s) && a.contains(s));
-        let rows = a.iter().any(|s| out.contains(s) && !b.contains(s));
-        let pushes = self.determined.iter().any(|s| out.contains(s));
-        shared && rows && columns >= 4.0 && columns * summed >= 128.0 && self.density > 0.5 && !pushes
+        let columns = self.volume(b & out & !a);
+        let summed = self.volume(b & !out);
+        let shared = a & b & !out != 0;
+        let rows = a & out & !b != 0;
+        shared && rows && columns >= 4.0 && columns * summed >= 128.0 && self.density > 0.5 && !self.pushes(out)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::tensor::graph::{Axis, Graph, Output, Val};
 use crate::tensor::node;
-use crate::tensor::op::{Node, Op, ValueId};
+use crate::tensor::op::{Node, Op, Slot, ValueId};
 
 /// A graph under construction, and where the old values are in it.
 #[derive(Clone, Debug)]
@@ -86,4 +86,25 @@ impl Translation {
             self.graph.output(&output.name, &value, &order);
         }
     }
+}
+
+/// Makes a node of another graph or e-graph, whose operands `made` gives with axes called after their places; so is
+/// the result. A view is the viewed value; two of its axes may have one name.
+pub fn remade<'a>(graph: &mut Graph, node: &Node, made: impl Fn(ValueId) -> &'a Val) -> Val {
+    let operand = |(arg, reads): (&ValueId, &Vec<Slot>)| {
+        let new = made(*arg);
+        Val { id: new.id, axes: new.axes.iter().map(|k| Axis(reads[k.0 as usize])).collect() }
+    };
+    let operands: Vec<Val> = node.args.iter().zip(&node.reads).map(operand).collect();
+    let out: Vec<Axis> = node.out.iter().map(|s| Axis(*s)).collect();
+    let (id, axes) = match node.op {
+        Op::View => (operands[0].id, operands[0].axes.clone()),
+        Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) => (graph.add(node.clone()), out),
+        Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) => {
+            let (new, axes) = node::make(node.op.clone(), &operands.iter().collect::<Vec<_>>(), &out);
+            (graph.add(new), axes)
+        }
+    };
+    let place = |a: &Axis| Axis(node.out.iter().position(|s| *s == a.0).expect("an axis of the result") as u32);
+    Val { id, axes: axes.iter().map(place).collect() }
 }

@@ -366,10 +366,37 @@ fn deep_programs_take_time_linear_in_their_depth_and_lose_nothing() {
     let nodes = |r: &Report| r.windows.iter().map(|w| w.nodes).sum::<usize>();
     println!("3: {:?}, {} nodes; 30: {:?}, {} nodes", shallow.time, nodes(&shallow), report.time, nodes(&report));
     assert!(nodes(&report) < 15 * nodes(&shallow));
+    // the layers are equal windows but for the first and the last, and are searched once a sweep
+    let searched = |r: &Report| r.windows.len() - r.again;
+    assert!(searched(&report) <= searched(&shallow) + 6, "{} and {}", searched(&shallow), searched(&report));
     // every layer is as good as those of the shallow program
     assert!(report.after < 10.5 * shallow.after, "{} and {}", shallow.after, report.after);
     let again = optimise(&deep.g, &Options::default()).0;
     assert_eq!(print(&new), print(&again));
+}
+
+#[test]
+fn windows_that_differ_in_a_constant_or_a_table_are_not_taken_for_each_other() {
+    let mut p = Program::default();
+    let (n, c) = (p.size("n", 1000, 4), 8);
+    let x = p.input("x", &[n, Size::fixed(c)]);
+    let tables = [p.table("one", n, n), p.table("another", n, n)];
+    let [i, j, ch, o] = [0; 4].map(|_| p.g.axis());
+    let mut x = at(&x, &[i, ch]);
+    for layer in 0..400 {
+        let (u, v) = (p.weight(&format!("u{layer}"), &[c, c]), p.weight(&format!("v{layer}"), &[c, c]));
+        let (factor, table) = ([0.5, 0.7][layer / 100 % 2], &tables[layer / 200]);
+        let y = p.g.contract(&[&x, &at(&u, &[ch, o])], &[i, o]).rename(&[(o, ch)]);
+        let y = p.g.contract(&[&at(table, &[j, i]), &y], &[j, ch]).rename(&[(j, i)]);
+        let y = p.g.contract(&[&y, &at(&v, &[ch, o])], &[i, o]).rename(&[(o, ch)]);
+        let y = p.g.scale(&y, factor);
+        x = p.g.map(Func::Tanh, &[&y]);
+    }
+    p.output(&x);
+    let (_, report) = p.optimise();
+    let searched = report.windows.len() - report.again;
+    // four kinds of layers in two sweeps
+    assert!(report.again > 20 && searched >= 8, "{searched} of {} searched", report.windows.len());
 }
 
 #[test]

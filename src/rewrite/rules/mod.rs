@@ -17,6 +17,7 @@ use crate::tensor::op::Node;
 use witness::Sample;
 
 /// A law of tensor algebra, used from left to right.
+#[derive(Clone, Copy, Debug)]
 pub struct Law {
     pub name: &'static str,
     /// The equation, as it is shown to users.

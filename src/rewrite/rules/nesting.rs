@@ -7,12 +7,13 @@ use std::rc::Rc;
 
 use egg::Id;
 
-use crate::rewrite::classes::{Classes, Factor, Term, axes_of, seconds_of};
+use crate::rewrite::classes::{Classes, Numbering, Term};
+use crate::rewrite::cost::{Target, seconds_of};
 use crate::rewrite::rules::Law;
 use crate::rewrite::rules::contraction::{MOST_FACTORS, three_matrices};
-use crate::tensor::cost::Operand;
+use crate::tensor::cost::{Operand, Read, Slots, each, mask};
 use crate::tensor::graph::{Axis, Needs, Val};
-use crate::tensor::op::{Node, Op};
+use crate::tensor::op::{Node, Op, Slot};
 
 /// How many nestings of a set of factors are kept, and how much worse than the best they may be.
 const KEPT: usize = 3;
@@ -37,13 +38,11 @@ fn nest(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     if node.op != Op::Contract || !(2..=MOST_FACTORS).contains(&n) {
         return vec![];
     }
-    let product = Product { factors: Classes::operands(node), out: Classes::out(node) };
-    let full: Set = (1 << n) - 1;
-    let admissible: Vec<bool> = (0..=full).map(|s| s == full || product.admissible(classes, s)).collect();
-    let mut res = existing(classes, &product, &admissible, full);
+    let product = Product::new(classes, Classes::operands(node), Classes::out(node));
+    let mut res = existing(classes, &product);
     if product.is_flat(classes) {
         let plans = product.plans(classes);
-        res.extend(plans.terms(classes, &product, full));
+        res.extend(plans.terms(classes, &product));
     }
     res
 }
@@ -54,41 +53,76 @@ pub fn least_cost(classes: &mut Classes, term: &Term) -> f64 {
     if !(2..=MOST_FACTORS).contains(&n) {
         return classes.seconds(term);
     }
-    let product = Product { factors: term.operands.clone(), out: term.out.clone() };
-    product.plans(classes).cost[&((1 << n) - 1)]
+    let product = Product::new(classes, term.operands.clone(), term.out.clone());
+    product.plans(classes).blocks[product.full() as usize].as_ref().expect("the whole is admissible").cost
 }
 
+/// A product to be split, with its axes as slots.
 struct Product {
     factors: Vec<Val>,
     out: Vec<Axis>,
+    /// The axis of every slot.
+    axes: Vec<Axis>,
+    /// Under which slots the factors are read; as sets; those of the result.
+    reads: Vec<Vec<Slot>>,
+    masks: Vec<Slots>,
+    result: Slots,
+    /// The factors that are functions between axes.
+    functions: Set,
 }
 
 impl Product {
+    fn new(classes: &Classes, factors: Vec<Val>, out: Vec<Axis>) -> Product {
+        let numbering = Numbering::of(&factors);
+        let reads: Vec<Vec<Slot>> = factors.iter().map(|v| numbering.slots(&v.axes)).collect();
+        let masks = reads.iter().map(|r| mask(r)).collect();
+        let is_function = |v: &Val| Set::from(classes.facts(v.id).ty.relation);
+        let functions = factors.iter().enumerate().fold(0, |set, (k, v)| set | is_function(v) << k);
+        Product { result: mask(&numbering.slots(&out)), axes: numbering.0, out, reads, masks, functions, factors }
+    }
+
+    fn full(&self) -> Set {
+        (1 << self.factors.len()) - 1
+    }
+
     fn members(&self, set: Set) -> Vec<Val> {
-        let of = |(k, v): (usize, &Val)| (set >> k & 1 == 1).then(|| v.clone());
-        self.factors.iter().enumerate().filter_map(of).collect()
+        bits(set).map(|k| self.factors[k].clone()).collect()
+    }
+
+    fn slots(&self, set: Set) -> Slots {
+        bits(set).fold(0, |all, k| all | self.masks[k])
     }
 
     /// The axes of a set of factors that the rest or the result reads.
-    fn kept(&self, set: Set) -> Vec<Axis> {
-        let rest = axes_of(&self.members(!set));
-        axes_of(&self.members(set)).into_iter().filter(|a| self.out.contains(a) || rest.contains(a)).collect()
+    fn kept(&self, set: Set) -> Slots {
+        self.slots(set) & (self.result | self.slots(self.full() & !set))
     }
 
     /// Whether multiplying these first can pay: they share axes, they are not all functions, and they sum over an axis
     /// or make nothing larger than they are.
-    fn admissible(&self, classes: &Classes, set: Set) -> bool {
-        let members = self.members(set);
-        if members.is_empty() || members.iter().all(|v| classes.facts(v.id).ty.relation) {
-            return set.count_ones() == 1;
-        }
-        let (all, kept) = (axes_of(&members), self.kept(set));
-        if members.len() == 1 {
+    fn admissible(&self, set: Set) -> bool {
+        if set == self.full() || set.count_ones() == 1 {
             return true;
         }
-        let sums = kept.len() < all.len();
-        let grows = !members.iter().any(|v| kept.iter().all(|a| v.has(*a)));
-        (sums || !grows) && connected(&members)
+        let kept = self.kept(set);
+        let sums = self.slots(set) != kept;
+        let grows = !bits(set).any(|k| kept & !self.masks[k] == 0);
+        set & !self.functions != 0 && (sums || !grows) && self.connected(set)
+    }
+
+    /// Whether axes connect the factors; numbers without axes connect to anything.
+    fn connected(&self, set: Set) -> bool {
+        let mut reached = set & set.wrapping_neg();
+        loop {
+            let number = bits(reached).any(|k| self.masks[k] == 0);
+            let slots = self.slots(reached);
+            let touches = |k: &usize| number || self.masks[*k] == 0 || self.masks[*k] & slots != 0;
+            let next = bits(set & !reached).filter(touches).fold(0, |next: Set, k| next | 1 << k);
+            if next == 0 {
+                return reached == set;
+            }
+            reached |= next;
+        }
     }
 
     /// The nestings worth having; of products that look alike they are searched once.
@@ -97,9 +131,7 @@ impl Product {
         if let Some(known) = classes.plans.get(&key) {
             return known.clone();
         }
-        let full: Set = (1 << self.factors.len()) - 1;
-        let admissible: Vec<bool> = (0..=full).map(|s| s == full || self.admissible(classes, s)).collect();
-        let plans = Rc::new(Plans::search(classes, self, &admissible, full));
+        let plans = Rc::new(Plans::search(classes, self));
         classes.spend(plans.looks);
         classes.plans.insert(key, plans.clone());
         plans
@@ -107,11 +139,8 @@ impl Product {
 
     /// All that the cost model sees.
     fn key(&self, classes: &Classes) -> Vec<u64> {
-        let all = axes_of(&self.factors);
-        let place = |a: &Axis| all.iter().position(|b| a == b).expect("an axis of a factor") as u64;
-        let mut res: Vec<u64> = self.out.iter().map(place).collect();
-        res.sort_unstable();
-        for factor in &self.factors {
+        let mut res = vec![self.result as u64, (self.result >> 64) as u64];
+        for (factor, reads) in self.factors.iter().zip(&self.reads) {
             let facts = classes.facts(factor.id);
             let Operand { dims, relation, density, free, early } = &facts.operand;
             let needs = facts.ty.needs;
@@ -120,14 +149,15 @@ impl Product {
             res.push(flags.iter().fold(0, |bits, f| bits << 1 | u64::from(*f)));
             res.push(density.to_bits());
             res.extend(dims.iter().map(|d| d.to_bits()));
-            res.extend(factor.axes.iter().map(place));
+            res.extend(reads.iter().map(|s| u64::from(*s)));
         }
         res
     }
 
     /// The product of a set as one kernel.
     fn term(&self, set: Set) -> Term {
-        Term::contract(self.members(set), self.kept(set))
+        let kept = each(self.kept(set)).map(|k| self.axes[k]).collect();
+        Term::contract(self.members(set), kept)
     }
 
     /// Whether no factor is itself a product that would still fit.
@@ -138,29 +168,16 @@ impl Product {
     }
 }
 
-/// Whether axes connect the factors; numbers without axes connect to anything.
-fn connected(members: &[Val]) -> bool {
-    let mut reached = vec![false; members.len()];
-    reached[0] = true;
-    loop {
-        let touches = |k: usize, reached: &[bool]| {
-            members[k].axes.is_empty()
-                || (0..members.len()).any(|l| {
-                    reached[l] && (members[l].axes.is_empty() || members[l].axes.iter().any(|a| members[k].has(*a)))
-                })
-        };
-        let next = (0..members.len()).find(|&k| !reached[k] && touches(k, &reached));
-        match next {
-            Some(k) => reached[k] = true,
-            None => return reached.iter().all(|r| *r),
-        }
-    }
+/// The numbers of the factors of a set.
+fn bits(set: Set) -> impl Iterator<Item = usize> {
+    each(Slots::from(set))
 }
 
 /// Nestings whose inner value exists: they cost nothing to name, and show what is shared.
-fn existing(classes: &mut Classes, product: &Product, admissible: &[bool], full: Set) -> Vec<Term> {
+fn existing(classes: &mut Classes, product: &Product) -> Vec<Term> {
+    let full = product.full();
     let mut res = Vec::new();
-    for set in (1..full).filter(|s| s.count_ones() >= 2 && admissible[*s as usize]) {
+    for set in (1..full).filter(|s| s.count_ones() >= 2 && product.admissible(*s)) {
         if let Some(inner) = classes.find(&product.term(set)) {
             let mut factors = product.members(full & !set);
             factors.push(inner);
@@ -170,50 +187,57 @@ fn existing(classes: &mut Classes, product: &Product, admissible: &[bool], full:
     res
 }
 
-/// The cheapest nestings of every set of factors: blocks that are multiplied in one kernel.
+/// The cheapest nestings of every admissible set of factors: blocks that are multiplied in one kernel.
 pub struct Plans {
-    /// What it costs to have the product of a set; nothing for a factor that is taken as it is.
-    cost: BTreeMap<Set, f64>,
-    kept: BTreeMap<Set, Vec<Vec<Set>>>,
+    blocks: Vec<Option<Block>>,
     /// How many kernels were costed.
     looks: usize,
 }
 
+/// The product of a set of factors, as the cost model sees it.
+struct Block {
+    slots: Vec<Slot>,
+    operand: Operand,
+    needs: Needs,
+    /// What it costs to have it; nothing for a factor that is taken as it is.
+    cost: f64,
+    /// The cheapest ways to have it, as partitions.
+    plans: Vec<Vec<Set>>,
+}
+
 impl Plans {
-    fn search(classes: &Classes, product: &Product, admissible: &[bool], full: Set) -> Plans {
-        let mut plans = Plans { cost: BTreeMap::new(), kept: BTreeMap::new(), looks: 0 };
-        let mut sets: Vec<Set> = (1..=full).filter(|s| admissible[*s as usize]).collect();
+    fn search(classes: &Classes, product: &Product) -> Plans {
+        let full = product.full();
+        let mut plans = Plans { blocks: (0..=full).map(|_| None).collect(), looks: 0 };
+        let mut sets: Vec<Set> = (1..=full).filter(|s| product.admissible(*s)).collect();
         sets.sort_by_key(|s| (s.count_ones(), *s));
-        let mut blocks: BTreeMap<Set, Factor> = BTreeMap::new();
         for set in sets {
-            let kept = product.kept(set);
-            if set.count_ones() == 1 {
-                let (factor, cost) = single(classes, product, set, kept);
-                blocks.insert(set, factor);
-                plans.cost.insert(set, cost);
-                continue;
+            let mut block = block(classes, product, set);
+            if set.count_ones() > 1 {
+                let found = Found { best: f64::INFINITY, plans: Vec::new(), looks: 0 };
+                let (blocks, target) = (&plans.blocks, &classes.target);
+                let mut partitions = Partitions { blocks, target, out: &block.slots, found };
+                partitions.visit(set, &mut vec![], 0.0);
+                let mut found = partitions.found;
+                found.plans.retain(|f| f.0 <= SLACK * found.best);
+                plans.looks += found.looks;
+                block.cost = found.best;
+                block.plans = found.plans.into_iter().map(|f| f.1).collect();
             }
-            let kernel = |parts: &[&Factor]| seconds_of(&classes.target, &Op::Contract, parts, &kept);
-            let mut found = Found { best: f64::INFINITY, plans: Vec::new(), looks: 0 };
-            let mut partitions = Partitions { cost: &plans.cost, blocks: &blocks, kernel: &kernel, found: &mut found };
-            partitions.visit(set, &mut vec![], 0.0);
-            found.plans.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            found.plans.truncate(KEPT);
-            found.plans.retain(|f| f.0 <= SLACK * found.best);
-            plans.looks += found.looks;
-            plans.cost.insert(set, found.best);
-            plans.kept.insert(set, found.plans.into_iter().map(|f| f.1).collect());
-            let whole = whole(classes, product, set, kept);
-            blocks.insert(set, whole);
+            plans.blocks[set as usize] = Some(block);
         }
         plans
     }
 
-    /// Makes the values of the kept plans; those of `full` come back as terms.
-    fn terms(&self, classes: &mut Classes, product: &Product, full: Set) -> Vec<Term> {
+    fn block(&self, set: Set) -> &Block {
+        self.blocks[set as usize].as_ref().expect("an admissible set")
+    }
+
+    /// Makes the values of the kept plans; those of the whole come back as terms.
+    fn terms(&self, classes: &mut Classes, product: &Product) -> Vec<Term> {
         let mut made = BTreeMap::new();
         let mut res = Vec::new();
-        for plan in &self.kept[&full] {
+        for plan in &self.block(product.full()).plans {
             let factors: Vec<Val> = plan.iter().map(|&p| self.value(classes, product, p, &mut made)).collect();
             if factors != product.factors {
                 res.push(Term::contract(factors, product.out.clone()));
@@ -226,10 +250,11 @@ impl Plans {
         if let Some(val) = made.get(&set) {
             return val.clone();
         }
-        let raw = set.count_ones() == 1 && self.cost[&set] == 0.0;
+        let block = self.block(set);
+        let raw = set.count_ones() == 1 && block.cost == 0.0;
         let val = if raw { product.members(set).remove(0) } else { classes.make(&product.term(set)) };
         made.insert(set, val.clone());
-        for plan in self.kept.get(&set).into_iter().flatten() {
+        for plan in &block.plans {
             let factors: Vec<Val> = plan.iter().map(|&p| self.value(classes, product, p, made)).collect();
             classes.equate(val.id, &val.axes, &Term::contract(factors, val.axes.clone()), NEST.name);
         }
@@ -237,19 +262,59 @@ impl Plans {
     }
 }
 
+/// One factor: as it is, or summed first over axes that only it has. Or the product of several, not yet costed.
+fn block(classes: &Classes, product: &Product, set: Set) -> Block {
+    let kept = product.kept(set);
+    let slots: Vec<Slot> = each(kept).map(|s| s as Slot).collect();
+    let members = bits(set).map(|k| classes.facts(product.factors[k].id));
+    let needs = members.fold(Needs::default(), |n, f| n.and(f.ty.needs));
+    let mut res = Block { operand: made(classes, product, &slots, needs), slots, needs, cost: 0.0, plans: vec![] };
+    if set.count_ones() == 1 {
+        let k = set.trailing_zeros() as usize;
+        let operand = &classes.facts(product.factors[k].id).operand;
+        let reads = &product.reads[k];
+        if operand.relation || product.masks[k] == kept {
+            (res.operand, res.slots) = (operand.clone(), reads.clone());
+        } else {
+            res.cost = seconds_of(&classes.target, &Op::Contract, &[(operand, reads)], &res.slots, needs);
+        }
+    }
+    res
+}
+
+/// A tensor that a kernel would store.
+fn made(classes: &Classes, product: &Product, slots: &[Slot], needs: Needs) -> Operand {
+    let dims = slots.iter().map(|s| classes.volume(&product.factors, &[product.axes[*s as usize]])).collect();
+    Operand { dims, relation: false, density: 1.0, free: false, early: !needs.data && !needs.tables }
+}
+
 struct Found {
     best: f64,
+    /// The cheapest, in order.
     plans: Vec<(f64, Vec<Set>)>,
     looks: usize,
 }
 
+impl Found {
+    fn add(&mut self, cost: f64, parts: &[Set]) {
+        self.looks += 1;
+        self.best = self.best.min(cost);
+        let before = |p: &(f64, Vec<Set>)| p.0.total_cmp(&cost).then_with(|| p.1[..].cmp(parts)).is_lt();
+        let at = self.plans.partition_point(before);
+        if at < KEPT {
+            self.plans.insert(at, (cost, parts.to_vec()));
+            self.plans.truncate(KEPT);
+        }
+    }
+}
+
 /// A walk over the partitions of a set into admissible blocks.
 struct Partitions<'a> {
-    cost: &'a BTreeMap<Set, f64>,
-    /// Products as the cost model sees them.
-    blocks: &'a BTreeMap<Set, Factor>,
-    kernel: &'a dyn Fn(&[&Factor]) -> f64,
-    found: &'a mut Found,
+    blocks: &'a [Option<Block>],
+    target: &'a Target,
+    /// The slots of the product.
+    out: &'a [Slot],
+    found: Found,
 }
 
 impl Partitions<'_> {
@@ -259,11 +324,8 @@ impl Partitions<'_> {
             return;
         }
         if left == 0 {
-            let factors: Vec<&Factor> = parts.iter().map(|p| &self.blocks[p]).collect();
-            let cost = spent + (self.kernel)(&factors);
-            self.found.looks += 1;
-            self.found.best = self.found.best.min(cost);
-            self.found.plans.push((cost, parts.clone()));
+            let cost = spent + self.kernel(parts);
+            self.found.add(cost, parts);
             return;
         }
         let low = left & left.wrapping_neg();
@@ -271,9 +333,9 @@ impl Partitions<'_> {
         let mut more = 0;
         loop {
             let part = low | more;
-            if let Some(cost) = self.cost.get(&part) {
+            if let Some(block) = &self.blocks[part as usize] {
                 parts.push(part);
-                self.visit(left & !part, parts, spent + cost);
+                self.visit(left & !part, parts, spent + block.cost);
                 parts.pop();
             }
             if more == rest {
@@ -282,22 +344,12 @@ impl Partitions<'_> {
             more = (more | !rest).wrapping_add(1) & rest; // the next subset of `rest`
         }
     }
-}
 
-/// One factor: as it is, or summed first over axes that only it has.
-fn single(classes: &Classes, product: &Product, set: Set, kept: Vec<Axis>) -> (Factor, f64) {
-    let factor = classes.factor(&product.members(set)[0]);
-    if factor.operand.relation || factor.axes.iter().all(|a| kept.contains(a)) {
-        return (factor, 0.0);
+    /// The seconds of one kernel that multiplies these blocks.
+    fn kernel(&self, parts: &[Set]) -> f64 {
+        let blocks = || parts.iter().flat_map(|p| &self.blocks[*p as usize]);
+        let reads: Vec<Read> = blocks().map(|b| (&b.operand, &b.slots[..])).collect();
+        let needs = blocks().fold(Needs::default(), |n, b| n.and(b.needs));
+        seconds_of(self.target, &Op::Contract, &reads, self.out, needs)
     }
-    let cost = seconds_of(&classes.target, &Op::Contract, &[&factor], &kept);
-    (whole(classes, product, set, kept), cost)
-}
-
-fn whole(classes: &Classes, product: &Product, set: Set, axes: Vec<Axis>) -> Factor {
-    let members = product.members(set);
-    let needs = members.iter().fold(Needs::default(), |n, v| n.and(classes.facts(v.id).ty.needs));
-    let dims = axes.iter().map(|a| classes.volume(&members, &[*a])).collect();
-    let early = !needs.data && !needs.tables;
-    Factor { axes, operand: Operand { dims, relation: false, density: 1.0, free: false, early }, needs }
 }
