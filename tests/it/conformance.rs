@@ -8,6 +8,8 @@ use gdlc::base::dtype::Dtype;
 use gdlc::base::size::{Size, SizeTable, SizeVar};
 use gdlc::codegen::abi::{Element, Interface, Tensor as Declared};
 use gdlc::codegen::{BACKENDS, Level, Target};
+#[cfg(feature = "llvm")]
+use gdlc::codegen::{Backend, Object, Unsupported, llvm};
 use gdlc::derive::instance::{self, Filling};
 use gdlc::driver::code::Code;
 use gdlc::driver::load::Loaded;
@@ -178,10 +180,53 @@ pub(crate) fn backends() -> Vec<Code> {
     BACKENDS.iter().map(|backend| Code { backend: *backend, target: Target::X86_64 }).collect()
 }
 
-/// Each backend, for every processor, where the widest vectors of this machine are used, and for the least.
+/// Each backend, for every processor, where the widest vectors of this machine are used, and for the least; and wide vectors
+/// in halves, which every machine can run.
 fn codes() -> Vec<Code> {
     let least = Target::X86_64 { least: Level::V3, best: Level::V3 };
-    backends().into_iter().flat_map(|code| [code, Code { target: least, ..code }]).collect()
+    let mut all: Vec<Code> = backends().into_iter().flat_map(|code| [code, Code { target: least, ..code }]).collect();
+    #[cfg(feature = "llvm")]
+    all.push(Code { backend: &Halves, target: least });
+    all.dedup_by_key(|code| (code.backend.name(), code.target));
+    all
+}
+
+/// The LLVM backend's code for AVX-512, told to LLVM as code for AVX2: the same lanes and masks, every vector in two halves.
+#[cfg(feature = "llvm")]
+struct Halves;
+
+#[cfg(feature = "llvm")]
+impl Backend for Halves {
+    fn name(&self) -> &'static str {
+        "llvm with wide vectors in halves"
+    }
+
+    fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
+        let mut module = llvm::module(program, Target::X86_64 { least: Level::V4, best: Level::V4 })?;
+        assert!(module.text.contains("x86-64-v4"));
+        module.text = module.text.replace("x86-64-v4", "x86-64-v3");
+        Ok(llvm::object(&module, target))
+    }
+
+    fn assembly(&self, _: &Program, _: Target) -> Result<String, Unsupported> {
+        Err(Unsupported::new("assembly: it is only run"))
+    }
+}
+
+/// Vectors fill the registers of each level, and nothing is called but the runtime.
+#[cfg(feature = "llvm")]
+#[test]
+fn llvm_assembly_is_wide() {
+    let case = relu(Dtype::F32, 9, 21);
+    for (level, register, mask) in [(Level::V3, "%ymm", "vmaskmovps"), (Level::V4, "%zmm", "{%k")] {
+        let target = Target::X86_64 { least: level, best: level };
+        let assembly = llvm::Llvm.assembly(&case.program, target).expect("it is written");
+        let stores = |line: &str| line.contains("vmovups") && line.contains(register) && line.ends_with(')');
+        assert!(assembly.lines().any(stores) && assembly.contains(mask), "{assembly}");
+        let calls: Vec<&str> =
+            assembly.lines().filter(|l| l.trim_start().starts_with("call") && !l.contains("gdl_rt_")).collect();
+        assert!(calls.is_empty(), "{calls:?}");
+    }
 }
 
 /// A library in a folder of its own.

@@ -24,15 +24,18 @@ impl Backend for Llvm {
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
-        let module = module(program, target)?;
-        let bytes = assemble(&module, target, FileType::Object);
-        Ok(Object { bytes, kernels: module.kernels })
+        Ok(object(&module(program, target)?, target))
     }
 
     fn assembly(&self, program: &Program, target: Target) -> Result<String, Unsupported> {
         let module = module(program, target)?;
         Ok(String::from_utf8_lossy(&assemble(&module, target, FileType::Assembly)).into_owned())
     }
+}
+
+/// The object of a module.
+pub fn object(module: &Module, target: Target) -> Object {
+    Object { bytes: assemble(module, target, FileType::Object), kernels: module.kernels.clone() }
 }
 
 /// Panics where LLVM does not accept the module: the text is ours.

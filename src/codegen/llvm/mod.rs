@@ -52,4 +52,4 @@ pub fn module(program: &Program, target: Target) -> Result<Module, Unsupported> 
 }
 
 #[cfg(feature = "llvm")]
-pub use assemble::Llvm;
+pub use assemble::{Llvm, object};
