@@ -14,7 +14,7 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
     let program = session.check()?;
     for model in session.models_and_layers(&program)? {
         let algebra = session.algebra(&program, model)?;
-        let kernels = session.lower(&algebra, &session.library_name(&program, model), session.dtype())?;
+        let kernels = session.lower(&algebra.graph, &session.library_name(&program, model), session.dtype())?;
         let made = Made::of(kernels);
         let blueprint = &algebra.derived.blueprint;
         if options.json {
