@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::abi::{FEATURE_AVX512, FEATURE_V3};
+use super::system;
 
 /// Set when `FOUND` holds the answer.
 const ASKED: u64 = 1 << 63;
@@ -12,7 +13,7 @@ static FOUND: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn has(features: u64) -> bool {
     let mut found = FOUND.load(Ordering::Relaxed);
     if found & ASKED == 0 {
-        found = ask() | ASKED;
+        found = (ask() & allowed()) | ASKED;
         FOUND.store(found, Ordering::Relaxed);
     }
     found & features == features
@@ -24,28 +25,64 @@ pub extern "C" fn gdl_rt_has(features: u64) -> bool {
     has(features)
 }
 
+/// What `GDL_INSTRUCTIONS` allows: `avx2` leaves AVX-512 alone, `sse2` all that is newer; anything else allows all.
+fn allowed() -> u64 {
+    match system::environment(c"GDL_INSTRUCTIONS") {
+        Some("sse2") => 0,
+        Some("avx2") => !FEATURE_AVX512,
+        Some(_) | None => u64::MAX,
+    }
+}
+
+/// The first instruction set that is not there, where [`has`] says that some are not.
+pub(crate) fn missing() -> &'static str {
+    absent().unwrap_or(if has(FEATURE_V3) { "AVX-512" } else { "AVX2, by GDL_INSTRUCTIONS" })
+}
+
+/// The instruction sets of x86-64-v3 beyond SSE2: name, word of [`words`], bit. AVX needs the operating system too (OSXSAVE).
 #[cfg(target_arch = "x86_64")]
-fn ask() -> u64 {
+const V3: [(&str, usize, u32); 14] = [
+    ("AVX2", 1, 5),
+    ("FMA", 0, 12),
+    ("AVX", 0, 28),
+    ("BMI1", 1, 3),
+    ("BMI2", 1, 8),
+    ("F16C", 0, 29),
+    ("LZCNT", 2, 5),
+    ("MOVBE", 0, 22),
+    ("POPCNT", 0, 23),
+    ("SSE4.2", 0, 20),
+    ("SSE4.1", 0, 19),
+    ("SSSE3", 0, 9),
+    ("SSE3", 0, 0),
+    ("OSXSAVE", 0, 27),
+];
+
+/// What the processor says: leaf 1 ecx, leaf 7 ebx, leaf 0x80000001 ecx; 0 where there is no such leaf.
+#[cfg(target_arch = "x86_64")]
+fn words() -> [u32; 3] {
     use core::arch::x86_64::{__cpuid, __cpuid_count};
     let (top, extended) = (__cpuid(0).eax, __cpuid(0x8000_0000).eax);
-    if top < 7 || extended < 0x8000_0001 {
-        return 0;
-    }
-    let (one, seven, ext) = (__cpuid(1), __cpuid_count(7, 0), __cpuid(0x8000_0001));
-    // Leaf 1 ecx: SSE3 0, SSSE3 9, FMA 12, SSE4.1 19, SSE4.2 20, MOVBE 22, POPCNT 23, OSXSAVE 27, AVX 28, F16C 29.
-    const ONE: u32 = 1 | 1 << 9 | 1 << 12 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 27 | 1 << 28 | 1 << 29;
-    // Leaf 7 ebx: BMI1 3, AVX2 5, BMI2 8; AVX512 F 16, DQ 17, CD 28, BW 30, VL 31.
-    const SEVEN: u32 = 1 << 3 | 1 << 5 | 1 << 8;
+    let seven = if top >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
+    let ext = if extended >= 0x8000_0001 { __cpuid(0x8000_0001).ecx } else { 0 };
+    [__cpuid(1).ecx, seven, ext]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn absent() -> Option<&'static str> {
+    let words = words();
+    let absent = V3.iter().find(|(_, word, bit)| words[*word] & 1 << bit == 0).map(|(name, ..)| *name);
+    absent.or_else(|| (saved_registers() & 0x6 != 0x6).then_some("AVX in the operating system"))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ask() -> u64 {
+    // Leaf 7 ebx: AVX512 F 16, DQ 17, CD 28, BW 30, VL 31.
     const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 28 | 1 << 30 | 1 << 31;
-    const LZCNT: u32 = 1 << 5;
-    if one.ecx & ONE != ONE || seven.ebx & SEVEN != SEVEN || ext.ecx & LZCNT == 0 {
+    if absent().is_some() {
         return 0;
     }
-    let saved = saved_registers();
-    if saved & 0x6 != 0x6 {
-        return 0;
-    }
-    let avx512 = seven.ebx & AVX512 == AVX512 && saved & 0xe6 == 0xe6;
+    let avx512 = words()[1] & AVX512 == AVX512 && saved_registers() & 0xe6 == 0xe6;
     FEATURE_V3 | if avx512 { FEATURE_AVX512 } else { 0 }
 }
 
@@ -56,6 +93,11 @@ fn saved_registers() -> u32 {
     // SAFETY: asked only where OSXSAVE is set.
     unsafe { core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _, options(nomem, nostack)) };
     low
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn absent() -> Option<&'static str> {
+    None
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -24,9 +24,10 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
     }
     context.message[0] = 0;
     if !cpu::has(model.features) {
+        let (name, missing) = (text(model.name), cpu::missing());
         let wide = model.features & FEATURE_AVX512 != 0;
         let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
-        let reason = format_args!("`{}` was built for processors with {needed}", text(model.name));
+        let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
         return fail(context, UNSUPPORTED, reason).0;
     }
     match work(context, model) {

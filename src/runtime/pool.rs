@@ -63,13 +63,7 @@ fn threads() -> i64 {
 }
 
 fn from_environment() -> Option<i64> {
-    // SAFETY: the name ends with a zero byte; the value is read at once.
-    let value = unsafe { system::getenv(c"GDL_NUM_THREADS".as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    let digits = unsafe { core::ffi::CStr::from_ptr(value) }.to_str().ok()?;
-    digits.trim().parse().ok().filter(|n| *n > 0)
+    system::environment(c"GDL_NUM_THREADS")?.parse().ok().filter(|n| *n > 0)
 }
 
 fn processors() -> i64 {

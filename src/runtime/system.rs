@@ -20,6 +20,13 @@ unsafe extern "C" {
     pub(crate) fn pthread_detach(thread: usize) -> c_int;
 }
 
+/// What a variable of the environment says, if it is text.
+pub(crate) fn environment(name: &core::ffi::CStr) -> Option<&'static str> {
+    // SAFETY: the name ends with a zero byte; the value is read at once.
+    let value = unsafe { getenv(name.as_ptr()) };
+    if value.is_null() { None } else { unsafe { core::ffi::CStr::from_ptr(value) }.to_str().ok().map(str::trim) }
+}
+
 #[cfg(target_arch = "x86_64")]
 const SYS_FUTEX: c_long = 202;
 #[cfg(target_arch = "aarch64")]

@@ -28,6 +28,33 @@ fn digits_are_classified_alike_in_all_orientations() {
     }
 }
 
+/// The dense kernel has a version for each width of vectors, chosen when the library runs: all classify alike, and a processor
+/// without the instructions that the rest of the library needs is told which.
+#[test]
+fn fewer_instructions_give_the_same_classes_or_a_clear_error() {
+    let run = |instructions: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let weights = ["--weights", "examples/data/digits.weights.safetensors", "--json"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gdlc"));
+        command.args(DIGITS).args(weights).current_dir(root).env("GDL_INSTRUCTIONS", instructions);
+        command.output().expect("gdlc runs")
+    };
+    let accuracy = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["accuracy"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| group["accuracy"].as_f64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(accuracy(&run("")), accuracy(&run("avx2")));
+    let refused = run("sse2");
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("lacks AVX2"), "{}", text(&refused.stderr));
+}
+
 #[test]
 fn the_same_architecture_under_shift_collapses_when_turned() {
     let weights = ["--weights", "examples/data/lenet.weights.safetensors", "--json"];

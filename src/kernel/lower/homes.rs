@@ -102,7 +102,7 @@ impl Facts {
                 self.inlined.insert(attention.id, false);
                 (root, axes) = (attention.id, (0..graph.ty(attention.id).dims.len()).collect());
             }
-            attention.softmax.inside().into_iter().for_each(|id| drop(self.inlined.insert(id, true)));
+            self.inlined.extend(attention.softmax.inside().into_iter().map(|id| (id, true)));
             self.hide_scores(graph, users, attention.softmax.score);
             self.attentions.insert(root, (attention.clone(), axes));
         }
