@@ -173,12 +173,6 @@ impl SizeTable {
         size.eval(|v| self.vars[v.0 as usize].hint)
     }
 
-    /// The same sizes with other expected values, in order.
-    pub fn with_hints(&self, hints: &[usize]) -> SizeTable {
-        let vars = self.vars.iter().zip(hints).map(|(v, n)| SizeInfo { name: v.name.clone(), hint: *n }).collect();
-        SizeTable { vars, preconditions: self.preconditions.clone() }
-    }
-
     /// A size as text.
     pub fn show(&self, size: Size) -> String {
         size.show(|v| self.name(v).to_string())

@@ -6,17 +6,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A compiler for Geometric Deep Learning: a domain, a symmetry and signals in; fused native equivariant kernels out.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = FIRST_STEPS)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 }
 
+const FIRST_STEPS: &str = "\
+First steps:
+  gdlc new shapes                                       a project that runs at once
+  gdlc derive shapes/model.gdl                          what was derived
+  gdlc run shapes/model.gdl --input shapes/images.safetensors --init 1
+
+Exit status: 0 success, 1 the program is wrong, 2 the call is wrong, 3 the compiler is wrong.";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Parse, resolve, type and derive; nothing is written
     Check(Source),
-    /// The blueprint: a row a layer with orbits, dim Hom, weights, the lowering, FLOPs, bytes
+    /// The blueprint: a row a layer with orbits, stabiliser, dim Hom, weights, lowering, FLOPs, bytes; the kernels they become
     Derive(Source),
     /// Compile to lib<stem>.so, <stem>.h and <stem>.json
     Build(Build),
@@ -24,16 +32,33 @@ pub enum Command {
     Run(Run),
     /// The certificate: equivariance, counts of weights, compiled against reference; exit 1 if any check fails
     Verify(Verify),
-    /// Time, GFLOP/s and GB/s, beside the measured ceiling of this machine
+    /// Time, GFLOP/s and GB/s of a call and of each kernel, beside the measured ceiling of this machine
     Bench(Bench),
-    /// Print a stage of the compilation
+    /// Print a stage of the compilation, from the syntax tree to the instructions
     Emit(Emit),
     /// The rewriting as a derivation, a line a law, with the cost before and after
     Explain(Explain),
     /// Format a program in place, or only check that it is formatted
     Fmt(Fmt),
-    /// A starter project: a folder with a model
+    /// A starter project: a folder with a model, data to run it on and what to type
     New(New),
+}
+
+impl Command {
+    /// Whether a program reads what is printed.
+    pub fn json(&self) -> bool {
+        match self {
+            Command::Check(source) | Command::Derive(source) => source.json,
+            Command::Verify(options) => options.source.json,
+            Command::Build(options) => options.source.json,
+            Command::Run(options) => options.source.json,
+            Command::Bench(options) => options.source.json,
+            Command::Emit(options) => options.source.json,
+            Command::Explain(options) => options.source.json,
+            Command::Fmt(options) => options.json,
+            Command::New(options) => options.json,
+        }
+    }
 }
 
 /// A program and how to read it.
@@ -50,7 +75,7 @@ pub struct Source {
     /// The number type of all real tensors
     #[arg(long, value_enum, default_value_t = Float::F32)]
     pub dtype: Float,
-    /// Print what a program wants instead of what a person wants
+    /// Print JSON, an object a line, for programs; errors too
     #[arg(long)]
     pub json: bool,
 }
@@ -117,16 +142,17 @@ pub struct Run {
     pub source: Source,
     #[command(flatten)]
     pub code: Code,
-    /// Tensors named by the model's arguments and by what its domains bring
+    /// A safetensors file: tensors named by the model's arguments (`x`) and by what its domains bring (`Graph.senders`);
+    /// accuracy is printed where it has `labels`
     #[arg(long)]
     pub input: PathBuf,
-    /// The weights
+    /// The weights, a safetensors file
     #[arg(long, conflicts_with = "init", required_unless_present = "init")]
     pub weights: Option<PathBuf>,
     /// Fresh weights from the derived initialisers, from this seed
     #[arg(long)]
     pub init: Option<u64>,
-    /// Where to write the outputs
+    /// Where to write the outputs, a safetensors file
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 }
@@ -150,6 +176,7 @@ pub struct Bench {
 
 #[derive(Debug, Args)]
 pub struct Emit {
+    /// What is printed
     #[arg(value_enum)]
     pub stage: Stage,
     #[command(flatten)]
@@ -161,14 +188,23 @@ pub struct Emit {
 /// What can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
+    /// The syntax tree
     Ast,
+    /// The derived layers
     Blueprint,
+    /// The algebra as derived
     Tensor,
+    /// The algebra after rewriting
     Rewritten,
+    /// Loops and buffers
     Kernel,
+    /// The IR of Cranelift
     Clif,
+    /// The IR of LLVM
     Llvm,
+    /// The instructions that Cranelift makes
     Asm,
+    /// The code for CUDA
     Ptx,
 }
 
@@ -189,10 +225,16 @@ pub struct Fmt {
     /// Write nothing; exit 1 if a file would change
     #[arg(long)]
     pub check: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct New {
     /// The name of the folder and of the model
     pub name: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }

@@ -10,6 +10,7 @@ use crate::driver::binding;
 use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::load::{Instance, Loaded};
+use crate::driver::progress::Progress;
 use crate::driver::session::{Algebra, Session};
 use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
@@ -37,6 +38,7 @@ impl Compiled {
         let name = session.library_name(program, model);
         let interface = session.interface(&algebra, &name, dtype);
         let program = session.lower(&algebra, &name, dtype)?;
+        let _progress = Progress::of(format!("compiling {name}"));
         let library = build(&program, &interface, session.code)?;
         Ok(Compiled { algebra, program, interface, library })
     }

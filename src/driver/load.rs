@@ -13,6 +13,9 @@ mod abi;
 
 use abi::{Context, DataType, Device, DlTensor, Memory, Model, Size, TensorInfo};
 
+/// Where memory begins within a caller's block, `ALIGN` of the runtime's layout.
+const FRAME_ALIGN: usize = 64;
+
 /// A loaded library; it stays loaded as long as the process lives.
 #[derive(Debug)]
 pub struct Loaded {
@@ -241,14 +244,7 @@ impl Instance<'_> {
     pub fn call_timed(&mut self, inputs: &[Option<&Tensor>], times: usize) -> Result<(Vec<Tensor>, Vec<f64>), Failure> {
         let m = self.loaded.model();
         let passed = self.loaded.pass(unsafe { m.inputs.get() }, inputs, "inputs")?;
-        let infos = unsafe { m.outputs.get() };
-        let mut outputs: Vec<Option<Passed>> = Vec::new();
-        for info in infos {
-            let shape = self.shape(info);
-            let count = shape.iter().product::<i64>() as usize;
-            let dtype = float(m.real);
-            outputs.push(Some(Passed { shape, bytes: vec![0u8; count * usize::from(dtype.bits) / 8], dtype }));
-        }
+        let outputs = self.empty_outputs();
         let (kept, inputs) = pointers(&passed);
         let (kept_too, results) = pointers(&outputs);
         let (mut context, memory) = (context(self.threads), self.memories());
@@ -266,6 +262,44 @@ impl Instance<'_> {
             Tensor::real(shape, widen(&p.bytes, m.real))
         });
         Ok((tensors.collect(), seconds))
+    }
+
+    /// Runs the kernels of a call one by one, after a call that warms the caches: the seconds of each, in the order of the program.
+    pub fn kernel_times(&mut self, inputs: &[Option<&Tensor>]) -> Result<Vec<f64>, Failure> {
+        let m = self.loaded.model();
+        let passed = self.loaded.pass(unsafe { m.inputs.get() }, inputs, "inputs")?;
+        let outputs = self.empty_outputs();
+        let (kept, inputs) = pointers(&passed);
+        let (kept_too, results) = pointers(&outputs);
+        let (mut context, memory) = (context(self.threads), self.memories());
+        // SAFETY: as in `bind`. The call checks everything and leaves its frame at the aligned start of the workspace
+        // (`runtime::layout`); the kernels then find in it what the call found, all of it still alive.
+        unsafe {
+            ok((m.call_fn)(&mut context, inputs.as_ptr(), results.as_ptr(), memory.as_ptr()), &context)?;
+            let start = memory[2].data;
+            let frame = start.add(start.align_offset(FRAME_ALIGN)).cast::<i64>();
+            let timed = m.call.get().iter().map(|kernel| {
+                let start = std::time::Instant::now();
+                kernel(frame);
+                start.elapsed().as_secs_f64()
+            });
+            let seconds = timed.collect();
+            drop((kept, kept_too));
+            Ok(seconds)
+        }
+    }
+
+    /// Room for the outputs of a call.
+    fn empty_outputs(&self) -> Vec<Option<Passed>> {
+        let m = self.loaded.model();
+        let one = |info: &TensorInfo| {
+            let shape = self.shape(info);
+            let count = shape.iter().product::<i64>() as usize;
+            let dtype = float(m.real);
+            Some(Passed { shape, bytes: vec![0u8; count * usize::from(dtype.bits) / 8], dtype })
+        };
+        // SAFETY: the table is well formed.
+        unsafe { m.outputs.get() }.iter().map(one).collect()
     }
 
     fn shape(&self, info: &TensorInfo) -> Vec<i64> {

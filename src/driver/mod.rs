@@ -14,6 +14,8 @@ pub mod certificate;
 pub mod failure;
 pub mod interface;
 pub mod load;
+pub mod output;
+pub mod progress;
 pub mod reference;
 pub mod score;
 pub mod tensors;
@@ -22,7 +24,19 @@ use arguments::{Arguments, Command};
 use failure::Status;
 
 /// Carries out a command; what it says goes to the standard output, errors to the standard error.
+/// A panic of the compiler is a [`Status::Compiler`] with what to report.
 pub fn run(arguments: Arguments) -> Status {
+    std::panic::catch_unwind(|| carry_out(arguments)).unwrap_or_else(|_| {
+        eprintln!("{REPORT}");
+        Status::Compiler
+    })
+}
+
+const REPORT: &str = "This is a mistake of the compiler. Please report it with the program and this message.";
+
+fn carry_out(arguments: Arguments) -> Status {
+    progress::begin();
+    let json = arguments.command.json();
     let result = match arguments.command {
         Command::Check(options) => commands::check::check(&options),
         Command::Derive(options) => commands::derive::derive(&options),
@@ -38,11 +52,17 @@ pub fn run(arguments: Arguments) -> Status {
     match result {
         Ok(()) => Status::Success,
         Err(failure) => {
-            if !failure.message.is_empty() {
+            if json && !failure.message.is_empty() {
+                let status = failure.status.code();
+                eprintln!(
+                    "{}",
+                    serde_json::json!({ "severity": "error", "message": failure.message, "status": status })
+                );
+            } else if !failure.message.is_empty() {
                 eprintln!("error: {}", failure.message);
             }
             if failure.status == Status::Compiler {
-                eprintln!("This is a mistake of the compiler. Please report it with the program and this message.");
+                eprintln!("{REPORT}");
             }
             failure.status
         }

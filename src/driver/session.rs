@@ -12,6 +12,7 @@ use crate::driver::arguments::{self, Float, Source};
 use crate::driver::code::Code;
 use crate::driver::failure::Failure;
 use crate::driver::interface::interface;
+use crate::driver::progress::Progress;
 use crate::kernel;
 use crate::rewrite;
 use crate::sema::{self, hir};
@@ -126,6 +127,7 @@ impl Session {
 
     /// hir → tensor.
     pub fn derive(&self, program: &hir::Program, model: &hir::Model) -> Result<Derived, Failure> {
+        let progress = Progress::of(format!("deriving {}", model.name));
         let derived = match derive::derive(program, model) {
             Ok(derived) => derived,
             Err(diagnostics) => {
@@ -133,12 +135,14 @@ impl Session {
                 return Err(Failure::bug("derive failed without an error"));
             }
         };
+        drop(progress);
         verified("derive", tensor::verify::verify(&derived.graph))?;
         Ok(derived)
     }
 
     /// tensor → tensor.
     pub fn rewrite(&self, derived: Derived) -> Result<Algebra, Failure> {
+        let _progress = Progress::of(format!("rewriting {}", derived.blueprint.model));
         let (graph, report) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
         verified("rewrite", tensor::verify::verify(&graph))?;
         Ok(Algebra { derived, graph, report })
@@ -151,6 +155,7 @@ impl Session {
 
     /// tensor → kernel.
     pub fn lower(&self, algebra: &Algebra, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
+        let _progress = Progress::of(format!("lowering {name}"));
         let program = kernel::lower::lower(&algebra.graph, name, dtype);
         verified("lower", kernel::verify::verify(&program))?;
         Ok(program)

@@ -13,3 +13,4 @@ pub mod print;
 pub mod scalar_functions;
 pub mod verify;
 pub mod walk;
+pub mod work;

@@ -29,6 +29,8 @@ pub struct Comment {
     pub text: String,
     pub span: Span,
     pub place: CommentPlace,
+    /// Characters before it on its line.
+    pub column: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -193,7 +193,8 @@ impl<'a> Scan<'a> {
         let before = self.text[self.line_start..start].trim_start_matches('\u{feff}');
         let alone = before.bytes().all(|b| b.is_ascii_whitespace());
         let place = if alone { CommentPlace::OwnLine } else { CommentPlace::EndOfLine };
-        self.trivia.comments.push(Comment { span: self.span(start, start + text.len()), text, place });
+        let column = before.chars().count();
+        self.trivia.comments.push(Comment { span: self.span(start, start + text.len()), text, place, column });
         self.erase(start, end)
     }
 

@@ -106,17 +106,96 @@ fn wrong_weights_are_named() {
 }
 
 #[test]
-fn a_new_project_derives() {
+fn a_new_project_runs_at_once() {
     let folder = std::env::temp_dir().join(format!("gdlc-new-{}", std::process::id()));
     let name = folder.to_string_lossy().into_owned();
     assert!(gdlc(&["new", &name]).status.success());
     let again = gdlc(&["new", &name]);
-    let derived = gdlc(&["derive", &format!("{name}/model.gdl")]);
-    let formatted = gdlc(&["fmt", "--check", &format!("{name}/model.gdl")]);
+    let (model, images) = (format!("{name}/model.gdl"), format!("{name}/images.safetensors"));
+    let derived = gdlc(&["derive", &model]);
+    let ran = gdlc(&["run", &model, "--input", &images, "--init", "1", "--json"]);
+    let formatted = gdlc(&["fmt", "--check", &model]);
+    let readme = std::fs::read_to_string(folder.join("README.md"));
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(again.status.code(), Some(2), "it exists already");
     assert!(derived.status.success(), "{}", text(&derived.stderr));
+    assert!(text(&derived.stdout).contains("kernels a call"), "{}", text(&derived.stdout));
     assert!(formatted.status.success(), "{}", text(&formatted.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("it runs");
+    assert_eq!(report["outputs"][0]["shape"], serde_json::json!([4, 10]));
+    assert!(readme.unwrap().contains("gdlc run model.gdl"));
+}
+
+#[test]
+fn every_kernel_is_timed() {
+    let output = gdlc(&["bench", "tests/programs/expect/mlp.gdl", "--size", "n=1000", "--calls", "3", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kernels = report["kernels"].as_array().unwrap();
+    assert_eq!(kernels.len(), 2);
+    let sum = |key: &str| kernels.iter().map(|k| k[key].as_f64().unwrap()).sum::<f64>();
+    // 4 x 5 products and 5 biases and maxima, then 5 x 3 and 3 biases, a point: a product starts from 0 or from its first term.
+    let (least, most) =
+        (1000.0 * (2 * 20 - 5 + 5 + 5 + 2 * 15 - 3) as f64, 1000.0 * (2 * 20 + 10 + 5 + 2 * 15 + 6) as f64);
+    assert!((least..=most).contains(&sum("flops")), "{} operations, {least} to {most}", sum("flops"));
+    // Read and written: x, the hidden layer twice, y, and the weights.
+    let numbers = 1000 * (4 + 5 + 5 + 3) + (20 + 5 + 15 + 3);
+    assert_eq!(sum("bytes"), 4.0 * f64::from(numbers));
+    assert!(kernels.iter().all(|k| k["median_s"].as_f64().unwrap() > 0.0 && k["share"].as_f64().unwrap() > 0.0));
+    let shown = text(&gdlc(&["bench", "tests/programs/expect/mlp.gdl", "--calls", "1"]).stdout);
+    assert!(shown.contains("share of the ceiling") && shown.contains("a call, 1 thread"), "{shown}");
+}
+
+#[test]
+fn every_stage_can_be_read() {
+    let program = "tests/programs/expect/mlp.gdl";
+    for (stage, words) in [
+        ("ast", "Program"),
+        ("blueprint", "dim Hom"),
+        ("tensor", "Σ[i]"),
+        ("rewritten", "Σ[i]"),
+        ("kernel", "kernel "),
+        ("clif", "function "),
+        ("asm", if cfg!(target_arch = "x86_64") { "vfmadd" } else { "ret" }),
+    ] {
+        let output = gdlc(&["emit", stage, program]);
+        assert!(output.status.success(), "{stage}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(words), "{stage}: {}", text(&output.stdout));
+        let output = gdlc(&["emit", stage, program, "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["stage"], stage);
+        assert!(report["text"].as_str().unwrap().contains(words));
+    }
+    let output = gdlc(&["emit", "ptx", program]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("CUDA"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_command_speaks_json() {
+    let program = "tests/programs/expect/mlp.gdl";
+    let folder = std::env::temp_dir().join(format!("gdlc-json-{}", std::process::id()));
+    let (out, project) = (folder.join("out"), folder.join("project"));
+    let (out, project) = (out.to_string_lossy().into_owned(), project.to_string_lossy().into_owned());
+    for arguments in [
+        &["check", program][..],
+        &["derive", program],
+        &["build", program, "-o", &out],
+        &["explain", program, "--check"],
+        &["fmt", "--check", program],
+        &["new", &project],
+    ] {
+        let output = gdlc(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        for line in text(&output.stdout).lines() {
+            assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{arguments:?}: {line}");
+        }
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let output = gdlc(&["check", "no-such.gdl", "--json"]);
+    let failure: serde_json::Value = serde_json::from_str(text(&output.stderr).trim()).unwrap();
+    assert_eq!(failure["status"], 2);
 }
 
 #[test]

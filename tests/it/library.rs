@@ -308,3 +308,106 @@ fn nan_goes_through() {
     let wrong: Vec<usize> = y.iter().enumerate().filter(|(_, v)| v.is_nan()).map(|(k, _)| k).collect();
     assert_eq!(wrong, [3, 17]);
 }
+
+/// Tensors changed at random, field by field: what is right by the rules below runs and is right, all else is refused with a
+/// message. The memory behind every accepted shape is real, so that a run under valgrind finds what is read beyond it.
+#[test]
+fn mutated_tensors_are_refused_or_right() {
+    let mut raw = open(&relu(Dtype::F32, 3, 4), "mutated");
+    let mut rng = gdlc::math::Rng::new(11);
+    let (mut accepted, mut refused) = (0, 0);
+    let turns = if std::env::var_os("GDLC_SHORT").is_some() { 300 } else { 20_000 };
+    for _ in 0..turns {
+        let rows = rng.below(5) as i64;
+        let (mut x, mut right) = (Owned::floats(&[rows, 4], 1), true);
+        let (mut y, expected) = (Owned::floats(&[rows, 4], 2), x.floats_of(4 * rows as usize));
+        for _ in 0..rng.below(3) {
+            let (changed, fits) = mutated(if rng.below(2) == 0 { &mut x } else { &mut y }, rows, &mut rng);
+            right &= fits || !changed;
+        }
+        match raw.run(&[x], &[], std::slice::from_ref(&y)) {
+            Ok(()) => {
+                assert!(right, "accepted");
+                accepted += 1;
+                let found = y.floats_of(4 * rows as usize);
+                assert!(found.iter().zip(&expected).all(|(y, x)| *y == x.max(0.0)), "{found:?} of {expected:?}");
+            }
+            Err(message) => {
+                assert!(!right, "refused: {message}");
+                refused += 1;
+                assert!(message.contains('`') || message.contains("size"), "{message}");
+            }
+        }
+    }
+    assert!(accepted > turns / 10 && refused > turns / 10, "{accepted} accepted, {refused} refused");
+}
+
+impl Owned {
+    fn floats_of(&self, count: usize) -> Vec<f32> {
+        let float = |k: usize| f32::from_bits((self.numbers[k / 2] >> (32 * (k % 2))) as u32);
+        (0..count).map(float).collect()
+    }
+}
+
+/// Changes one field; whether it changed anything, and whether the tensor is still right.
+fn mutated(t: &mut Owned, rows: i64, rng: &mut gdlc::math::Rng) -> (bool, bool) {
+    const ODD: [i64; 6] = [-1, i64::MIN, i64::MAX, 1 << 40, 7, 5];
+    let odd = ODD[rng.below(ODD.len())];
+    let empty = rows == 0;
+    match rng.below(9) {
+        0 => t.tensor.ndim = [-1, 0, 1, 3, i32::MAX, i32::MIN][rng.below(6)],
+        1 => t.shape[1] = odd,
+        2 => t.tensor.dtype.code = 1 + 3 * rng.below(2) as u8,
+        3 => t.tensor.dtype.bits = [0, 8, 16, 64, 255][rng.below(5)],
+        4 => t.tensor.dtype.lanes = [0, 2, u16::MAX][rng.below(3)],
+        5 => t.tensor.device.kind = [0, 2, -1, i32::MAX][rng.below(4)],
+        6 => {
+            t.tensor.data = std::ptr::null_mut();
+            return (true, empty);
+        }
+        7 => t.tensor.shape = std::ptr::null(),
+        _ => {
+            t.strides = Some(vec![odd, odd]);
+            t.tensor.strides = t.strides.as_ref().map_or(std::ptr::null(), |s| s.as_ptr());
+            return (true, empty);
+        }
+    }
+    (true, false)
+}
+
+/// A process that has called, forks; the child calls too, with threads of its own.
+#[cfg(unix)]
+#[test]
+fn a_fork_calls_too() {
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+        fn kill(pid: i32, signal: i32) -> i32;
+        fn _exit(status: i32) -> !;
+    }
+    const NO_HANG: i32 = 1;
+    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let loaded = Loaded::open(&case.build("fork"), "convolution").expect("it loads");
+    let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
+    let weights: Vec<&Tensor> = case.weights.iter().collect();
+    let mut instance = loaded.bind(&inputs).expect("it binds");
+    instance.prepare(&weights).expect("it prepares");
+    let before = instance.call(&inputs).expect("it runs").remove(0);
+    // SAFETY: the child calls the library, compares and leaves, without running anything of the test harness.
+    let child = unsafe { fork() };
+    if child == 0 {
+        let same = instance.call(&inputs).is_ok_and(|y| y[0] == before);
+        unsafe { _exit(if same { 0 } else { 1 }) };
+    }
+    assert!(child > 0, "the process forks");
+    let (mut status, began) = (-1, std::time::Instant::now());
+    while unsafe { waitpid(child, &mut status, NO_HANG) } == 0 {
+        if began.elapsed().as_secs() > 60 {
+            unsafe { kill(child, 9) };
+            panic!("the child hangs");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(status, 0, "the child computes the same numbers");
+    assert_eq!(instance.call(&inputs).expect("the parent still runs")[0], before);
+}

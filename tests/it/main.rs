@@ -3,7 +3,10 @@
 mod cli;
 mod conformance;
 mod derive;
+mod expect;
 mod extraction;
+mod formatted;
+mod hostile;
 mod kernel;
 mod laws;
 mod laws_kernels;

@@ -28,21 +28,42 @@ impl Backend for Cranelift {
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
-        if let Target::X86_64 { least: Level::V4, .. } = target {
-            let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
-            return Err(Unsupported::new(why));
-        }
-        let mut written_out = program.clone();
-        legalize(&mut written_out);
-        let program = &written_out;
-        let mut unit = unit::Unit::new(program, target);
-        for (number, kernel) in program.kernels.iter().enumerate() {
-            unit.kernel(number, kernel)?;
-        }
-        Ok(unit.finish())
+        compile(program, target, None).map(|made| made.0)
     }
 
-    fn assembly(&self, _: &Program, _: Target) -> Result<String, Unsupported> {
-        Err(Unsupported::new("assembly as text by Cranelift; --backend llvm writes it"))
+    fn assembly(&self, program: &Program, target: Target) -> Result<String, Unsupported> {
+        text(program, target, Text::Assembly)
     }
+}
+
+/// What can be read of the functions on their way to machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// Cranelift's own IR, as it is handed over.
+    Clif,
+    /// The instructions of the target.
+    Assembly,
+}
+
+/// The functions of a program as text, each kernel after the pieces that it is made of.
+///
+/// # Errors
+/// As [`Backend::emit`].
+pub fn text(program: &Program, target: Target, text: Text) -> Result<String, Unsupported> {
+    compile(program, target, Some(text)).map(|made| made.1)
+}
+
+/// The object of a program, and the text that is kept on the way.
+fn compile(program: &Program, target: Target, kept: Option<Text>) -> Result<(Object, String), Unsupported> {
+    if let Target::X86_64 { least: Level::V4, .. } = target {
+        let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
+        return Err(Unsupported::new(why));
+    }
+    let mut written_out = program.clone();
+    legalize(&mut written_out);
+    let mut unit = unit::Unit::new(&written_out, target, kept);
+    for (number, kernel) in written_out.kernels.iter().enumerate() {
+        unit.kernel(number, kernel)?;
+    }
+    Ok(unit.finish())
 }

@@ -12,6 +12,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 
+use super::Text;
 use super::emit::Emitter;
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
@@ -31,10 +32,13 @@ pub(super) struct Unit<'p> {
     /// `gdl_rt_contract(context, contract)`
     pub contract: FuncId,
     n_outlined: usize,
+    /// Which text of the functions is kept.
+    kept: Option<Text>,
+    text: String,
 }
 
 impl<'p> Unit<'p> {
-    pub(super) fn new(program: &'p Program, target: Target) -> Self {
+    pub(super) fn new(program: &'p Program, target: Target, kept: Option<Text>) -> Self {
         let isa = isa_of(target);
         let builder = ObjectBuilder::new(isa, program.name.as_str(), cranelift_module::default_libcall_names());
         let mut builder = builder.expect("cranelift: the target is known");
@@ -55,6 +59,8 @@ impl<'p> Unit<'p> {
             parallel,
             contract,
             n_outlined: 0,
+            kept,
+            text: String::new(),
         }
     }
 
@@ -63,7 +69,7 @@ impl<'p> Unit<'p> {
         let name = format!("gdl_kernel_{number}");
         let signature = integers(&self.module, 1);
         let id = self.module.declare_function(&name, Linkage::Export, &signature).expect("cranelift: declared once");
-        self.define(id, signature, |unit, builder, params| {
+        self.define(&format!("{name}: {}", kernel.name), id, signature, |unit, builder, params| {
             let mut emitter = Emitter::new(unit, builder, kernel, params[0]);
             emitter.body(&kernel.body)?;
             emitter.end();
@@ -83,12 +89,13 @@ impl<'p> Unit<'p> {
         let name = format!("piece_{}", self.n_outlined);
         self.n_outlined += 1;
         let id = self.module.declare_function(&name, Linkage::Local, &signature).expect("cranelift: declared once");
-        self.define(id, signature, emit)?;
+        self.define(&name, id, signature, emit)?;
         Ok(id)
     }
 
     fn define(
         &mut self,
+        title: &str,
         id: FuncId,
         signature: Signature,
         emit: impl FnOnce(&mut Self, FunctionBuilder<'_>, &[ir::Value]) -> Result<(), Unsupported>,
@@ -103,8 +110,14 @@ impl<'p> Unit<'p> {
         builder.seal_block(entry);
         let params = builder.block_params(entry).to_vec();
         emit(self, builder, &params)?;
+        let clif = (self.kept == Some(Text::Clif)).then(|| context.func.display().to_string());
+        context.set_disasm(self.kept == Some(Text::Assembly));
         if let Err(error) = self.module.define_function(id, &mut context) {
             panic!("cranelift: {error:?}\n{}", context.func.display());
+        }
+        let assembly = || context.compiled_code().and_then(|code| code.vcode.clone());
+        if let Some(text) = clif.or_else(assembly) {
+            self.text += &format!("; {title}\n{}\n\n", text.trim_end());
         }
         Ok(())
     }
@@ -125,9 +138,10 @@ impl<'p> Unit<'p> {
         id
     }
 
-    pub(super) fn finish(self) -> Object {
+    /// The object, and the text that was kept.
+    pub(super) fn finish(self) -> (Object, String) {
         let bytes = self.module.finish().emit().expect("cranelift: the object can be written");
-        Object { bytes, kernels: self.kernels }
+        (Object { bytes, kernels: self.kernels }, self.text)
     }
 }
 

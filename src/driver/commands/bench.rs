@@ -1,4 +1,4 @@
-//! `gdlc bench`: the time of a call on random inputs, its GFLOP/s and GB/s, beside the measured ceiling of this machine.
+//! `gdlc bench`: the time of a call and of each of its kernels on random inputs, beside the measured ceiling of this machine.
 
 use crate::derive::instance::{self, Filling};
 use crate::driver::arguments::Bench;
@@ -6,10 +6,14 @@ use crate::driver::ceiling::Ceiling;
 use crate::driver::code::{self, Code};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
+use crate::driver::progress::Progress;
 use crate::driver::reference;
 use crate::driver::session::Session;
+use crate::kernel::ir::Stage;
+use crate::kernel::pass::legalize::legalize;
+use crate::kernel::work::{Work, work};
 use crate::math::Rng;
-use crate::tensor;
 
 /// Times every model of the file, or the one named.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
@@ -19,6 +23,10 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
     }
     let wanted = options.size.iter().map(|text| size(text)).collect::<Result<Vec<_>, _>>()?;
     let program = session.check()?;
+    if cfg!(debug_assertions) {
+        eprintln!("note: gdlc itself is not optimised here, and measures too low a ceiling; build it with --release");
+    }
+    let ceiling = Ceiling::measure();
     for model in session.models(&program)? {
         let compiled = Compiled::new(&session, &program, model, session.dtype())?;
         if let Some((name, _)) =
@@ -29,10 +37,17 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
         let sizes: Vec<usize> = compiled.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
         too_large(&compiled, &sizes)?;
+        let progress = Progress::of(format!("timing {}", model.name));
         let other =
             options.vs.map(|name| code::backend(name).map(|backend| Code { backend, ..session.code })).transpose()?;
-        let rows = time(&compiled, &sizes, options.calls, other)?;
-        print(&model.name, &compiled, &sizes, &rows, options.source.json);
+        let times = Times::measure(&compiled, &sizes, options.calls, other)?;
+        drop(progress);
+        let limits = Limits { gflops: ceiling.gflops(compiled.interface.dtype), gbytes: ceiling.gbytes };
+        if options.source.json {
+            say!("{}", json(&model.name, &compiled, &sizes, &times, limits));
+        } else {
+            print(&model.name, &compiled, &sizes, &times, limits);
+        }
     }
     Ok(())
 }
@@ -56,98 +71,171 @@ fn too_large(compiled: &Compiled, sizes: &[usize]) -> Result<(), Failure> {
 /// The largest tensor that is made up for timing: 2 GiB as f64.
 const MOST_NUMBERS: usize = 1 << 28;
 
-/// What was measured.
-struct Row {
-    threads: usize,
-    median: f64,
-    least: f64,
+/// What one core can do, in this number type.
+#[derive(Clone, Copy)]
+struct Limits {
     gflops: f64,
     gbytes: f64,
+}
+
+/// What was measured: whole calls with one thread and with all, and each kernel of a call with one.
+struct Times {
+    calls: Vec<Row>,
+    kernels: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    threads: usize,
+    /// Seconds.
+    median: f64,
+    least: f64,
     /// The median of the other backend, timed in turn.
     other: Option<f64>,
+    work: Work,
 }
 
-fn time(compiled: &Compiled, sizes: &[usize], calls: usize, other: Option<Code>) -> Result<Vec<Row>, Failure> {
-    let graph = &compiled.algebra.derived.graph;
-    let arguments = instance::arguments(graph, sizes.to_vec(), Filling::Initial, &mut Rng::new(1));
-    let (inputs, weights) = (reference::inputs(graph, &arguments), reference::weights(&arguments));
-    let mut loaded = vec![compiled.load()?];
-    if let Some(code) = other {
-        loaded.push(compiled.load_by(code)?);
-    }
-    let made = loaded.iter().map(|loaded| compiled.instance(loaded, &inputs, &weights));
-    let mut instances = made.collect::<Result<Vec<_>, _>>()?;
-    let work = tensor::cost::total(&at_sizes(compiled, sizes));
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut rows = Vec::new();
-    for threads in [1, available] {
-        if rows.iter().any(|r: &Row| r.threads == threads) {
-            continue;
-        }
-        let mut seconds: Vec<Vec<f64>> = vec![vec![]; instances.len()];
-        for _ in 0..calls {
-            for (instance, seconds) in instances.iter_mut().zip(&mut seconds) {
-                instance.threads = threads as u32;
-                // The first call of a round warms the caches.
-                let (_, both) = instance.call_timed(&compiled.arguments(&inputs), 2)?;
-                seconds.push(both[1]);
-            }
-        }
+impl Row {
+    /// From the seconds of each run, by one backend or two.
+    fn new(name: String, threads: usize, work: Work, mut seconds: Vec<Vec<f64>>) -> Row {
         seconds.iter_mut().for_each(|s| s.sort_by(f64::total_cmp));
         let medians: Vec<f64> = seconds.iter().map(|s| s[s.len() / 2]).collect();
-        let (median, seconds) = (medians[0], &seconds[0]);
-        rows.push(Row {
-            threads,
-            median,
-            least: seconds[0],
-            gflops: work.flops / median / 1e9,
-            gbytes: work.bytes / median / 1e9,
-            other: medians.get(1).copied(),
-        });
+        Row { name, threads, median: medians[0], least: seconds[0][0], other: medians.get(1).copied(), work }
     }
-    Ok(rows)
+
+    fn gflops(&self) -> f64 {
+        self.work.flops / self.median / 1e9
+    }
+
+    fn gbytes(&self) -> f64 {
+        self.work.bytes / self.median / 1e9
+    }
+
+    /// The share of the limit that binds, and which one it is: whatever needs more time at its ceiling.
+    fn share(&self, limits: Limits) -> (f64, &'static str) {
+        let compute = self.gflops() / (limits.gflops * self.threads as f64);
+        let memory = self.gbytes() / limits.gbytes;
+        if compute >= memory { (compute, "compute") } else { (memory, "memory") }
+    }
 }
 
-/// The program with the sizes of this run as the expected ones, so that its work is counted for them.
-fn at_sizes(compiled: &Compiled, sizes: &[usize]) -> tensor::graph::Graph {
-    let mut graph = compiled.algebra.graph.clone();
-    graph.sizes = graph.sizes.with_hints(sizes);
-    graph
+impl Times {
+    fn measure(compiled: &Compiled, sizes: &[usize], calls: usize, other: Option<Code>) -> Result<Times, Failure> {
+        let graph = &compiled.algebra.derived.graph;
+        let arguments = instance::arguments(graph, sizes.to_vec(), Filling::Initial, &mut Rng::new(1));
+        let (inputs, weights) = (reference::inputs(graph, &arguments), reference::weights(&arguments));
+        let mut loaded = vec![compiled.load()?];
+        if let Some(code) = other {
+            loaded.push(compiled.load_by(code)?);
+        }
+        let made = loaded.iter().map(|loaded| compiled.instance(loaded, &inputs, &weights));
+        let mut instances = made.collect::<Result<Vec<_>, _>>()?;
+        let inputs = compiled.arguments(&inputs);
+        let work = kernel_work(compiled, sizes);
+        let add = |a: Work, b: &(String, Work)| Work { flops: a.flops + b.1.flops, bytes: a.bytes + b.1.bytes };
+        let all = work.iter().fold(Work::default(), add);
+        let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut res = Times { calls: vec![], kernels: vec![] };
+        for threads in [1, available] {
+            if res.calls.iter().any(|r| r.threads == threads) {
+                continue;
+            }
+            let mut seconds = vec![vec![]; instances.len()];
+            for _ in 0..calls {
+                for (instance, seconds) in instances.iter_mut().zip(&mut seconds) {
+                    instance.threads = threads as u32;
+                    // The first call of a round warms the caches.
+                    seconds.push(instance.call_timed(&inputs, 2)?.1[1]);
+                }
+            }
+            let name = format!("a call, {threads} thread{}", if threads == 1 { "" } else { "s" });
+            res.calls.push(Row::new(name, threads, all, seconds));
+        }
+        let mut seconds = vec![vec![vec![]; instances.len()]; work.len()];
+        for _ in 0..calls {
+            for (k, instance) in instances.iter_mut().enumerate() {
+                instance.threads = 1;
+                for (kernel, time) in seconds.iter_mut().zip(instance.kernel_times(&inputs)?) {
+                    kernel[k].push(time);
+                }
+            }
+        }
+        res.kernels = work.into_iter().zip(seconds).map(|((name, work), s)| Row::new(name, 1, work, s)).collect();
+        Ok(res)
+    }
 }
 
-fn print(name: &str, compiled: &Compiled, sizes: &[usize], rows: &[Row], json: bool) {
-    let ceiling = Ceiling::measure();
-    let peak = ceiling.gflops(compiled.interface.dtype);
-    let shown: Vec<String> =
-        compiled.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect();
-    if json {
-        let row = |r: &Row| serde_json::json!({ "threads": r.threads, "median_s": r.median, "min_s": r.least, "gflops": r.gflops, "gbytes_s": r.gbytes, "other_median_s": r.other });
-        println!(
-            "{}",
-            serde_json::json!({ "model": name, "sizes": shown, "peak_gflops": peak, "rows": rows.iter().map(row).collect::<Vec<_>>() })
-        );
-        return;
-    }
-    println!(
-        "{name} ({}); the ceiling of one core, measured: {peak:.0} GFLOP/s, {:.0} GB/s from memory",
-        shown.join(", "),
-        ceiling.gbytes
+/// The kernels of a call by name, each with its work, scalar functions written out.
+fn kernel_work(compiled: &Compiled, sizes: &[usize]) -> Vec<(String, Work)> {
+    let mut program = compiled.program.clone();
+    legalize(&mut program);
+    let kernels = program.kernels.iter().filter(|k| k.stage == Stage::Call);
+    kernels.map(|k| (k.name.clone(), work(&program, k, sizes))).collect()
+}
+
+fn named_sizes(compiled: &Compiled, sizes: &[usize]) -> Vec<String> {
+    compiled.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect()
+}
+
+fn json(name: &str, compiled: &Compiled, sizes: &[usize], times: &Times, limits: Limits) -> serde_json::Value {
+    let row = |r: &Row| {
+        let (share, bound) = r.share(limits);
+        serde_json::json!({
+            "name": r.name, "threads": r.threads, "median_s": r.median, "min_s": r.least, "other_median_s": r.other,
+            "flops": r.work.flops, "bytes": r.work.bytes, "gflops": r.gflops(), "gbytes_s": r.gbytes(),
+            "share": share, "bound": bound,
+        })
+    };
+    serde_json::json!({
+        "model": name, "sizes": named_sizes(compiled, sizes),
+        "peak_gflops": limits.gflops, "peak_gbytes_s": limits.gbytes,
+        "calls": times.calls.iter().map(row).collect::<Vec<_>>(),
+        "kernels": times.kernels.iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+fn print(name: &str, compiled: &Compiled, sizes: &[usize], times: &Times, limits: Limits) {
+    say!(
+        "{name} ({}); one core of this machine, measured: {:.0} GFLOP/s, {:.1} GB/s from memory",
+        named_sizes(compiled, sizes).join(", "),
+        limits.gflops,
+        limits.gbytes
     );
-    for r in rows {
-        let ratio =
-            |other: f64| format!("; the other backend {:.3} ms, {:.2} times as long", other * 1e3, other / r.median);
-        println!(
-            "  {} thread{}: median {:.3} ms, least {:.3} ms, {:.1} GFLOP/s ({:.0} % of the ceiling), {:.1} GB/s{}",
-            r.threads,
-            if r.threads == 1 { "" } else { "s" },
-            r.median * 1e3,
-            r.least * 1e3,
-            r.gflops,
-            100.0 * r.gflops / (peak * r.threads as f64),
-            r.gbytes,
-            r.other.map(ratio).unwrap_or_default(),
-        );
+    let rows = || times.kernels.iter().chain(&times.calls);
+    let width = rows().map(|r| r.name.chars().count()).max().unwrap_or(0).max("kernel".len());
+    say!(
+        "  {:<width$}  {:>11}  {:>11}  {:>6}  {:>9}  {:>7}  share of the ceiling",
+        "kernel",
+        "median us",
+        "least us",
+        "time",
+        "GFLOP/s",
+        "GB/s"
+    );
+    let whole: f64 = times.kernels.iter().map(|r| r.median).sum();
+    for r in &times.kernels {
+        line(r, width, &format!("{:.0} %", 100.0 * r.median / whole), limits);
     }
+    for r in &times.calls {
+        line(r, width, "", limits);
+    }
+    say!("  Each kernel alone, one thread. A share of memory above 100 %: the numbers came from the caches.");
+}
+
+fn line(r: &Row, width: usize, time: &str, limits: Limits) {
+    let (share, bound) = r.share(limits);
+    let ratio =
+        |other: f64| format!("; the other backend {:.2} us, {:.2} times as long", other * 1e6, other / r.median);
+    say!(
+        "  {:<width$}  {:>11.2}  {:>11.2}  {time:>6}  {:>9.2}  {:>7.2}  {:>4.0} % of {bound}{}",
+        r.name,
+        r.median * 1e6,
+        r.least * 1e6,
+        r.gflops(),
+        r.gbytes(),
+        100.0 * share,
+        r.other.map(ratio).unwrap_or_default()
+    );
 }
 
 fn size(text: &str) -> Result<(String, usize), Failure> {

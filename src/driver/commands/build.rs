@@ -3,6 +3,7 @@
 use crate::driver::arguments::{Build, Target};
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
 use crate::driver::session::Session;
 
 /// Builds every model of the file, or the one named, into a folder. A file with one model is called after the file,
@@ -24,6 +25,7 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     }
     let folder = &options.output;
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
+    let mut written = Vec::new();
     for model in models {
         let compiled = Compiled::new(&session, &program, model, session.dtype())?;
         let library = &compiled.library;
@@ -36,8 +38,15 @@ pub fn build(options: &Build) -> Result<(), Failure> {
         for (file, bytes) in files {
             let path = folder.join(file);
             std::fs::write(&path, bytes).map_err(|e| Failure::io("write", &path, &e))?;
-            println!("{} ({} bytes)", path.display(), bytes.len());
+            if options.source.json {
+                written.push(serde_json::json!({ "path": path.display().to_string(), "bytes": bytes.len() }));
+            } else {
+                say!("{} ({} bytes)", path.display(), bytes.len());
+            }
         }
+    }
+    if options.source.json {
+        say!("{}", serde_json::json!({ "files": written }));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::driver::arguments::Source;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
 use crate::driver::session::Session;
 
 /// Checks the program and names its models, and the layers that no model reaches.
@@ -15,9 +16,9 @@ pub fn check(options: &Source) -> Result<(), Failure> {
     let names: Vec<&str> = checked.iter().map(|m| m.name.as_str()).collect();
     if options.json {
         let (models, layers) = names.split_at(program.models.len().min(names.len()));
-        println!("{}", serde_json::json!({ "models": models, "layers": layers }));
+        say!("{}", serde_json::json!({ "models": models, "layers": layers }));
     } else {
-        println!("{}: equivariant: {}", options.file.display(), names.join(", "));
+        say!("{}: equivariant: {}", options.file.display(), names.join(", "));
     }
     Ok(())
 }

@@ -1,32 +1,72 @@
-//! `gdlc derive`: the blueprint of every model.
+//! `gdlc derive`: the blueprint of every model, and the kernels it becomes.
 
 use crate::driver::arguments::Source;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
 use crate::driver::session::Session;
+use crate::kernel::ir::{Program, Stage};
+use crate::kernel::pass::legalize::legalize;
+use crate::kernel::work::{Work, work};
 
-/// Prints a row a derived layer.
+/// Prints a row a derived layer, then what is left of them after rewriting.
 pub fn derive(options: &Source) -> Result<(), Failure> {
     let mut session = Session::open(options)?;
     let program = session.check()?;
     for model in session.models_and_layers(&program)? {
-        let derived = session.derive(&program, model)?;
+        let algebra = session.algebra(&program, model)?;
+        let kernels = session.lower(&algebra, &session.library_name(&program, model), session.dtype())?;
+        let made = Made::of(kernels);
+        let blueprint = &algebra.derived.blueprint;
         if options.json {
-            println!("{}", blueprint_json(&derived.blueprint));
+            let mut report = blueprint.json();
+            report["kernels"] = serde_json::json!({ "call": made.call, "bind": made.bind, "prepare": made.prepare });
+            report["flops"] = serde_json::json!(made.work.flops);
+            report["bytes"] = serde_json::json!(made.work.bytes);
+            report["sizes"] = serde_json::json!(made.sizes);
+            say!("{report}");
         } else {
-            println!("{}", derived.blueprint);
+            say!("{blueprint}\n{made}");
         }
     }
     Ok(())
 }
 
-fn blueprint_json(blueprint: &crate::derive::Blueprint) -> serde_json::Value {
-    let row = |r: &crate::derive::Row| {
-        let hom = |h: &crate::derive::blueprint::Hom| serde_json::json!({ "input": h.input, "output": h.output, "dim": h.dim });
-        serde_json::json!({
-            "name": r.name, "input": r.input, "output": r.output, "over": r.over, "orbits": r.orbits,
-            "stabiliser": r.stabiliser, "hom": r.hom.iter().map(hom).collect::<Vec<_>>(), "weights": r.weights,
-            "lowering": r.lowering, "flops": r.flops, "bytes": r.bytes,
-        })
-    };
-    serde_json::json!({ "model": blueprint.model, "layers": blueprint.rows.iter().map(row).collect::<Vec<_>>() })
+/// The kernels of a model, with their work at the expected sizes.
+struct Made {
+    call: usize,
+    bind: usize,
+    prepare: usize,
+    work: Work,
+    sizes: Vec<String>,
+}
+
+impl Made {
+    fn of(mut program: Program) -> Made {
+        legalize(&mut program);
+        let count = |stage| program.kernels.iter().filter(|k| k.stage == stage).count();
+        let hints: Vec<usize> = program.sizes.iter().map(|(_, info)| info.hint).collect();
+        let mut total = Work::default();
+        for kernel in program.kernels.iter().filter(|k| k.stage == Stage::Call) {
+            let one = work(&program, kernel, &hints);
+            total.flops += one.flops;
+            total.bytes += one.bytes;
+        }
+        let sizes = program.sizes.iter().map(|(_, info)| format!("{}={}", info.name, info.hint)).collect();
+        Made { call: count(Stage::Call), bind: count(Stage::Bind), prepare: count(Stage::Prepare), work: total, sizes }
+    }
+}
+
+impl std::fmt::Display for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = if self.sizes.is_empty() { String::new() } else { format!(" at {}", self.sizes.join(", ")) };
+        write!(
+            f,
+            "  after rewriting: {} kernels a call ({} at bind, {} at prepare), {:.3} MFLOP and {:.3} MB a call{at}",
+            self.call,
+            self.bind,
+            self.prepare,
+            self.work.flops / 1e6,
+            self.work.bytes / 1e6
+        )
+    }
 }

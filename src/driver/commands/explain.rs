@@ -2,6 +2,8 @@
 
 use crate::driver::arguments::Explain;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
+use crate::driver::progress::Progress;
 use crate::driver::session::Session;
 use crate::rewrite::explain::check_proof;
 use crate::rewrite::{self, Report};
@@ -13,26 +15,40 @@ pub fn explain(options: &Explain) -> Result<(), Failure> {
     for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
         let how = rewrite::Options { explain: rewrite::Explain::Derivation, ..rewrite::Options::default() };
+        let _progress = Progress::of(format!("explaining {}", model.name));
         let (_, report) = rewrite::optimise(&derived.graph, &how);
-        print(&model.name, &report);
         if options.check {
             for proof in &report.proofs {
                 check_proof(proof).map_err(|why| Failure::bug(format!("a derivation does not check: {why}")))?;
             }
-            println!("  {} derivations checked", report.proofs.len());
+        }
+        if options.source.json {
+            say!("{}", json(&model.name, &report, options.check));
+        } else {
+            print(&model.name, &report, options.check);
         }
     }
     Ok(())
 }
 
-fn print(name: &str, report: &Report) {
+fn json(name: &str, report: &Report, checked: bool) -> serde_json::Value {
+    serde_json::json!({
+        "model": name, "before_s": report.before, "after_s": report.after, "checked": checked,
+        "derivations": report.proofs.iter().map(|p| p.print()).collect::<Vec<_>>(),
+    })
+}
+
+fn print(name: &str, report: &Report, checked: bool) {
     let micros = |seconds: f64| seconds * 1e6;
-    println!(
+    say!(
         "{name}: expected {:.1} us a call as derived, {:.1} us as rewritten",
         micros(report.before),
         micros(report.after)
     );
     for proof in &report.proofs {
-        println!("{}", proof.print());
+        say!("{}", proof.print());
+    }
+    if checked {
+        say!("  {} derivations checked", report.proofs.len());
     }
 }

@@ -7,6 +7,7 @@ use crate::base::render;
 use crate::base::span::SourceMap;
 use crate::driver::arguments::Fmt;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
 use crate::syntax;
 
 /// Formats each file, or with `--check` fails where one would change.
@@ -22,6 +23,9 @@ pub fn fmt(options: &Fmt) -> Result<(), Failure> {
         if !options.check {
             std::fs::write(path, formatted).map_err(|e| Failure::io("write", path, &e))?;
         }
+    }
+    if options.json {
+        say!("{}", serde_json::json!({ "changed": changed }));
     }
     if options.check && !changed.is_empty() {
         return Err(Failure::program(format!("not formatted: {}", changed.join(", "))));

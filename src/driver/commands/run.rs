@@ -7,6 +7,8 @@ use crate::driver::arguments::{Float, Run};
 use crate::driver::binding;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
+use crate::driver::progress::Progress;
 use crate::driver::reference;
 use crate::driver::score::{self, Row};
 use crate::driver::session::Session;
@@ -33,8 +35,10 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     };
     let mut instance = compiled.instance(&loaded, &inputs, &weights)?;
     let start = Instant::now();
+    let progress = Progress::of(format!("running {}", model.name));
     let outputs = compiled.named(instance.call(&compiled.arguments(&inputs))?);
     let call_time = start.elapsed();
+    drop(progress);
 
     if let Some(path) = &options.output {
         let precision = if options.source.dtype == Float::F32 { Precision::Single } else { Precision::Double };
@@ -42,12 +46,12 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     }
     let scores = outputs.values().next().map(|logits| score::score(logits, &inputs)).unwrap_or_default();
     if options.source.json {
-        println!("{}", json(&outputs, &scores));
+        say!("{}", json(&outputs, &scores));
         return Ok(());
     }
-    println!("{}: compiled in {:.0} ms, ran in {:.2} ms", model.name, millis(compile_time), millis(call_time));
+    say!("{}: compiled in {:.0} ms, ran in {:.2} ms", model.name, millis(compile_time), millis(call_time));
     for (name, tensor) in &outputs {
-        println!("  {name} {:?}  {}", tensor.shape, summary(tensor));
+        say!("  {name} {:?}  {}", tensor.shape, summary(tensor));
     }
     print_scores(&scores);
     Ok(())
@@ -71,6 +75,9 @@ fn summary(tensor: &Tensor) -> String {
         return values.iter().map(|x| format!("{x:.6}")).collect::<Vec<_>>().join(" ");
     }
     let bad = values.iter().filter(|x| !x.is_finite()).count();
+    if bad == values.len() {
+        return format!("all {bad} not finite");
+    }
     let finite = values.iter().filter(|x| x.is_finite());
     let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
     let not_finite = if bad > 0 { format!(", {bad} not finite") } else { String::new() };
@@ -80,7 +87,7 @@ fn summary(tensor: &Tensor) -> String {
 fn print_scores(scores: &[Row]) {
     for row in scores {
         let difference = row.difference.map(|d| format!("   outputs differ by at most {d:.1e}")).unwrap_or_default();
-        println!("  accuracy {:<16} {:.4}  ({} of {}){difference}", row.name, row.accuracy(), row.right, row.of);
+        say!("  accuracy {:<16} {:.4}  ({} of {}){difference}", row.name, row.accuracy(), row.right, row.of);
     }
 }
 

@@ -4,6 +4,8 @@ use crate::base::dtype::Dtype;
 use crate::driver::arguments::Verify;
 use crate::driver::certificate::{Certificate, Check};
 use crate::driver::failure::Failure;
+use crate::driver::output::say;
+use crate::driver::progress::Progress;
 use crate::driver::session::Session;
 use crate::sema::hir;
 
@@ -14,20 +16,19 @@ pub fn verify(options: &Verify) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for model in session.models_and_layers(&program)? {
         session.derive(&program, model)?;
+        let progress = Progress::of(format!("checking {}", model.name));
         let alone = hir::Program { models: vec![model.clone()], ..program.clone() };
         let mut all = Certificate::layers(&alone)?.checks;
         for dtype in [Dtype::F64, Dtype::F32] {
             all.extend(Certificate::model(&session, &program, model, dtype)?.checks);
         }
+        drop(progress);
         failed.extend(all.iter().filter(|c| !c.passed()).map(|c| format!("{}: {}", model.name, c.claim)));
         if options.source.json {
-            println!(
-                "{}",
-                serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() })
-            );
+            say!("{}", serde_json::json!({ "model": model.name, "checks": all.iter().map(json).collect::<Vec<_>>() }));
         } else {
-            println!("{}", model.name);
-            all.iter().for_each(|c| println!("  {c}"));
+            say!("{}", model.name);
+            all.iter().for_each(|c| say!("  {c}"));
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::program(format!("not certified: {}", failed.join("; ")))) }

@@ -1,14 +1,20 @@
 //! Lines on their way out: code, the comment after it, and the column of its `=`. Neighbouring bindings get
-//! their `=` under each other, neighbouring comments their `#`.
+//! their `=` under each other, neighbouring comments their `#`, in the column that the author chose where the code leaves room.
+
+use crate::syntax::ast::Comment;
 
 /// Equals signs further apart than this are left alone.
 const REACH: usize = 8;
+/// A comment after code begins no further right than this, unless the code does.
+const FURTHEST: usize = 120;
 
 #[derive(Clone, Default)]
 struct Line {
     indent: usize,
     code: String,
     comment: Option<String>,
+    /// Where the author began the comment.
+    column: usize,
     /// Where ` = ` starts in the code of a one-line binding.
     equals: Option<usize>,
 }
@@ -54,11 +60,15 @@ impl Lines {
     }
 
     /// Puts a comment after the last code; false where there is none, or it has one.
-    pub(super) fn attach(&mut self, comment: &str) -> bool {
+    pub(super) fn attach(&mut self, comment: &Comment) -> bool {
         let open = !self.open.code.is_empty() || self.open.comment.is_some();
         let line = if open { Some(&mut self.open) } else { self.done.last_mut() };
         let free = line.filter(|line| !line.code.is_empty() && line.comment.is_none());
-        free.map(|line| line.comment = Some(comment.to_string())).is_some()
+        free.map(|line| {
+            line.comment = Some(comment.text.clone());
+            line.column = comment.column;
+        })
+        .is_some()
     }
 
     /// A comment on a line of its own; it stays the last thing on it.
@@ -137,13 +147,15 @@ fn align_equals(lines: &mut [Line]) {
     }
 }
 
-/// The column of each comment: two behind the widest code of its neighbours with comments.
+/// The column of each comment, the same for neighbours: where the author began the first of them, or two behind the widest
+/// code if that is further right.
 fn comment_columns(lines: &[Line]) -> Vec<usize> {
     let trailing = |line: &Line| line.comment.is_some() && !line.code.is_empty();
     let mut columns = Vec::new();
     for run in lines.chunk_by(|a, b| trailing(a) == trailing(b)) {
         let widest = run.iter().map(|line| line.indent + line.code.chars().count()).max().unwrap_or(0);
-        let column = if trailing(&run[0]) { widest + 2 } else { 0 };
+        let chosen = if run[0].column <= FURTHEST { run[0].column } else { 0 };
+        let column = if trailing(&run[0]) { chosen.max(widest + 2) } else { 0 };
         columns.extend(run.iter().map(|line| if trailing(line) { column } else { line.indent }));
     }
     columns

@@ -87,7 +87,7 @@ impl<'a> Printer<'a> {
         while self.comment_before(at) {
             let comment = &self.trivia.comments[self.comment];
             self.comment += 1;
-            if comment.place == CommentPlace::OwnLine || !self.lines.attach(&comment.text) {
+            if comment.place == CommentPlace::OwnLine || !self.lines.attach(comment) {
                 self.lines.start(indent);
                 self.lines.push_comment(&comment.text);
             }
@@ -101,7 +101,7 @@ impl<'a> Printer<'a> {
             let comment = &self.trivia.comments[self.comment];
             self.comment += 1;
             let line = self.line(comment.span.start);
-            if comment.place == CommentPlace::OwnLine || !self.lines.attach(&comment.text) {
+            if comment.place == CommentPlace::OwnLine || !self.lines.attach(comment) {
                 self.blank_before(line);
                 self.lines.start(indent);
                 self.lines.push_comment(&comment.text);

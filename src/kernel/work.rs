@@ -1,0 +1,229 @@
+//! What a kernel does at given sizes: floating-point operations and bytes, counted from its statements.
+//! A statement's shared expressions count once a run; a branch counts as taken; each array that outlives the kernel counts
+//! once where it is read and once where it is written.
+
+use std::collections::BTreeSet;
+
+use crate::base::arena::Id;
+use crate::base::size::Size;
+use crate::kernel::ir::{Access, Binary, Contraction, Expr, Kernel, Program, Stmt, Var};
+use crate::kernel::verify::operands;
+use crate::kernel::walk::{each_stmt, reads, uses, writes};
+
+/// The work of one kernel, run once.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Additions, multiplications, comparisons and roots of floats; a fused multiply-add is two.
+    pub flops: f64,
+    /// Read and written.
+    pub bytes: f64,
+}
+
+/// The work of a kernel where run-time size `k` is `sizes[k]`. Functions such as `exp` count as one operation: pass
+/// a program after `pass::legalize` to count what they are made of.
+pub fn work(program: &Program, kernel: &Kernel, sizes: &[usize]) -> Work {
+    let n_vars = kernel.n_vars as usize;
+    let mut counter = Counter {
+        program,
+        kernel,
+        sizes,
+        trips: vec![1.0; n_vars],
+        floats: vec![false; n_vars],
+        lets: vec![None; n_vars],
+    };
+    let flops = counter.body(&kernel.body);
+    let touched = reads(program, kernel).into_iter().chain(writes(program, kernel));
+    let bytes = touched.map(|id| {
+        let buffer = &program.buffers[id];
+        buffer.shape.iter().map(|d| counter.size(*d)).product::<f64>() * buffer.dtype.bytes() as f64
+    });
+    Work { flops, bytes: bytes.sum() }
+}
+
+struct Counter<'k> {
+    program: &'k Program,
+    kernel: &'k Kernel,
+    sizes: &'k [usize],
+    /// How often each loop index takes a value, on average.
+    trips: Vec<f64>,
+    /// Whether a variable holds a float.
+    floats: Vec<bool>,
+    /// The value of a `Let`.
+    lets: Vec<Option<Id<Expr>>>,
+}
+
+impl<'k> Counter<'k> {
+    fn size(&self, size: Size) -> f64 {
+        size.eval(|var| self.sizes[var.0 as usize]) as f64
+    }
+
+    fn body(&mut self, body: &'k [Stmt]) -> f64 {
+        body.iter().map(|stmt| self.stmt(stmt)).sum()
+    }
+
+    fn stmt(&mut self, stmt: &'k Stmt) -> f64 {
+        match stmt {
+            Stmt::For { var, begin, end, body, .. } => {
+                let n = self.extent(*var, *begin, *end, body);
+                self.trips[var.0 as usize] = n;
+                n * self.body(body)
+            }
+            Stmt::Store { to, value } => self.once(to.index.iter().copied().chain([*value])),
+            Stmt::Accumulate { to, value, .. } => {
+                let combined = f64::from(u8::from(self.program.buffers[to.buffer].dtype.is_float()));
+                combined + self.once(to.index.iter().copied().chain([*value]))
+            }
+            Stmt::Let { var, value } => {
+                self.floats[var.0 as usize] = self.is_float(*value);
+                self.lets[var.0 as usize] = Some(*value);
+                self.once([*value])
+            }
+            Stmt::Alloc { .. } => 0.0,
+            Stmt::If { cond, then } => self.once([*cond]) + self.body(then),
+            Stmt::Contract(c) => self.contract(c),
+        }
+    }
+
+    fn contract(&mut self, c: &'k Contraction) -> f64 {
+        for (var, value) in &c.row {
+            self.floats[var.0 as usize] = self.is_float(*value);
+            self.lets[var.0 as usize] = Some(*value);
+        }
+        self.floats[c.acc.0 as usize] = true;
+        let rows = self.value(c.m_extent).unwrap_or(1.0);
+        self.trips[c.m.0 as usize] = rows;
+        self.trips[c.n.0 as usize] = c.n_extent as f64;
+        rows * c.n_extent as f64 * (2.0 * (c.taps * c.k_extent) as f64 + self.body(&c.epilogue))
+    }
+
+    /// The operations of an evaluation, shared parts once.
+    fn once(&self, roots: impl IntoIterator<Item = Id<Expr>>) -> f64 {
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<Id<Expr>> = roots.into_iter().collect();
+        let mut total = 0.0;
+        while let Some(id) = open.pop() {
+            if seen.insert(id) {
+                total += self.operation(id);
+                open.extend(operands(&self.kernel.exprs[id]));
+            }
+        }
+        total
+    }
+
+    /// The operations of one expression without its operands.
+    fn operation(&self, id: Id<Expr>) -> f64 {
+        match &self.kernel.exprs[id] {
+            Expr::Unary { .. } => 1.0,
+            Expr::Binary { x, .. } | Expr::Compare { x, .. } if self.is_float(*x) => 1.0,
+            Expr::Fma { .. } => 2.0,
+            Expr::Binary { .. }
+            | Expr::Compare { .. }
+            | Expr::Float(_)
+            | Expr::Int(_)
+            | Expr::Size(_)
+            | Expr::Var(_)
+            | Expr::Load(_)
+            | Expr::Select { .. }
+            | Expr::And { .. }
+            | Expr::ToFloat { .. } => 0.0,
+        }
+    }
+
+    fn is_float(&self, mut id: Id<Expr>) -> bool {
+        loop {
+            id = match &self.kernel.exprs[id] {
+                Expr::Float(_) | Expr::Unary { .. } | Expr::Fma { .. } | Expr::ToFloat { .. } => return true,
+                Expr::Int(_) | Expr::Size(_) | Expr::Compare { .. } | Expr::And { .. } => return false,
+                Expr::Var(var) => return self.floats[var.0 as usize],
+                Expr::Load(access) => return self.program.buffers[access.buffer].dtype.is_float(),
+                Expr::Binary { x, .. } | Expr::Select { x, .. } => *x,
+            }
+        }
+    }
+
+    /// How often a loop runs. Where its bounds are loaded (the rows of a sorted relation), the ranges of all rows together are
+    /// an axis of what the loop indexes, so that the mean is that axis over the rows.
+    fn extent(&self, var: Var, begin: Id<Expr>, end: Id<Expr>, body: &[Stmt]) -> f64 {
+        if let (Some(begin), Some(end)) = (self.value(begin), self.value(end)) {
+            return (end - begin).max(0.0);
+        }
+        let rows: f64 = self.loops(begin).iter().map(|var| self.trips[var.0 as usize]).product();
+        let axis = self.indexed(var, body);
+        if rows > 0.0 { axis / rows } else { 0.0 }
+    }
+
+    /// A number that needs no memory.
+    fn value(&self, id: Id<Expr>) -> Option<f64> {
+        match &self.kernel.exprs[id] {
+            Expr::Int(k) => Some(*k as f64),
+            Expr::Size(size) => Some(self.size(*size)),
+            Expr::Var(var) => self.value(self.lets[var.0 as usize]?),
+            Expr::Binary { f, x, y } => {
+                let (x, y) = (self.value(*x)?, self.value(*y)?);
+                match f {
+                    Binary::Add => Some(x + y),
+                    Binary::Sub => Some(x - y),
+                    Binary::Mul => Some(x * y),
+                    Binary::Max => Some(x.max(y)),
+                    Binary::Min => Some(x.min(y)),
+                    Binary::Div => Some((x / y).floor()),
+                    Binary::Mod => Some(x.rem_euclid(y)),
+                }
+            }
+            Expr::Float(_)
+            | Expr::Load(_)
+            | Expr::Unary { .. }
+            | Expr::Fma { .. }
+            | Expr::Select { .. }
+            | Expr::Compare { .. }
+            | Expr::And { .. }
+            | Expr::ToFloat { .. } => None,
+        }
+    }
+
+    /// The loop indices that a bound depends on, through `Let` and through what it loads.
+    fn loops(&self, id: Id<Expr>) -> Vec<Var> {
+        let mut found = vec![];
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            if let Expr::Var(var) = &self.kernel.exprs[id] {
+                match self.lets[var.0 as usize] {
+                    Some(value) => open.push(value),
+                    None if !found.contains(var) => found.push(*var),
+                    None => (),
+                }
+            }
+            open.extend(operands(&self.kernel.exprs[id]));
+        }
+        found
+    }
+
+    /// The longest axis that a variable is the index of, in a body.
+    fn indexed(&self, var: Var, body: &[Stmt]) -> f64 {
+        let mut longest = 0.0f64;
+        let mut access = |access: &Access| {
+            for (index, size) in access.index.iter().zip(&self.program.buffers[access.buffer].shape) {
+                if self.kernel.exprs[*index] == Expr::Var(var) {
+                    longest = longest.max(self.size(*size));
+                }
+            }
+        };
+        let mut roots = vec![];
+        uses(body, &mut |id| roots.push(id));
+        each_stmt(body, &mut |stmt| {
+            if let Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } = stmt {
+                access(to);
+            }
+        });
+        let mut seen = BTreeSet::new();
+        while let Some(id) = roots.pop() {
+            if seen.insert(id) {
+                if let Expr::Load(from) = &self.kernel.exprs[id] {
+                    access(from);
+                }
+                roots.extend(operands(&self.kernel.exprs[id]));
+            }
+        }
+        longest
+    }
+}
