@@ -375,6 +375,26 @@ fn deep_programs_take_time_linear_in_their_depth_and_lose_nothing() {
     assert_eq!(print(&new), print(&again));
 }
 
+/// Far from the origin `|x|² - 2 x·y + |y|²` has no digit left of the distance of two close points.
+#[test]
+fn distances_of_close_points_keep_their_digits() {
+    let mut p = Program::default();
+    let (n, m) = (p.size("n", 2000, 5), p.size("m", 2000, 4));
+    let (x, y) = (p.input("x", &[n, Size::fixed(64)]), p.input("y", &[m, Size::fixed(64)]));
+    for name in ["x", "y"] {
+        p.args.inputs.get_mut(name).expect("an input").data.iter_mut().for_each(|v| *v += 1e8);
+    }
+    let minus = p.g.scale(&at(&y, &[y.axes[0], x.axes[1]]), -1.0);
+    let apart = p.g.sum(&[&x, &minus]);
+    let squares = p.g.contract(&[&apart, &apart], &[x.axes[0], y.axes[0]]);
+    p.g.output("d", &squares, &[x.axes[0], y.axes[0]]);
+    let (new, _) = optimise(&p.g, &Options::default());
+    let (exact, found) = (&eval(&p.g, &p.args).unwrap()["d"], &eval(&new, &p.args).unwrap()["d"]);
+    for (a, b) in exact.data.iter().zip(&found.data) {
+        assert!((a - b).abs() <= 1e-9 * a.abs(), "{a} became {b}");
+    }
+}
+
 #[test]
 fn windows_that_differ_in_a_constant_or_a_table_are_not_taken_for_each_other() {
     let mut p = Program::default();

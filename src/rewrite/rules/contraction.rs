@@ -76,6 +76,7 @@ fn flatten(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
 }
 
 /// `a · (b + c) = a · b + a · c`, where that costs no more; `Σ_i b` of a `b` without axis `i` is `Σ_i 1_i · b`.
+/// A square stays a square: `(b - c)²` keeps the digits that `b² - 2bc + c²` loses where b is close to c.
 pub const DISTRIBUTE: Law = Law {
     name: "distribute",
     equation: "Σ_B a · (b + c) = Σ_B a · b + Σ_B a · c",
@@ -96,6 +97,10 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let (operands, out) = (Classes::operands(node), Classes::out(node));
     let whole = Term::contract(operands.clone(), out.clone());
     for (k, operand) in operands.iter().enumerate() {
+        let class = classes.egraph.find(operand.id);
+        if operands.iter().filter(|v| classes.egraph.find(v.id) == class).count() > 1 {
+            continue;
+        }
         for inner in classes.nodes_where(operand.id, |op| *op == Op::Sum) {
             if inner.args.len() > MOST_TERMS || operands.len() >= MOST_FACTORS {
                 continue;
