@@ -3,6 +3,7 @@
 use core::ptr::{null, null_mut};
 
 use super::abi::*;
+use super::apart::outputs_are_apart;
 use super::check::{Argument, bytes_of, elements, preconditions, slice};
 use super::layout::{MAGIC, header_words, lay_out, start};
 use super::message::{Checked, fail, text};
@@ -227,6 +228,7 @@ pub(crate) unsafe fn call(
     for k in 0..infos.1.len() {
         unsafe { Argument::get(context, outputs, infos.1, k, "output")?.check(context, model.real, sizes)? };
     }
+    unsafe { outputs_are_apart(context, model, sizes, inputs, outputs, memory)? };
     let frame = workspace.cast::<i64>();
     unsafe {
         fill(context, model, sizes, frame, &Arguments { inputs, weights: null(), outputs }, &Memories {

@@ -6,6 +6,7 @@
 
 pub mod abi;
 
+mod apart;
 mod call;
 mod check;
 mod contract;

@@ -196,6 +196,22 @@ fn indices_are_checked() {
 }
 
 #[test]
+fn an_output_that_overlaps_an_input_is_refused() {
+    let mut raw = open(&relu(Dtype::F32, 3, 4), "overlap");
+    let x = Owned::floats(&[3, 4], 1);
+    let place = |from: &Owned, bytes: usize| from.tensor.data.cast::<u8>().wrapping_add(bytes).cast();
+    for (bytes, apart) in [(0, false), (4, false), (44, false), (48, true)] {
+        let room = Owned::floats(&[7, 4], 2);
+        let x = Owned::floats(&[3, 4], 1).with(|t| t.data = place(&room, 0));
+        let y = Owned::floats(&[3, 4], 3).with(|t| t.data = place(&room, bytes));
+        let expected =
+            if apart { Ok(()) } else { Err("output `y` overlaps input `x`: it needs memory of its own".to_string()) };
+        assert_eq!(raw.run(&[x], &[], &[y]), expected, "{bytes} bytes apart");
+    }
+    assert_eq!(raw.run(&[x], &[], &[Owned::floats(&[3, 4], 2)]), Ok(()));
+}
+
+#[test]
 fn memories_are_checked() {
     let mut raw = open(&relu(Dtype::F32, 3, 4), "memories");
     let (inputs, outputs) = ([Owned::floats(&[3, 4], 1)], [Owned::floats(&[3, 4], 2)]);
