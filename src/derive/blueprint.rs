@@ -171,7 +171,7 @@ fn lowering(orbits: &Orbits) -> &'static str {
 /// FLOPs and bytes of the nodes from `first` on, those that need more than weights.
 fn cost(graph: &Graph, first: usize) -> (f64, f64) {
     let (mut flops, mut bytes) = (0.0, 0.0);
-    for (id, node) in graph.nodes().skip(first) {
+    for (id, node) in graph.nodes_from(first) {
         let needs = graph.ty(id).needs;
         if node.op.is_leaf() || !(needs.data || needs.tables) {
             continue;

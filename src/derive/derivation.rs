@@ -39,9 +39,9 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
         variables: gradient::variables(model),
     };
     derivation.declare_arguments();
-    let mut errors = Vec::new();
+    let (mut errors, mut numbers) = (Vec::new(), 0.0);
     for (id, value) in model.values.iter() {
-        let (nodes, weights) = (derivation.graph.nodes().count(), derivation.graph.weights.len());
+        let (nodes, weights) = (derivation.graph.len(), derivation.graph.weights.len());
         let signal = derivation.value(value).unwrap_or_else(|error| {
             let placed = if error.labels.is_empty() { error.at(value.span, "here") } else { error };
             errors.push(placed);
@@ -49,6 +49,11 @@ pub fn derive(program: &Program, model: &Model) -> Result<Derived, Vec<Diagnosti
         });
         let signal = if derivation.variables.contains(&id) { derivation.variable(&signal) } else { signal };
         derivation.signals.push(signal);
+        let added = derivation.numbers_of_weights(weights);
+        if numbers <= MAX_NUMBERS && numbers + added > MAX_NUMBERS {
+            errors.push(too_many_weights(value, added));
+        }
+        numbers += added;
         if derivation.graph.weights.len() > weights && !matches!(value.op, Op::Linear(_)) {
             let row = Row::of_operation(&derivation, value, nodes, weights);
             derivation.rows.push(row);
@@ -82,6 +87,16 @@ pub(super) struct Derivation<'a> {
     pub(super) rows: Vec<Row>,
     /// The values by which some gradient is taken.
     pub(super) variables: BTreeSet<Id<Value>>,
+}
+
+/// A model with more numbers in its weights is refused: as f32 they are 8 GiB.
+const MAX_NUMBERS: f64 = (1u64 << 31) as f64;
+
+fn too_many_weights(value: &Value, added: f64) -> Diagnostic {
+    Diagnostic::error("E0403", "the model has more than 2^31 weights")
+        .at(value.span, format!("{added:.1e} of them here"))
+        .why("they would not fit 8 GiB of memory as 32-bit numbers")
+        .hint("fewer copies, a smaller window, or `depthwise`, which keeps every channel to itself")
 }
 
 /// The error that names what is not built.
@@ -206,6 +221,12 @@ impl Derivation<'_> {
         let val = self.graph.weight(Weight { name: name.clone(), dims: dims.to_vec(), init });
         self.weights.insert(name, val.clone());
         val
+    }
+
+    /// How many numbers the weights from `first` on have.
+    fn numbers_of_weights(&self, first: usize) -> f64 {
+        let recent = self.graph.weights.iter().rev().take(self.graph.weights.len() - first);
+        recent.map(|(_, w)| w.dims.iter().map(|n| *n as f64).product::<f64>()).sum()
     }
 
     /// A part of this shape that is the same everywhere.

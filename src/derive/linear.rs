@@ -80,7 +80,7 @@ impl Derivation<'_> {
         let orbits = self.orbits(first, &linear.over)?;
         let mut layer =
             Layer { linear, sources: self.sources(&inputs), targets: self.targets(value), base: value.ty.base };
-        let before = self.graph.nodes().count();
+        let before = self.graph.len();
         let weights = self.graph.weights.len();
         if linear.depthwise && !matches!(orbits, Orbits::Distances { .. }) {
             return Err(not_derived(format!("depthwise over {}", over_name(&linear.over))));

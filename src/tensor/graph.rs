@@ -215,6 +215,21 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, n)| (ValueId::from(i), n))
     }
 
+    /// The number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The nodes from the `first`-th on, operands before users.
+    pub fn nodes_from(&self, first: usize) -> impl Iterator<Item = (ValueId, &Node)> {
+        self.nodes[first..].iter().zip(first..).map(|(n, i)| (ValueId::from(i), n))
+    }
+
     /// Declares an input; its axes get fresh names.
     pub fn input(&mut self, input: Input) -> Val {
         let id = self.inputs.push(input);

@@ -94,7 +94,7 @@ fn verify_relation(graph: &Graph, relation: &Relation) -> Result<(), String> {
 }
 
 fn verify_output(graph: &Graph, output: &Output) -> Result<(), String> {
-    if usize::from(output.id) >= graph.nodes().count() {
+    if usize::from(output.id) >= graph.len() {
         return Err(format!("output `{}` does not exist", output.name));
     }
     let mut order = output.order.clone();

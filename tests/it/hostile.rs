@@ -84,6 +84,7 @@ fn programs_that_are_none() {
         ("domain P = grid(0, n)\nmodel M(x: P -> 2): P -> 2 = x |> linear 2 over 3x3\n".into(), "E0401"),
         (model("x |> linear 0"), "E0401"),
         (format!("{set}model M(x: S -> 2): S -> 999999999 = x |> linear 999999999\n"), "E0401"),
+        (format!("{set}model M(x: S -> 60000): S -> 60000 = x |> linear 60000\n"), "E0403"),
         (format!("{set}model M(x: S -> 1/0): S -> 2 = x |> linear 2\n"), "E0401"),
         (
             format!("{0}{0}", model("x |> linear 2").replacen(set, "", 1)).replacen(
