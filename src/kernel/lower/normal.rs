@@ -1,7 +1,8 @@
 //! A graph made easier to lower, with the same meaning: no views, gathers and windows inside the products that read them,
-//! and what only weights and tables determine split off into values of its own. Tensor IR in and out.
+//! and split off into values of their own what only weights and tables determine, and what is put at places of a longer axis.
+//! Tensor IR in and out.
 
-use crate::tensor::graph::{Axis, Function, Graph, Needs, Val, union};
+use crate::tensor::graph::{Axis, Function, Graph, Needs, Outside, Val, union};
 use crate::tensor::op::{Node, Op, ValueId};
 use crate::tensor::translate::Translation;
 
@@ -25,6 +26,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let flat = flatten(&res.graph, operands, scatters, &mut names_left);
         let flat = hoist(&mut res.graph, flat, &out);
         let flat = multiplied(&mut res.graph, flat, &out);
+        let flat = if scatters { flat } else { placed(&mut res.graph, flat, &out) };
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
         res.set(id, node, value);
     }
@@ -130,6 +132,36 @@ fn multiplied(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     }
     let product = graph.contract(&late.iter().collect::<Vec<_>>(), &widest.axes);
     early.into_iter().chain([product]).collect()
+}
+
+/// Where a product is put at some places of a longer axis of the result: the product, and where it is put. So it is not
+/// computed, or asked for, at the other places.
+fn placed(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let Some(at) = (0..operands.len()).find(|k| puts(graph, &operands, *k, out)) else { return operands };
+    let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
+    let others: Vec<&Val> = operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v).collect();
+    let kept = |a: &Axis| a != to && (out.contains(a) || from.contains(a));
+    let axes: Vec<Axis> = union(&others).into_iter().filter(kept).collect();
+    let product = graph.contract(&others, &axes);
+    vec![operands[at].clone(), product]
+}
+
+/// Whether operand `at` puts summed axes, which the others have, at some places of an axis of the result, which they have not;
+/// and the others are several numbers with axes.
+fn puts(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
+    let Op::Relation(id) = graph.node(operands[at].id).op else { return false };
+    let relation = &graph.relations[id];
+    let Function::Affine { divisor: 1, outside: Outside::Zero | Outside::Never, .. } = relation.map else {
+        return false;
+    };
+    let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
+    let volume = relation.from.iter().map(|d| d.as_fixed()).product::<Option<usize>>();
+    let longer = relation.to.as_fixed().zip(volume).is_some_and(|(to, from)| to > from);
+    let others = || operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v);
+    let tensors = others().filter(|v| !graph.ty(v.id).relation && !v.axes.is_empty()).count();
+    let apart = out.contains(to) && !others().any(|v| v.has(*to));
+    let summed = from.iter().all(|a| !out.contains(a) && others().any(|v| v.has(*a)));
+    longer && tensors > 1 && apart && summed && others().any(|v| graph.ty(v.id).needs.data)
 }
 
 /// Operands whose product sums an axis away: all that read that axis, if they are eligible and more than one.
