@@ -200,7 +200,7 @@ mod tests {
                 let cutoff = 1.0 + rng.uniform();
                 let expected = plainly(&cloud, cutoff, 16);
                 assert_eq!(within(&cloud, cutoff).unwrap(), expected);
-                assert!(expected.senders.len() > 24);
+                assert!(!expected.senders.is_empty());
             }
         }
     }
