@@ -1,6 +1,6 @@
 """Times compiled models beside their peers, interleaved in one run on one machine.
 
-    gdlc build benches/programs/sgemm.gdl -o out/bench   (conv, tensor_product, examples/nequip.gdl alike)
+    gdlc build benches/programs/sgemm.gdl -o out/bench   (conv, tensor_product, nequip alike)
     python benches/peers.py out/bench [sgemm|conv|tensor_product|nequip ...]
 
 Prints the least and the median time of every side and the ratio of the medians to the best peer.
@@ -155,7 +155,7 @@ def tensor_product(folder):
 def nequip(folder):
     """The energy of 100 atoms with about 50 neighbours each: three layers on 32 x (0e+1o+2e), radial MLPs 8-64-64, gates.
 
-    gdlc runs examples/nequip.gdl; the peer is the same network of e3nn's own layers with the 11 paths of l <= 2 in the filter,
+    gdlc runs programs/nequip.gdl; the peer is the same network of e3nn's own layers with the 11 paths of l <= 2 in the filter,
     where gdlc takes all 14. Weights are random on both sides; times are compared, not numbers.
     """
     rng = np.random.default_rng(0)
