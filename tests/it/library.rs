@@ -235,6 +235,9 @@ fn memories_are_checked() {
         assert_eq!((m.call_fn)(c, i.as_ptr(), o.as_ptr(), memory.as_ptr()), abi::INVALID);
         assert_eq!(raw.message(), "the prepared memory is not of `relu`: prepare first");
         assert_eq!((m.prepare_fn)(c, std::ptr::null(), memory.as_ptr()), abi::OK);
+        let inside = [Owned::floats(&[3, 4], 2).with(|t| t.data = memory[2].data.cast())];
+        assert_eq!((m.call_fn)(c, i.as_ptr(), pointers(&inside).as_ptr(), memory.as_ptr()), abi::INVALID);
+        assert_eq!(raw.message(), "output `y` overlaps the workspace memory: it needs memory of its own");
         memory[2].bytes = 64;
         assert_eq!((m.call_fn)(c, i.as_ptr(), o.as_ptr(), memory.as_ptr()), abi::INVALID);
         assert!(raw.message().starts_with("the workspace memory has 64 bytes, and needs"), "{}", raw.message());
