@@ -251,7 +251,7 @@ fn memories_are_checked() {
 
 #[test]
 fn nothing_but_the_c_library_is_needed() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     let bytes = std::fs::read(case.build("imports")).expect("the library is there");
     let file = object::File::parse(&*bytes).expect("the library is ELF");
     let undefined: Vec<&str> = file
@@ -270,7 +270,7 @@ fn nothing_but_the_c_library_is_needed() {
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     for backend in BACKENDS.iter().copied() {
         let build =
             || gdlc::package::build(&case.program, &case.interface, backend, Target::X86_64).expect("it builds");
@@ -281,7 +281,7 @@ fn the_same_input_gives_the_same_bytes() {
 
 #[test]
 fn objects_for_aarch64_are_emitted() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     for backend in BACKENDS {
         let object = backend.emit(&case.program, Target::Aarch64).expect("it emits");
         let file = object::File::parse(&*object.bytes).expect("the object is ELF");
@@ -293,7 +293,7 @@ fn objects_for_aarch64_are_emitted() {
 
 #[test]
 fn two_threads_call_at_once() {
-    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let case = convolution(Dtype::F32, 3000, 32, 64);
     let path = case.build("threads");
     let loaded = Loaded::open(&path, "convolution").expect("it loads");
     let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
@@ -405,7 +405,7 @@ fn a_fork_calls_too() {
         fn _exit(status: i32) -> !;
     }
     const NO_HANG: i32 = 1;
-    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let case = convolution(Dtype::F32, 3000, 32, 64);
     let loaded = Loaded::open(&case.build("fork"), "convolution").expect("it loads");
     let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
     let weights: Vec<&Tensor> = case.weights.iter().collect();

@@ -66,6 +66,7 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
         match step {
             Step::Rows(edge) if rows.is_none() && node.out.contains(&edge.to) => rows = Some(edge),
             Step::Loop { slot } if extent(slot).is_some_and(|n| n <= 32) => summed.push(slot),
+            Step::Only { slot } => summed.push(slot),
             Step::Define(edge) if total(graph, &edge) => steps.push(Step::Define(edge)),
             Step::Rows(_) | Step::Loop { .. } | Step::Define(_) => return None,
             Step::Check(_) | Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_) => return None,
