@@ -52,7 +52,7 @@ struct Concatenation {
 
 fn concatenation(graph: &Graph, id: ValueId) -> Option<Concatenation> {
     let node = graph.node(id);
-    if node.op != Op::Sum || node.args.len() < 2 {
+    if node.op != Op::Sum || node.args.is_empty() {
         return None;
     }
     let mut axis = None;

@@ -104,7 +104,7 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let components = node.out.iter().copied().filter(|s| *s != rows.slot() && *s != channel).collect();
     let channels = extent(&channel)?;
     let sum = RowSum { id, rows, steps, summed, factors: plan.factors, channel, channels, components };
-    sum.fits(graph, &sizes).then_some(sum)
+    sum.fits(graph, &sizes, when).then_some(sum)
 }
 
 impl Row {
@@ -169,7 +169,7 @@ pub(super) fn terms(
 
 impl RowSum {
     /// Whether the sum is worth a kernel of this kind, and short enough to be written out.
-    fn fits(&self, graph: &Graph, sizes: &[Size]) -> bool {
+    fn fits(&self, graph: &Graph, sizes: &[Size], when: &BTreeMap<ValueId, When>) -> bool {
         let node = graph.node(self.id);
         let extent = |s: &Slot| sizes[*s as usize].as_fixed();
         let volume = self.components.iter().chain(&self.summed).map(extent).try_fold(1, |n, d| d.map(|d| n * d));
@@ -183,7 +183,8 @@ impl RowSum {
                 self.channels >= LEAST_CHANNELS && (sparse || self.factors.len() >= 2)
             }
             Row::Place(..) => {
-                let on_lanes = |k: &&usize| node.reads[**k].iter().any(|s| self.on_lanes(*s));
+                let late = |k: usize| when[&node.args[k]] == When::Call;
+                let on_lanes = |k: &&usize| late(**k) && node.reads[**k].iter().any(|s| self.on_lanes(*s));
                 self.lanes().is_some() && self.factors.iter().filter(on_lanes).count() >= 2
             }
         };

@@ -13,19 +13,29 @@ const FRESH: u32 = 1 << 20;
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut res = Translation::new(graph);
     for (id, node) in graph.nodes() {
+        let names = |slots: &[u32]| slots.iter().map(|s| Axis(*s)).collect::<Vec<_>>();
+        let read = |res: &Translation| -> Vec<Val> {
+            node.args.iter().zip(&node.reads).map(|(arg, reads)| res.read(*arg, &names(reads))).collect()
+        };
+        if node.op == Op::Sum {
+            let operands = read(&res);
+            let terms = together(&mut res.graph, operands);
+            let value = res.graph.sum(&terms.iter().collect::<Vec<_>>());
+            res.set(id, node, value);
+            continue;
+        }
         if node.op != Op::Contract {
             res.add(id, node);
             continue;
         }
-        let names = |slots: &[u32]| slots.iter().map(|s| Axis(*s)).collect::<Vec<_>>();
-        let operands: Vec<Val> =
-            node.args.iter().zip(&node.reads).map(|(arg, reads)| res.read(*arg, &names(reads))).collect();
+        let operands = read(&res);
         let mut names_left = FRESH;
         let out = names(&node.out);
         let scatters = operands.iter().any(|val| scatters(&res.graph, val, &out));
         let flat = flatten(&res.graph, operands, scatters, &mut names_left);
         let flat = hoist(&mut res.graph, flat, &out);
         let flat = multiplied(&mut res.graph, flat, &out);
+        let flat = summed_first(&mut res.graph, flat, &out);
         let flat = if scatters { flat } else { placed(&mut res.graph, flat, &out) };
         let flat = shared(&mut res.graph, flat, &out);
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
@@ -57,12 +67,16 @@ pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
     })
 }
 
-/// The operands, with those that are gathers or windows replaced by what they read and how.
+/// The operands, with those that are gathers or windows replaced by what they read and how. Weights laid out for a product with
+/// data stay as they are: packing them reads them through, and their axes are the product's.
 fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -> Vec<Val> {
+    let of_weights = |v: &Val| !graph.ty(v.id).needs.data && !graph.ty(v.id).needs.tables;
+    let late = operands.iter().any(|v| graph.ty(v.id).needs.data);
     let mut res = Vec::new();
     for val in operands {
         let node = graph.node(val.id);
-        if !super::homes::is_read(graph, node) || (scatters && is_block(graph, node)) {
+        let laid_out = late && of_weights(&val) && graph.ty(val.id).needs.weights;
+        if !super::homes::is_read(graph, node) || (scatters && is_block(graph, node)) || laid_out {
             res.push(val);
             continue;
         }
@@ -135,6 +149,44 @@ fn multiplied(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     early.into_iter().chain([product]).collect()
 }
 
+/// Where data are summed along axes that the weights do not have, before the weights mix their channels: that sum first. The cost
+/// of a product is that of its best order, and this is it.
+fn summed_first(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let of_weights = |v: &Val| {
+        let ty = graph.ty(v.id);
+        ty.needs.weights && !ty.needs.data && !ty.needs.tables && !v.axes.is_empty()
+    };
+    let (weights, late): (Vec<Val>, Vec<Val>) = operands.iter().cloned().partition(of_weights);
+    let [weight] = &weights[..] else { return operands };
+    let late: Vec<&Val> = late.iter().collect();
+    let tensors: Vec<&Val> = late.iter().copied().filter(|v| !graph.ty(v.id).relation).collect();
+    let kept: Vec<Axis> = union(&late).into_iter().filter(|a| out.contains(a) || weight.has(*a)).collect();
+    let mixed = weight.axes.iter().any(|a| !out.contains(a) && tensors.iter().any(|v| v.has(*a)));
+    let only_by_relations = weight.axes.iter().any(|a| kept.contains(a) && !tensors.iter().any(|v| v.has(*a)));
+    let needs_data = tensors.iter().any(|v| graph.ty(v.id).needs.data);
+    if !mixed || only_by_relations || !needs_data || determined(graph, &late, &kept) {
+        return operands;
+    }
+    let product = graph.contract(&late, &kept);
+    vec![weight.clone(), product]
+}
+
+/// Whether functions give all axes of some operands from those that are known.
+fn determined(graph: &Graph, operands: &[&Val], known: &[Axis]) -> bool {
+    let mut known = known.to_vec();
+    let relations: Vec<&Val> = operands.iter().copied().filter(|v| graph.ty(v.id).relation).collect();
+    loop {
+        let next = relations.iter().find_map(|r| {
+            let (to, from) = r.axes.split_last()?;
+            (!known.contains(to) && from.iter().all(|a| known.contains(a))).then_some(*to)
+        });
+        match next {
+            Some(axis) => known.push(axis),
+            None => return union(operands).iter().all(|a| known.contains(a)),
+        }
+    }
+}
+
 /// Where a product is put at some places of a longer axis of the result: the product, and where it is put. So it is not
 /// computed, or asked for, at the other places.
 fn placed(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
@@ -145,6 +197,66 @@ fn placed(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     let axes: Vec<Axis> = union(&others).into_iter().filter(kept).collect();
     let product = graph.contract(&others, &axes);
     vec![operands[at].clone(), product]
+}
+
+/// The terms of a sum, those added up first that are put at the same places of a longer axis: a product and its bias.
+fn together(graph: &mut Graph, terms: Vec<Val>) -> Vec<Val> {
+    let mut res: Vec<Val> = Vec::new();
+    let mut groups: Vec<(Val, Vec<Val>)> = Vec::new();
+    let mut fresh = FRESH;
+    for term in terms {
+        let Some((relation, value)) = put(graph, &term, &mut fresh) else {
+            res.push(term);
+            continue;
+        };
+        let same = groups.iter_mut().find(|(r, _)| r.id == relation.id && r.axes.last() == relation.axes.last());
+        match same {
+            Some((first, values)) => {
+                let names: Vec<(Axis, Axis)> = relation.axes.iter().copied().zip(first.axes.iter().copied()).collect();
+                values.push(value.rename(&names));
+            }
+            None => groups.push((relation, vec![value])),
+        }
+    }
+    for (relation, values) in groups {
+        let values: Vec<&Val> = values.iter().collect();
+        let sum = if values.len() == 1 { values[0].clone() } else { graph.sum(&values) };
+        let out: Vec<Axis> = union(&[&relation, &sum]).into_iter().filter(|a| !is_from(&relation, a)).collect();
+        res.push(graph.contract(&[&relation, &sum], &out));
+    }
+    res
+}
+
+fn is_from(relation: &Val, axis: &Axis) -> bool {
+    relation.axes.split_last().is_some_and(|(_, from)| from.contains(axis))
+}
+
+/// A value that is another put at some places of an axis: the relation that says where, and the other.
+fn put(graph: &Graph, val: &Val, fresh: &mut u32) -> Option<(Val, Val)> {
+    let node = graph.node(val.id);
+    let (Op::Contract, [_, _]) = (&node.op, &node.args[..]) else { return None };
+    let at = (0..2).find(|k| matches!(graph.node(node.args[*k]).op, Op::Relation(_)))?;
+    let (to, from) = node.reads[at].split_last()?;
+    let value = &node.reads[1 - at];
+    let distinct = (1..from.len()).all(|k| !from[..k].contains(&from[k]));
+    let puts =
+        node.out.contains(to) && !value.contains(to) && from.iter().all(|s| !node.out.contains(s) && value.contains(s));
+    let Op::Relation(relation) = graph.node(node.args[at]).op else { return None };
+    let affine = matches!(graph.relations[relation].map, Function::Affine { divisor: 1, .. });
+    let read_once = (1..value.len()).all(|k| !value[..k].contains(&value[k]));
+    if !puts || !distinct || !affine || !read_once || graph.ty(node.args[1 - at]).relation {
+        return None;
+    }
+    let mut names: Vec<(u32, Axis)> = node.out.iter().copied().zip(val.axes.iter().copied()).collect();
+    for slot in from {
+        *fresh += 1;
+        names.push((*slot, Axis(*fresh)));
+    }
+    let named = |slots: &[u32]| -> Option<Vec<Axis>> {
+        slots.iter().map(|s| names.iter().find(|(slot, _)| slot == s).map(|(_, axis)| *axis)).collect()
+    };
+    let of = |k: usize| Some(Val { id: node.args[k], axes: named(&node.reads[k])? });
+    Some((of(at)?, of(1 - at)?))
 }
 
 /// Whether operand `at` puts summed axes, which the others have, at some places of an axis of the result, which they have not;
@@ -214,6 +326,6 @@ fn eliminating_group(graph: &Graph, operands: &[Val], eligible: &[bool], out: &[
 
 /// The operands of a node that are not relations and not plain numbers.
 pub(super) fn tensors(graph: &Graph, node: &Node, factors: &[usize]) -> Vec<usize> {
-    let is_number = |id: ValueId| graph.ty(id).dims.is_empty() && matches!(graph.node(id).op, Op::Constant(_));
+    let is_number = |id: ValueId| graph.ty(id).dims.is_empty();
     factors.iter().copied().filter(|k| !is_number(node.args[*k])).collect()
 }
