@@ -82,6 +82,8 @@ pub fn wigner_3j(l1: usize, l2: usize, l3: usize, convention: Convention) -> Opt
     };
     let (d1, d2, d3) = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1);
     let racah = Racah::new(l1, l2, l3);
+    let components = |l: usize| (0..=2 * l).map(|row| real_components(l, row)).collect::<Vec<_>>();
+    let (of_1, of_2, of_3) = (components(l1), components(l2), components(l3));
     let mut dense = vec![0.0; d1 * d2 * d3];
     for (i, m1) in (-(l1 as i64)..=l1 as i64).enumerate() {
         for (j, m2) in (-(l2 as i64)..=l2 as i64).enumerate() {
@@ -91,10 +93,11 @@ pub fn wigner_3j(l1: usize, l2: usize, l3: usize, convention: Convention) -> Opt
             }
             let c = racah.coefficient(m1, m2);
             let n = (m3 + l3 as i64) as usize;
-            for (a, qa) in real_components(l1, i) {
-                for (b, qb) in real_components(l2, j) {
-                    for (k, qk) in real_components(l3, n) {
-                        let phase = complex_mul(complex_mul(qa, qb), (qk.0, -qk.1));
+            for &(a, qa) in &of_1[i] {
+                for &(b, qb) in &of_2[j] {
+                    let q = complex_mul(qa, qb);
+                    for &(k, qk) in &of_3[n] {
+                        let phase = complex_mul(q, (qk.0, -qk.1));
                         // The imaginary parts cancel in the sum.
                         dense[(a * d2 + b) * d3 + k] += c * phase.0;
                     }
