@@ -7,7 +7,7 @@
 
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::{Derivation, not_derived};
-use crate::derive::hom::rep_of;
+use crate::derive::hom::{Tables, rep_of};
 use crate::derive::linear::sum;
 use crate::derive::place::Place;
 use crate::derive::signal::{Kind, Part, Shape, Signal};
@@ -24,6 +24,8 @@ struct Triple {
     b: usize,
     /// Matrices `out x (a · b)`.
     maps: Vec<Matrix>,
+    /// The variance of a component of the result for unit weights and inputs.
+    fan: f64,
 }
 
 impl Derivation<'_> {
@@ -31,7 +33,9 @@ impl Derivation<'_> {
         let (a, b) = (self.operand(value, 0), self.operand(value, 1));
         let b = self.apart(&b);
         let shapes = self.shapes(&value.ty);
-        let triples = triples(&a, &b, &shapes)?;
+        let triples = triples(&a, &b, &shapes, depthwise)?;
+        let mut fans = vec![0.0; shapes.len()];
+        triples.iter().for_each(|t| fans[t.out] += t.fan);
         let mut results: Vec<Part> = Vec::new();
         for shape in &shapes {
             let (copy, component) = (self.graph.axis(), (shape.kind.dim() > 1).then(|| self.graph.axis()));
@@ -49,7 +53,7 @@ impl Derivation<'_> {
         let mut terms: Vec<Vec<Val>> = vec![vec![]; shapes.len()];
         for triple in &triples {
             let (x, y, z) = (&a.parts[triple.a], &b.parts[triple.b], &results[triple.out]);
-            let fan = fan(&triples, triple, &a, &b, depthwise);
+            let fan = fans[triple.out];
             let name = distinct(weight_name(name, triples.len() == 1, z, x, y), &mut used);
             let term = if depthwise {
                 self.channels(&name, triple, fan, x, y, z)?
@@ -132,14 +136,26 @@ impl Derivation<'_> {
     }
 }
 
-fn triples(a: &Signal, b: &Signal, shapes: &[Shape]) -> Result<Vec<Triple>, Diagnostic> {
+fn triples(a: &Signal, b: &Signal, shapes: &[Shape], depthwise: bool) -> Result<Vec<Triple>, Diagnostic> {
+    let mut tables = Tables::default();
+    for (Shape { kind: out, .. }, x, y) in
+        shapes.iter().flat_map(|s| a.parts.iter().flat_map(move |x| b.parts.iter().map(move |y| (s, x, y))))
+    {
+        if couples(&x.kind, &y.kind, out)? {
+            tables.count([x.kind.dim(), y.kind.dim(), out.dim()]);
+        }
+    }
+    tables.admit()?;
     let mut found = Vec::new();
     for (o, Shape { kind: out, .. }) in shapes.iter().enumerate() {
         for (i, x) in a.parts.iter().enumerate() {
             for (j, y) in b.parts.iter().enumerate() {
                 let maps = maps(&x.kind, &y.kind, out)?;
                 if !maps.is_empty() {
-                    found.push(Triple { out: o, a: i, b: j, maps });
+                    let square: f64 = maps.iter().flat_map(|m| m.as_slice()).map(|x| x * x).sum();
+                    let channels = if depthwise { 1 } else { x.copies * y.copies };
+                    let fan = square / out.dim() as f64 * channels as f64;
+                    found.push(Triple { out: o, a: i, b: j, maps, fan });
                 }
             }
         }
@@ -147,34 +163,37 @@ fn triples(a: &Signal, b: &Signal, shapes: &[Shape]) -> Result<Vec<Triple>, Diag
     Ok(found)
 }
 
-/// A basis of Hom(a (x) b, out), of Frobenius norm `sqrt(dim out)` each between irreps.
-fn maps(a: &Kind, b: &Kind, out: &Kind) -> Result<Vec<Matrix>, Diagnostic> {
+/// The three representations under one group; none where all are scalars.
+fn reps(a: &Kind, b: &Kind, out: &Kind) -> Result<Option<[Rep; 3]>, Diagnostic> {
     let group = [a, b, out].into_iter().find_map(|k| match k {
         Kind::Rep(rep) => Some(rep.group().clone()),
         Kind::Scalar | Kind::Position(_) => None,
     });
-    let Some(group): Option<GroupRef> = group else {
-        return Ok(vec![Matrix::identity(1)]);
-    };
-    let (x, y, z) = (rep_of(a, &group)?, rep_of(b, &group)?, rep_of(out, &group)?);
+    let Some(group): Option<GroupRef> = group else { return Ok(None) };
+    Ok(Some([rep_of(a, &group)?, rep_of(b, &group)?, rep_of(out, &group)?]))
+}
+
+/// Whether there may be maps from a (x) b to out: by the selection rule for irreps, without computing any.
+fn couples(a: &Kind, b: &Kind, out: &Kind) -> Result<bool, Diagnostic> {
+    let Some([x, y, z]) = reps(a, b, out)? else { return Ok(true) };
+    Ok(match (x.as_irrep(), y.as_irrep(), z.as_irrep()) {
+        (Some(i), Some(j), Some(k)) => x.group().tensor_product(i, j).contains(&k),
+        _ => true,
+    })
+}
+
+/// A basis of Hom(a (x) b, out), of Frobenius norm `sqrt(dim out)` each between irreps.
+fn maps(a: &Kind, b: &Kind, out: &Kind) -> Result<Vec<Matrix>, Diagnostic> {
+    let Some([x, y, z]) = reps(a, b, out)? else { return Ok(vec![Matrix::identity(1)]) };
     let scale = (out.dim() as f64).sqrt();
     if let (Some(i), Some(j), Some(k)) = (x.as_irrep(), y.as_irrep(), z.as_irrep()) {
-        return Ok(group.clebsch_gordan(i, j, k).iter().map(|c| c.to_map().scale(scale)).collect());
+        return Ok(x.group().clebsch_gordan(i, j, k).iter().map(|c| c.to_map().scale(scale)).collect());
     }
     Ok(general(&x, &y, &z))
 }
 
 fn general(x: &Rep, y: &Rep, z: &Rep) -> Vec<Matrix> {
     equivariant_basis(&x.tensor(y), z)
-}
-
-fn fan(triples: &[Triple], of: &Triple, a: &Signal, b: &Signal, depthwise: bool) -> f64 {
-    let one = |t: &Triple| {
-        let square: f64 = t.maps.iter().flat_map(|m| m.as_slice()).map(|x| x * x).sum();
-        let channels = if depthwise { 1 } else { a.parts[t.a].copies * b.parts[t.b].copies };
-        square / t.maps[0].rows() as f64 * channels as f64
-    };
-    triples.iter().filter(|t| t.out == of.out).map(one).sum()
 }
 
 fn weight_name(prefix: &str, only: bool, z: &Part, x: &Part, y: &Part) -> String {

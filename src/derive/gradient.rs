@@ -14,9 +14,9 @@ use crate::sema::hir::{Model, Op, Value};
 use crate::tensor::differential::reverse::vjp;
 use crate::tensor::graph::Val;
 
-/// The values by which some gradient is taken.
+/// The values by which some gradient is taken, or that are held fixed by one.
 pub(super) fn variables(model: &Model) -> BTreeSet<Id<Value>> {
-    model.values.iter().filter(|(_, v)| v.op == Op::Grad).map(|(_, v)| v.args[1]).collect()
+    model.values.iter().filter(|(_, v)| v.op == Op::Grad).flat_map(|(_, v)| v.args[1..].to_vec()).collect()
 }
 
 impl Derivation<'_> {
@@ -36,7 +36,9 @@ impl Derivation<'_> {
             return Err(not_derived("the gradient of several numbers"));
         };
         let one = self.graph.scalar(1.0);
-        let by: Vec<Val> = x.parts.iter().map(|p| p.val.clone()).collect();
+        // what is held fixed is a variable of its own: nothing is looked for behind it
+        let held: Vec<Signal> = (2..value.args.len()).map(|k| self.operand(value, k)).collect();
+        let by: Vec<Val> = [&x].into_iter().chain(&held).flat_map(|s| &s.parts).map(|p| p.val.clone()).collect();
         let gradients = vjp(&mut self.graph, &[(number.val.clone(), one)], &by);
         let place = self.place(x.base);
         let mut parts = Vec::new();

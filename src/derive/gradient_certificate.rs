@@ -68,7 +68,9 @@ pub fn certify_gradients(
 fn specimen(model: &Model, gradient: Id<Value>) -> Specimen {
     let (e, x) = (model.values[gradient].args[0], model.values[gradient].args[1]);
     let depends = dependents(model, x);
-    let is_cut = |id: Id<Value>| id == x || (model.values[id].op == Op::Grad && !depends.contains(&id));
+    let held = &model.values[gradient].args[2..];
+    let is_cut =
+        |id: Id<Value>| id == x || held.contains(&id) || (model.values[id].op == Op::Grad && !depends.contains(&id));
     let mut needed: BTreeSet<Id<Value>> = BTreeSet::new();
     let mut todo = vec![e];
     while let Some(id) = todo.pop() {
@@ -91,7 +93,9 @@ fn specimen(model: &Model, gradient: Id<Value>) -> Specimen {
         }
         places.insert(id, values.push(new));
     }
-    let g = Value { args: vec![places[&e], places[&x]], ..model.values[gradient].clone() };
+    let own = |id: &Id<Value>| places.get(id).copied();
+    let g =
+        Value { args: model.values[gradient].args.iter().filter_map(own).collect(), ..model.values[gradient].clone() };
     let g = values.push(g);
     let results = vec![("e".to_string(), places[&e]), ("g".to_string(), g)];
     Specimen { model: Model { name: model.name.clone(), args, values, results }, by }

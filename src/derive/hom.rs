@@ -15,6 +15,39 @@ use crate::tensor::graph::{Axis, Constant, Function, Relation, Val};
 /// Entries of closed forms are exact to this.
 const EXACT: f64 = 1e-12;
 
+/// The tables of couplings of a layer have at most so many numbers.
+const MOST_NUMBERS: usize = 1 << 24;
+
+/// The size of the tables of couplings of a layer, before any is computed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tables {
+    couplings: usize,
+    numbers: usize,
+}
+
+impl Tables {
+    /// Counts the coupling of representations of these dimensions.
+    pub(super) fn count(&mut self, dims: [usize; 3]) {
+        self.couplings += 1;
+        self.numbers += dims.iter().product::<usize>();
+    }
+
+    /// Refuses tables that would fill the memory.
+    pub(super) fn admit(self) -> Result<(), Diagnostic> {
+        let Tables { couplings, numbers } = self;
+        if numbers <= MOST_NUMBERS {
+            return Ok(());
+        }
+        let message =
+            format!("the couplings of this layer have {numbers} numbers, and more than {MOST_NUMBERS} are refused");
+        Err(Diagnostic::error("E0403", message)
+            .why(format!(
+                "there are {couplings} couplings of the representations here, and one of dimensions a, b and c is a table of a · b · c numbers"
+            ))
+            .hint("take a lower highest degree: the numbers grow with its sixth power"))
+    }
+}
+
 /// How weights become a map between one copy of the input and one of the output.
 #[derive(Clone, Debug)]
 pub(super) struct Coupling {

@@ -17,12 +17,13 @@ use crate::base::diagnostic::Diagnostic;
 use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::geometry::{BESSEL_COUNT, Vectors};
-use crate::derive::hom::{Join, rep_of};
+use crate::derive::hom::{Join, Tables, rep_of};
 use crate::derive::linear::{Layer, homs, pair_name};
 use crate::derive::place::Table;
-use crate::derive::signal::{Part, Signal, slice};
+use crate::derive::signal::{Kind, Part, Signal, slice};
 use crate::sema::hir::{Base, DomainDecl, Over, Radial};
-use crate::symmetry::{AngularPath, angular_paths};
+use crate::symmetry::irrep::MAX_DEGREE;
+use crate::symmetry::{AngularPath, NoPaths, angular_degrees, angular_paths};
 use crate::tensor::graph::{Axis, Constant, Init, Val};
 use crate::tensor::op::Func;
 
@@ -89,16 +90,18 @@ impl Derivation<'_> {
 
     fn paths(&mut self, layer: &Layer, id: Id<DomainDecl>) -> Result<Vec<Paths>, Diagnostic> {
         let group = self.places.domain(id).stabiliser();
+        let mut tables = Tables::default();
+        for (target, source) in layer.targets.iter().flat_map(|t| layer.sources.iter().map(move |s| (t, s))) {
+            let (input, out) = (rep_of(&source.kind, &group)?, rep_of(&target.kind, &group)?);
+            let degrees = angular_degrees(&input, &out).map_err(|why| no_paths(why, &source.kind, &target.kind))?;
+            degrees.iter().for_each(|(_, f)| tables.count([input.dim(), group.irrep_dim(*f), out.dim()]));
+        }
+        tables.admit()?;
         let mut pairs = Vec::new();
         for (t, target) in layer.targets.iter().enumerate() {
             for (s, source) in layer.sources.iter().enumerate() {
                 let (input, out) = (rep_of(&source.kind, &group)?, rep_of(&target.kind, &group)?);
-                let paths = angular_paths(&input, &out).ok_or_else(|| {
-                    not_derived(format!(
-                        "linear over a radius from {} to {}: both must be irreps",
-                        source.kind, target.kind
-                    ))
-                })?;
+                let paths = angular_paths(&input, &out).map_err(|why| no_paths(why, &source.kind, &target.kind))?;
                 if layer.linear.depthwise && !paths.is_empty() && source.copies != target.copies {
                     return Err(not_derived(format!("depthwise from {} to {} copies", source.copies, target.copies)));
                 }
@@ -326,6 +329,19 @@ impl Derivation<'_> {
 
     fn bessel_std(&self, layer: &Layer, pairs: &[Paths], pair: &Paths, field: &Field) -> f64 {
         1.0 / (BESSEL_COUNT as f64 * bessel_moment(field.cutoff) * fan(layer, pairs, pair.target)).sqrt()
+    }
+}
+
+/// Why a layer has no kernels.
+fn no_paths(why: NoPaths, input: &Kind, out: &Kind) -> Diagnostic {
+    match why {
+        NoPaths::NotIrreps => {
+            not_derived(format!("linear over a radius from {input} to {out}: both must be irreps"))
+        }
+        NoPaths::Degree(degree) => {
+            Diagnostic::error("E0403", format!("linear over a radius from {input} to {out} needs harmonics of degree {degree}, the highest is {MAX_DEGREE}"))
+                .why("an edge couples degrees l and k by harmonics of the degrees |l - k| to l + k")
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 //! by a table of canonical nodes; so laws need not know of orders.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use egg::{EGraph, Id};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::base::size::Size;
 use crate::rewrite::cost::{Target, seconds_of};
 use crate::rewrite::language::{Facts, Tables};
-use crate::rewrite::rules::nesting::Plans;
+use crate::rewrite::rules::nesting::{Memory, Plans};
 use crate::tensor::cost::Read;
 use crate::tensor::graph::{Axis, Constant, Graph, Needs, Relation, Val, union};
 use crate::tensor::node;
@@ -73,14 +74,20 @@ pub enum Place {
 pub struct Classes {
     pub egraph: EGraph<Node, Tables>,
     /// Canonical node to its class; axis `k` of the class is axis `order[k]` of the canonical node.
-    known: BTreeMap<Node, (Id, Vec<usize>)>,
+    known: FxHashMap<Node, (Id, Vec<usize>)>,
+    /// Of every known product the sum of the marks of its factors.
+    products: FxHashSet<u64>,
     n_fresh: u32,
     /// No more nodes are made than this.
     limit: usize,
     /// No more kernels are costed than this while nestings are searched.
     fuel: usize,
-    /// Nestings found before, by what the cost model sees of a product.
-    pub plans: BTreeMap<Vec<u64>, Rc<Plans>>,
+    /// Nestings found here, by what the cost model sees of a product.
+    pub plans: FxHashMap<Vec<u64>, Arc<Plans>>,
+    /// Costs of best nestings, by the same.
+    pub costs: FxHashMap<Vec<u64>, f64>,
+    /// Nestings found in any window.
+    pub memory: Arc<Memory>,
     pub target: Target,
     /// What was found, where that is wanted.
     pub log: Option<Vec<Event>>,
@@ -94,11 +101,14 @@ impl Classes {
         let tables = Tables { graph: graph.tables(), law: "none" };
         Classes {
             egraph: EGraph::new(tables),
-            known: BTreeMap::new(),
+            known: FxHashMap::default(),
+            products: FxHashSet::default(),
             n_fresh: 0,
             limit,
             fuel: limit.saturating_mul(LOOKS_A_NODE),
-            plans: BTreeMap::new(),
+            plans: FxHashMap::default(),
+            costs: FxHashMap::default(),
+            memory: Arc::default(),
             target,
             log: None,
             fired: BTreeMap::new(),
@@ -262,6 +272,27 @@ impl Classes {
         }
     }
 
+    /// A number for a class, to tell sets of factors apart quickly.
+    pub fn mark(&self, id: Id) -> u64 {
+        let mut x = (usize::from(self.egraph.find(id)) as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ x >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        x ^ x >> 32
+    }
+
+    /// Whether a product of factors with these marks may be known; if not, none is.
+    pub fn may_have_product(&self, marks: impl Iterator<Item = u64>) -> bool {
+        self.products.contains(&marks.fold(0, u64::wrapping_add))
+    }
+
+    /// Enters a canonical node; axis `k` of the class is axis `order[k]` of the node.
+    fn know(&mut self, node: Node, id: Id, order: Vec<usize>) {
+        if node.op == Op::Contract {
+            let marks = node.args.iter().map(|a| self.mark(*a)).fold(0, u64::wrapping_add);
+            self.products.insert(marks);
+        }
+        self.known.insert(node, (id, order));
+    }
+
     fn look_up(&self, node: &Node, axes: &[Axis]) -> Option<Val> {
         let (id, order) = self.known.get(node)?;
         Some(Val { id: self.egraph.find(*id), axes: order.iter().map(|&k| axes[k]).collect() })
@@ -281,7 +312,7 @@ impl Classes {
             term: Term { op: node.op.clone(), operands: Self::operands(&node), out: Self::out(&node) },
             id,
         });
-        self.known.insert(node, (id, (0..axes.len()).collect()));
+        self.know(node, id, (0..axes.len()).collect());
         Val { id, axes }
     }
 
@@ -318,7 +349,7 @@ impl Classes {
                 let out = order.iter().map(|&k| node.out[k]).collect();
                 let id = self.egraph.add(Node { out, ..node.clone() });
                 self.record(|| Event::Alias { id, class });
-                self.known.insert(node, (id, order));
+                self.know(node, id, order);
                 self.egraph.union_trusted(class, id, law)
             }
         };
@@ -358,6 +389,7 @@ impl Classes {
             self.egraph.analysis.law = "congruence";
             self.egraph.rebuild();
             self.known.clear();
+            self.products.clear();
             let mut ids: Vec<Id> = self.egraph.classes().map(|c| c.id).collect();
             ids.sort_unstable();
             let mut links = Vec::new();
@@ -387,7 +419,7 @@ impl Classes {
                     return (val.id != id).then_some((id, names, val));
                 }
                 let place = |n: &Axis| axes.iter().position(|a| a == n).expect("the same axes");
-                self.known.insert(canonical, (id, names.iter().map(place).collect()));
+                self.know(canonical, id, names.iter().map(place).collect());
                 None
             }
         }

@@ -3,7 +3,7 @@
 //! A node is a kernel, a class a stored tensor: the larger of `flops / rate` and `bytes / bandwidth`, and a launch. Work that needs no
 //! data is done once an instance or once a weight update, and counts little; addressing is inlined into its readers.
 
-use crate::tensor::cost::{Operand, Read, Shape, work_of};
+use crate::tensor::cost::{Operand, Read, Shape, Work, work_of};
 use crate::tensor::graph::Needs;
 use crate::tensor::op::{Node, Op, Slot};
 
@@ -44,7 +44,11 @@ pub fn seconds(target: &Target, node: &Node, operands: &[Operand], needs: Needs)
 
 /// The seconds that `op` on operands read under slots costs a call. `needs` are those of its result.
 pub fn seconds_of(target: &Target, op: &Op, reads: &[Read], out: &[Slot], needs: Needs) -> f64 {
-    let work = work_of(op, reads, out);
+    seconds_of_work(target, &work_of(op, reads, out), needs)
+}
+
+/// The seconds that a kernel costs a call. `needs` are those of its result.
+pub fn seconds_of_work(target: &Target, work: &Work, needs: Needs) -> f64 {
     let moved = work.bytes / target.bandwidth;
     let time = match work.shape {
         Shape::Nothing => return 1e-12,
@@ -54,6 +58,11 @@ pub fn seconds_of(target: &Target, op: &Op, reads: &[Read], out: &[Slot], needs:
         Shape::Dense => overlapped(work.flops / target.dense, moved) + target.launch,
     };
     1e-12 + time * weight_of(needs)
+}
+
+/// No kernel that multiplies two tensors or more, moves so many numbers and needs this costs less.
+pub fn least_seconds(target: &Target, moved: f64, needs: Needs) -> f64 {
+    (4.0 * moved / target.bandwidth + target.launch) * weight_of(needs)
 }
 
 /// Computing and moving overlap, but not wholly.

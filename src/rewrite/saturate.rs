@@ -1,9 +1,8 @@
 //! Applies all laws to all nodes until nothing new is found or the budget is spent. No clock: the same program
 //! always meets the same limits.
 
-use std::collections::BTreeMap;
-
 use egg::Id;
+use rustc_hash::FxHashMap;
 
 use crate::rewrite::classes::Classes;
 use crate::rewrite::rules::Law;
@@ -22,7 +21,7 @@ pub enum Stop {
 
 /// Applies the laws for at most this many rounds.
 pub fn saturate(classes: &mut Classes, laws: &[Law], rounds: usize) -> Stop {
-    let mut seen: BTreeMap<Node, usize> = BTreeMap::new();
+    let mut seen: FxHashMap<Node, usize> = FxHashMap::default();
     classes.rebuild();
     for _ in 0..rounds {
         let mut changed = false;

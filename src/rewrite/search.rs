@@ -1,7 +1,7 @@
 //! The search of one window: its e-graph is saturated, and the best program in it comes back.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use egg::Id;
 
@@ -9,7 +9,7 @@ use crate::base::arena;
 use crate::rewrite::classes::Classes;
 use crate::rewrite::explain::{self, Proof, Start};
 use crate::rewrite::extract::{Problem, Selection, extract};
-use crate::rewrite::rules::nesting::Plans;
+use crate::rewrite::rules::nesting::Memory;
 use crate::rewrite::saturate::{Stop, saturate};
 use crate::rewrite::{Explain, Options};
 use crate::tensor::graph::{Graph, Input, Needs, Val};
@@ -72,11 +72,11 @@ impl Fragment {
     }
 }
 
-/// Searches a fragment. `plans` are remembered from search to search.
-pub fn search(fragment: &Fragment, options: &Options, plans: &mut BTreeMap<Vec<u64>, Rc<Plans>>) -> Found {
+/// Searches a fragment. Nestings are remembered from search to search.
+pub fn search(fragment: &Fragment, options: &Options, memory: &Arc<Memory>) -> Found {
     let operations = fragment.graph.nodes().filter(|(_, n)| !n.op.is_leaf()).count();
     let mut classes = fragment.classes(200 + options.growth * operations, options);
-    std::mem::swap(&mut classes.plans, plans);
+    classes.memory = memory.clone();
     let roots = fragment.roots();
     let problem = Problem::new(&classes, &roots);
     let before = problem.cost(&extract(&problem)).expect("the program at hand");
@@ -85,7 +85,6 @@ pub fn search(fragment: &Fragment, options: &Options, plans: &mut BTreeMap<Vec<u
     let problem = Problem::new(&classes, &roots);
     let selection = extract(&problem);
     let after = problem.cost(&selection).expect("extraction gives a program");
-    std::mem::swap(&mut classes.plans, plans);
     let log = classes.log.take().filter(|_| after < before * (1.0 - 1e-6));
     let proof = log.map(|log| {
         let start = Start { fragment: fragment.clone(), tables: classes.graph().clone(), options: options.clone() };

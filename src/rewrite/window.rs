@@ -1,12 +1,14 @@
 //! One part of a program at a time, so that the search does not grow with the length of the program: windows are
-//! searched on their own, then others that overlap them. Equal windows, such as the layers of a deep model, are searched once.
+//! searched on their own, then others that overlap them. Equal windows, such as the layers of a deep model, are searched once,
+//! different ones at the same time.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::rewrite::rules::nesting::Plans;
+use crate::rewrite::rules::nesting;
 use crate::rewrite::search::{Found, Fragment, search};
 use crate::rewrite::{Options, Report};
 use crate::tensor::graph::{Axis, Constant, Function, Graph, Input, InputKind, Needs, Output, Relation, Val, Weight};
@@ -16,26 +18,29 @@ use crate::tensor::translate::{Translation, remade};
 /// What was found before, of windows and of products.
 #[derive(Default)]
 pub struct Memory {
-    windows: BTreeMap<Key, Rc<Found>>,
-    /// Nestings, by what the cost model sees of a product.
-    pub plans: BTreeMap<Vec<u64>, Rc<Plans>>,
+    windows: BTreeMap<Key, Arc<Found>>,
+    nestings: Arc<nesting::Memory>,
 }
 
-/// Rewrites the windows of a graph one after the other; the first has `offset` operations fewer.
+/// Rewrites the windows of a graph; the first has `offset` operations fewer.
 pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memory, report: &mut Report) -> Graph {
     let mut res = Translation::new(graph);
     let last_readers = last_readers(graph);
-    for operations in cut(graph, options.window, offset) {
-        let window = Window::new(graph, &operations, &last_readers);
-        let key = window.key();
-        let again = memory.windows.contains_key(&key);
-        if !again {
-            let found = Rc::new(search(&window.fragment, options, &mut memory.plans));
-            memory.windows.insert(key.clone(), found);
-        }
-        let found = memory.windows[&key].clone();
-        window.replace(graph, &found, &mut res);
-        report.add(&found, again);
+    let windows: Vec<Window> = cut(graph, options.window, offset)
+        .iter()
+        .map(|operations| Window::new(graph, operations, &last_readers))
+        .collect();
+    let keys: Vec<Key> = windows.iter().map(Window::key).collect();
+    let mut new: BTreeMap<&Key, &Window> = keys.iter().zip(&windows).collect();
+    new.retain(|key, _| !memory.windows.contains_key(*key));
+    let fragments: Vec<&Fragment> = new.values().map(|w| &w.fragment).collect();
+    let found = search_all(&fragments, options, &memory.nestings);
+    let mut first: BTreeSet<Key> = new.into_keys().cloned().collect();
+    memory.windows.extend(first.iter().cloned().zip(found));
+    for (key, window) in keys.iter().zip(&windows) {
+        let found = &memory.windows[key];
+        window.replace(graph, found, &mut res);
+        report.add(found, !first.remove(key));
     }
     for output in &graph.outputs {
         if !res.has(output.id) {
@@ -44,6 +49,27 @@ pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memor
     }
     res.outputs(&graph.outputs);
     res.graph
+}
+
+/// Searches these, on all cores. What is found of one does not depend on the others, nor on which is searched first.
+fn search_all(fragments: &[&Fragment], options: &Options, nestings: &Arc<nesting::Memory>) -> Vec<Arc<Found>> {
+    let next = AtomicUsize::new(0);
+    let found: Vec<Mutex<Option<Found>>> = fragments.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        loop {
+            let k = next.fetch_add(1, Ordering::Relaxed);
+            let Some(fragment) = fragments.get(k) else { return };
+            let one = search(fragment, options, nestings);
+            *found[k].lock().expect("each place is written once") = Some(one);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        (1..cores.min(fragments.len())).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let take = |f: Mutex<Option<Found>>| Arc::new(f.into_inner().expect("no search panicked").expect("searched"));
+    found.into_iter().map(take).collect()
 }
 
 /// Cuts the operations where few values cross, about every `length` of them.

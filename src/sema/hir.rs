@@ -194,7 +194,7 @@ pub enum Op {
     Attend,
     /// The number of senders of a point.
     Degree,
-    /// The gradient of a number a sample by a signal: operands the number, the signal.
+    /// The gradient of a number a sample by a signal: operands the number, the signal, and signals that are held fixed.
     Grad,
     Coarsen {
         how: Coarsening,

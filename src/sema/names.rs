@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::syntax::PREFIXES;
 use crate::syntax::ast::{self, Comprehension, Expr, ExprKind, SignalType, Stmt};
 
 use super::declare::Items;
@@ -108,7 +109,8 @@ impl Names<'_, '_> {
             return;
         }
         let bound = self.bound.iter().map(String::as_str);
-        let candidates: Vec<&str> = bound.chain(self.items.names()).chain(WORDS.iter().copied()).collect();
+        let words = WORDS.iter().chain(&PREFIXES).copied();
+        let candidates: Vec<&str> = bound.chain(self.items.names()).chain(words).collect();
         self.report.push(error::unknown("name", name, span, candidates));
     }
 

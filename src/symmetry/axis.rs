@@ -42,20 +42,37 @@ pub fn axis_stabiliser(group: &GroupRef) -> Option<Inclusion> {
     }
 }
 
-/// The angular parts of the kernels from one irrep to another, by degree.
-/// Nothing when the representations are not irreps of SO(d) or O(d).
-pub fn angular_paths(rho_in: &Rep, rho_out: &Rep) -> Option<Vec<AngularPath>> {
+/// Why kernels have no angular parts here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPaths {
+    /// The representations are not irreps of SO(d) or O(d).
+    NotIrreps,
+    /// Harmonics of this degree are needed, and are above the limit.
+    Degree(u32),
+}
+
+/// The degrees of the harmonics of the kernels from one irrep to another, by the selection rule alone: no coefficient
+/// is computed. One of them may have several paths.
+pub fn angular_degrees(rho_in: &Rep, rho_out: &Rep) -> Result<Vec<(u32, Irrep)>, NoPaths> {
     let group = rho_in.group();
-    axis_stabiliser(group)?;
-    let (a, c) = (rho_in.as_irrep()?, rho_out.as_irrep()?);
-    let mut paths = Vec::new();
-    for degree in 0..=a.degree + c.degree {
-        let Some(harmonic) =
-            group.canonical(Irrep::natural(degree)).filter(|_| degree > 0).or((degree == 0).then_some(Irrep::TRIVIAL))
-        else {
-            continue;
-        };
-        paths.extend(group.clebsch_gordan(a, harmonic, c).into_iter().map(|coupling| AngularPath { degree, coupling }));
+    let irreps = axis_stabiliser(group).and_then(|_| Some((rho_in.as_irrep()?, rho_out.as_irrep()?)));
+    let (a, c) = irreps.ok_or(NoPaths::NotIrreps)?;
+    let mut res = Vec::new();
+    for degree in a.degree.abs_diff(c.degree)..=a.degree + c.degree {
+        let natural = if degree == 0 { Irrep::TRIVIAL } else { Irrep::natural(degree) };
+        let harmonic = group.canonical(natural).ok_or(NoPaths::Degree(degree))?;
+        if group.tensor_product(a, harmonic).contains(&c) {
+            res.push((degree, harmonic));
+        }
     }
-    Some(paths)
+    Ok(res)
+}
+
+/// The angular parts of the kernels from one irrep to another, by degree.
+pub fn angular_paths(rho_in: &Rep, rho_out: &Rep) -> Result<Vec<AngularPath>, NoPaths> {
+    let group = rho_in.group();
+    let (Some(a), Some(c)) = (rho_in.as_irrep(), rho_out.as_irrep()) else { return Err(NoPaths::NotIrreps) };
+    let path = |degree| move |coupling| AngularPath { degree, coupling };
+    let paths = |(degree, f): (u32, Irrep)| group.clebsch_gordan(a, f, c).into_iter().map(path(degree));
+    Ok(angular_degrees(rho_in, rho_out)?.into_iter().flat_map(paths).collect())
 }

@@ -82,6 +82,8 @@ pub fn wigner_3j(l1: usize, l2: usize, l3: usize, convention: Convention) -> Opt
     };
     let (d1, d2, d3) = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1);
     let racah = Racah::new(l1, l2, l3);
+    let components = |l: usize| (0..=2 * l).map(|row| real_components(l, row)).collect::<Vec<_>>();
+    let (of_1, of_2, of_3) = (components(l1), components(l2), components(l3));
     let mut dense = vec![0.0; d1 * d2 * d3];
     for (i, m1) in (-(l1 as i64)..=l1 as i64).enumerate() {
         for (j, m2) in (-(l2 as i64)..=l2 as i64).enumerate() {
@@ -91,10 +93,11 @@ pub fn wigner_3j(l1: usize, l2: usize, l3: usize, convention: Convention) -> Opt
             }
             let c = racah.coefficient(m1, m2);
             let n = (m3 + l3 as i64) as usize;
-            for (a, qa) in real_components(l1, i) {
-                for (b, qb) in real_components(l2, j) {
-                    for (k, qk) in real_components(l3, n) {
-                        let phase = complex_mul(complex_mul(qa, qb), (qk.0, -qk.1));
+            for &(a, qa) in &of_1[i] {
+                for &(b, qb) in &of_2[j] {
+                    let q = complex_mul(qa, qb);
+                    for &(k, qk) in &of_3[n] {
+                        let phase = complex_mul(q, (qk.0, -qk.1));
                         // The imaginary parts cancel in the sum.
                         dense[(a * d2 + b) * d3 + k] += c * phase.0;
                     }
@@ -138,7 +141,12 @@ fn real_components(l: usize, row: usize) -> Vec<(usize, Complex)> {
 struct Racah {
     l: [i64; 3],
     binomials: Vec<Vec<i128>>,
-    primes: Vec<usize>,
+    /// The primes that occur, with their roots.
+    primes: Vec<(f64, f64)>,
+    /// The exponents of the primes in `(2l3+1) / ((J+1)! a! b! c!)`.
+    fixed: Vec<i32>,
+    /// The exponents of the primes in `(l_i+m)! (l_i-m)!`, for each degree and m = -l_i..l_i.
+    free: [Vec<Vec<i32>>; 3],
 }
 
 impl Racah {
@@ -151,12 +159,19 @@ impl Racah {
             binomials.push(row);
         }
         let bound = top.max(2 * l3 + 1);
-        let primes = (2..=bound).filter(|p| (2..*p).take_while(|q| q * q <= *p).all(|q| p % q != 0)).collect();
-        Racah { l: [l1 as i64, l2 as i64, l3 as i64], binomials, primes }
-    }
-
-    fn binomial(&self, n: i64, k: i64) -> i128 {
-        if k < 0 || k > n { 0 } else { self.binomials[n as usize][k as usize] }
+        let primes: Vec<usize> =
+            (2..=bound).filter(|p| (2..*p).take_while(|q| q * q <= *p).all(|q| p % q != 0)).collect();
+        let factorials: Vec<Vec<i32>> =
+            (0..=top).map(|n| primes.iter().map(|p| power_in_factorial(*p, n as i64)).collect()).collect();
+        let down = [top, l1 + l2 - l3, l1 + l3 - l2, l2 + l3 - l1];
+        let fixed = (0..primes.len())
+            .map(|p| i32::from(power_in(primes[p], 2 * l3 + 1)) - down.iter().map(|n| factorials[*n][p]).sum::<i32>())
+            .collect();
+        let of_m =
+            |l: usize, up: usize| (0..primes.len()).map(|p| factorials[up][p] + factorials[2 * l - up][p]).collect();
+        let free = [l1, l2, l3].map(|l| (0..=2 * l).map(|up| of_m(l, up)).collect());
+        let primes = primes.into_iter().map(|p| (p as f64, (p as f64).sqrt())).collect();
+        Racah { l: [l1 as i64, l2 as i64, l3 as i64], binomials, primes, fixed, free }
     }
 
     /// `<l1 m1 l2 m2 | l3 (m1 + m2)>`.
@@ -164,28 +179,31 @@ impl Racah {
         let [l1, l2, l3] = self.l;
         let m3 = m1 + m2;
         let (a, b, c) = (l1 + l2 - l3, l1 - l2 + l3, -l1 + l2 + l3);
-        let sum: i128 = (0..=a)
+        let row = |n: i64| &self.binomials[n as usize];
+        let (row_a, row_b, row_c) = (row(a), row(b), row(c));
+        // the k for which no binomial is zero
+        let (first, last) = ((l1 - m1 - b).max(l2 + m2 - c).max(0), (l1 - m1).min(l2 + m2).min(a));
+        let sum: i128 = (first..=last)
             .map(|k| {
-                let term = self.binomial(a, k) * self.binomial(b, l1 - m1 - k) * self.binomial(c, l2 + m2 - k);
+                let term = row_a[k as usize] * row_b[(l1 - m1 - k) as usize] * row_c[(l2 + m2 - k) as usize];
                 if k % 2 == 0 { term } else { -term }
             })
             .sum();
         if sum == 0 {
             return 0.0;
         }
-        let up = [l1 + m1, l1 - m1, l2 + m2, l2 - m2, l3 + m3, l3 - m3];
-        let down = [l1 + l2 + l3 + 1, a, b, c];
         // The square of the prefactor, prime by prime; its root is exact but
         // for one rounding a prime.
+        let free = [m1 + l1, m2 + l2, m3 + l3];
+        let [one, two, three] = [0, 1, 2].map(|i| &self.free[i][free[i] as usize]);
         let mut prefactor = 1.0f64;
-        for &p in &self.primes {
-            let mut e = i32::from(power_in(p, 2 * l3 as usize + 1));
-            e += up.iter().map(|n| power_in_factorial(p, *n)).sum::<i32>();
-            e -= down.iter().map(|n| power_in_factorial(p, *n)).sum::<i32>();
-            let p = p as f64;
-            prefactor *= p.powi(e.div_euclid(2));
-            if e.rem_euclid(2) == 1 {
-                prefactor *= p.sqrt();
+        for (k, (p, root)) in self.primes.iter().enumerate() {
+            let e = self.fixed[k] + one[k] + two[k] + three[k];
+            if e != 0 {
+                prefactor *= p.powi(e.div_euclid(2));
+                if e.rem_euclid(2) == 1 {
+                    prefactor *= root;
+                }
             }
         }
         sum as f64 * prefactor

@@ -41,7 +41,7 @@ pub mod tensor3;
 pub mod wigner;
 pub mod window;
 
-pub use axis::{AngularPath, angular_paths, axis_stabiliser};
+pub use axis::{AngularPath, NoPaths, angular_degrees, angular_paths, axis_stabiliser};
 pub use clebsch_gordan::{Convention, wigner_3j};
 pub use decompose::{Decomposition, decompose};
 pub use finite::FiniteGroup;

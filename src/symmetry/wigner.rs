@@ -18,14 +18,20 @@ fn step(l: usize) -> Tensor3 {
     w.scale(((2 * l + 3) as f64).sqrt())
 }
 
-/// `out[k, k'] = sum C[i,j,k] C[i',j',k'] a[i,i'] b[j,j']`.
+/// `out[k, k'] = sum C[i,j,k] C[i',j',k'] a[i,i'] b[j,j']`, one coefficient after the other.
 fn couple(c: &Tensor3, a: &Matrix, b: &Matrix, out: &mut Matrix) {
+    let [d1, d2, d3] = c.dims;
+    // half[i, j', k'] = sum_i' C[i',j',k'] a[i,i']
+    let mut half = vec![0.0; d1 * d2 * d3];
+    for &([i2, j2, k2], v2) in &c.entries {
+        for i in 0..d1 {
+            half[(i * d2 + j2) * d3 + k2] += v2 * a[(i, i2)];
+        }
+    }
     for &([i, j, k], v) in &c.entries {
-        for &([i2, j2, k2], v2) in &c.entries {
-            let product = a[(i, i2)] * b[(j, j2)];
-            if product != 0.0 {
-                out[(k, k2)] += v * v2 * product;
-            }
+        for j2 in (0..d2).filter(|j2| b[(j, *j2)] != 0.0) {
+            let (scale, row) = (v * b[(j, j2)], &half[(i * d2 + j2) * d3..][..d3]);
+            row.iter().enumerate().for_each(|(k2, x)| out[(k, k2)] += scale * x);
         }
     }
 }

@@ -106,9 +106,10 @@ struct Place<'a> {
 }
 
 /// What an author may have meant; the first that fits is told.
-const MISTAKES: [fn(&Place<'_>) -> Option<Diagnostic>; 13] = [
+const MISTAKES: [fn(&Place<'_>) -> Option<Diagnostic>; 14] = [
     unknown_item,
     foreign_word,
+    misspelt_word,
     missing_operand,
     missing_fibre_argument,
     open_length,
@@ -226,6 +227,32 @@ fn foreign_word(place: &Place<'_>) -> Option<Diagnostic> {
     }
     let found = Diagnostic::error("E0100", format!("`{word}` is no word of the language"));
     Some(found.at(place.span_of(start, word.len()), "").hint(hint))
+}
+
+/// The words that stand before what they take, and make a layer of it.
+pub const PREFIXES: [&str; 11] = [
+    "linear",
+    "depthwise",
+    "bilinear",
+    "symmetric",
+    "recur",
+    "harmonics",
+    "bessel",
+    "coarsen",
+    "refine",
+    "restrict",
+    "pool",
+];
+
+/// Nearly a word that something may follow: `lineer 2`.
+fn misspelt_word(place: &Place<'_>) -> Option<Diagnostic> {
+    let word = place.previous;
+    let follows = place.found.starts_with(|c: char| c.is_alphanumeric()) && place.expects(&[Rule::op, Rule::pipe]);
+    let known = nearest(word, &PREFIXES).filter(|known| follows && *known != word)?;
+    let end = place.text[..place.at].trim_end_matches([' ', '\r', '\n']).len();
+    let found = Diagnostic::error("E0201", format!("there is no name `{word}`"));
+    let found = found.at(place.span_of(end - word.len(), word.len()), "not found here");
+    Some(found.hint(format!("did you mean `{known}`?")))
 }
 
 /// A word of the language without what must follow it.

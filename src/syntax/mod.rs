@@ -9,7 +9,7 @@ mod format;
 mod layout;
 mod parse;
 
-pub use error::nearest;
+pub use error::{PREFIXES, nearest};
 pub use format::format;
 pub use layout::{DEPTH, ITEM_WORDS, LONGEST};
 pub use parse::parse;

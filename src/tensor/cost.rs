@@ -3,6 +3,8 @@
 //! A node is one kernel. A product of several tensors is one nest of loops in its best order: a function between axes
 //! determines its last axis, so nothing runs over that; a sparse constant is run over its nonzeros.
 
+use smallvec::SmallVec;
+
 use crate::base::size::SizeTable;
 use crate::tensor::graph::{Graph, Type};
 use crate::tensor::op::{Func, Node, Op, Slot, ValueId};
@@ -83,27 +85,50 @@ pub type Read<'a> = (&'a Operand, &'a [Slot]);
 
 /// The work of `op` on operands read under slots, which need not be numbered without gaps.
 pub fn work_of(op: &Op, reads: &[Read], out: &[Slot]) -> Work {
+    if op.is_leaf() || *op == Op::View {
+        return Work::default();
+    }
+    let sizes = sizes(reads);
+    let seen = reads.iter().filter_map(|(operand, slots)| Seen::new(operand, slots));
     match op {
+        Op::Contract => product(&sizes, seen, mask(out)),
+        Op::Reduce(_) => reduction(&sizes, seen, mask(out)),
+        Op::Sum => pointwise(&sizes, seen, out, reads.len() as f64),
+        Op::Map(f) => pointwise(&sizes, seen, out, scalar_flops(*f)),
         Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::View => Work::default(),
-        Op::Sum => pointwise(reads, out, reads.len() as f64),
-        Op::Map(f) => pointwise(reads, out, scalar_flops(*f)),
-        Op::Contract | Op::Reduce(_) => {
-            let (space, out) = (Space::new(reads), mask(out));
-            let addressing = space.live.len() <= 1 && space.bound(out) == 0;
-            let shape = match (addressing, *op == Op::Contract && space.is_dense(out)) {
-                (true, _) => Shape::Addressing,
-                (false, true) => Shape::Dense,
-                (false, false) => Shape::Loops,
-            };
-            Work { flops: space.flops(), bytes: 4.0 * (space.moved + space.volume(out)), shape }
-        }
     }
 }
 
-fn pointwise(reads: &[Read], out: &[Slot], flops: f64) -> Work {
-    let space = Space::new(reads);
-    let points = space.volume(mask(out));
-    Work { flops: points * flops, bytes: 4.0 * (space.moved + points), shape: Shape::Pointwise }
+/// The sizes of the slots under which operands are read; 1 for slots that none has.
+pub fn sizes(reads: &[Read]) -> Sizes {
+    let mut res = Sizes::new();
+    for (operand, slots) in reads {
+        for (slot, size) in slots.iter().zip(&operand.dims) {
+            let slot = *slot as usize;
+            if slot >= res.len() {
+                res.resize(slot + 1, 1.0);
+            }
+            res[slot] = *size;
+        }
+    }
+    res
+}
+
+/// The work of one kernel that multiplies these and sums over the slots not in `out`.
+pub fn product(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: Slots) -> Work {
+    let space = Space::new(sizes, seen);
+    let shape = if space.is_dense(out) { Shape::Dense } else { Shape::Loops };
+    space.nest(out, shape)
+}
+
+fn reduction(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: Slots) -> Work {
+    Space::new(sizes, seen).nest(out, Shape::Loops)
+}
+
+fn pointwise(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: &[Slot], flops: f64) -> Work {
+    let points = volume_of(sizes, mask(out));
+    let moved: f64 = seen.map(|s| s.moved).sum();
+    Work { flops: points * flops, bytes: 4.0 * (moved + points), shape: Shape::Pointwise }
 }
 
 fn scalar_flops(f: Func) -> f64 {
@@ -137,6 +162,54 @@ pub fn each(slots: Slots) -> impl Iterator<Item = usize> {
         .map(|rest| rest.trailing_zeros() as usize)
 }
 
+/// The expected size of every slot. Most nodes have few: they need no allocation.
+pub type Sizes = SmallVec<[f64; 16]>;
+
+/// The numbers of a tensor with these axes.
+pub fn volume_of(sizes: &[f64], slots: Slots) -> f64 {
+    each(slots).map(|s| sizes[s]).product()
+}
+
+/// What the cost of a kernel depends on, of an operand with axes that is read under slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The slots it is read under; of a function, those of its arguments.
+    own: Slots,
+    /// The slot that a function determines; none for a tensor.
+    determines: Slots,
+    /// Numbers read.
+    pub moved: f64,
+    density: f64,
+    early: bool,
+}
+
+impl Seen {
+    /// None for a number: it is a factor of every element, and costs nothing.
+    pub fn new(operand: &Operand, slots: &[Slot]) -> Option<Seen> {
+        let (to, from) = slots.split_last()?;
+        let own = mask(if operand.relation { from } else { slots });
+        let mut counted = 0;
+        let mut moved = if operand.free { 0.0 } else { 1.0 };
+        for (slot, size) in slots.iter().zip(&operand.dims) {
+            let slot = 1 << slot;
+            moved *= if own & slot & !counted == 0 { 1.0 } else { *size };
+            counted |= slot;
+        }
+        let determines = if operand.relation { 1 << to } else { 0 };
+        Some(Seen { own, determines, moved, density: operand.density, early: operand.early })
+    }
+
+    /// A tensor in memory with these axes.
+    pub fn stored(own: Slots, moved: f64, early: bool) -> Seen {
+        Seen { own, determines: 0, moved, density: 1.0, early }
+    }
+
+    /// Whether it is a tensor, and no function.
+    pub fn is_tensor(&self) -> bool {
+        self.determines == 0
+    }
+}
+
 /// A tensor that is read, and no function.
 struct Live {
     /// The loops on which its numbers depend, directly or through functions.
@@ -146,53 +219,52 @@ struct Live {
 }
 
 /// The loops of a node.
-struct Space {
-    /// The expected size of every slot.
-    sizes: [f64; MOST_SLOTS],
+struct Space<'a> {
+    sizes: &'a [f64],
     /// All slots.
     all: Slots,
     /// Slots that a function determines.
     determined: Slots,
-    live: Vec<Live>,
+    live: SmallVec<[Live; 8]>,
     density: f64,
     /// Numbers read.
     moved: f64,
 }
 
-impl Space {
-    fn new(reads: &[Read]) -> Space {
-        let live = Vec::with_capacity(reads.len());
-        let mut res = Space { sizes: [1.0; MOST_SLOTS], all: 0, determined: 0, live, density: 1.0, moved: 0.0 };
-        for (operand, slots) in reads {
-            res.all |= mask(slots);
-            slots.iter().zip(&operand.dims).for_each(|(slot, size)| res.sizes[*slot as usize] = *size);
-        }
-        let mut functions: Vec<(Slots, Slots)> = Vec::new();
-        for (operand, slots) in reads {
-            let Some((to, from)) = slots.split_last() else { continue };
-            let own = if operand.relation { mask(from) } else { mask(slots) };
-            res.moved += if operand.free { 0.0 } else { res.volume(own) };
-            if !operand.relation {
-                res.live.push(Live { loops: own, early: operand.early });
-                res.density *= operand.density;
-            } else if (own | res.determined) & (1 << to) == 0 {
-                res.determined |= 1 << to;
-                functions.push((1 << to, own));
+impl<'a> Space<'a> {
+    fn new(sizes: &'a [f64], seen: impl Iterator<Item = Seen>) -> Space<'a> {
+        let mut res = Space { sizes, all: 0, determined: 0, live: SmallVec::new(), density: 1.0, moved: 0.0 };
+        let mut functions: SmallVec<[Seen; 8]> = SmallVec::new();
+        for one in seen {
+            res.all |= one.own | one.determines;
+            res.moved += one.moved;
+            if one.is_tensor() {
+                res.live.push(Live { loops: one.own, early: one.early });
+                res.density *= one.density;
+            } else if (one.own | res.determined) & one.determines == 0 {
+                res.determined |= one.determines;
+                functions.push(one);
             }
         }
         for _ in 0..functions.len() {
-            for (to, from) in &functions {
-                for live in res.live.iter_mut().filter(|l| l.loops & to != 0) {
-                    live.loops = live.loops & !to | from;
+            for f in &functions {
+                for live in res.live.iter_mut().filter(|l| l.loops & f.determines != 0) {
+                    live.loops = live.loops & !f.determines | f.own;
                 }
             }
         }
         res
     }
 
-    /// The numbers of a tensor with these axes.
+    /// The work of the nest of loops with this result, or of addressing where nothing is computed.
+    fn nest(&self, out: Slots, shape: Shape) -> Work {
+        let addressing = self.live.len() <= 1 && self.bound(out) == 0;
+        let shape = if addressing { Shape::Addressing } else { shape };
+        Work { flops: self.flops(), bytes: 4.0 * (self.moved + self.volume(out)), shape }
+    }
+
     fn volume(&self, slots: Slots) -> f64 {
-        each(slots).map(|s| self.sizes[s]).product()
+        volume_of(self.sizes, slots)
     }
 
     fn free(&self) -> Slots {

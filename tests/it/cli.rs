@@ -173,6 +173,28 @@ fn every_kernel_is_timed() {
     assert!(shown.contains("share of the ceiling") && shown.contains("a call, 1 thread"), "{shown}");
 }
 
+/// With the LLVM backend where it is built in, else the default one against itself.
+#[test]
+fn backends_are_timed_kernel_by_kernel() {
+    let other = if cfg!(feature = "llvm") { "llvm" } else { "cranelift" };
+    let arguments = ["bench", "tests/programs/expect/mlp.gdl", "--size", "n=1000", "--calls", "3"];
+    let output = gdlc(&[&arguments[..], &["--vs", other, "--json"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (rows, least) in [("kernels", 2), ("calls", 1)] {
+        let rows = report[rows].as_array().unwrap();
+        assert!(rows.len() >= least, "{report}");
+        for row in rows {
+            let (own, other) = (row["median_s"].as_f64().unwrap(), row["other_median_s"].as_f64().unwrap());
+            // both do the same thousand rows: neither is a thousand times the other
+            assert!(own > 0.0 && other > 0.0 && own < 1e3 * other && other < 1e3 * own, "{row}");
+        }
+    }
+    let shown = text(&gdlc(&[&arguments[..], &["--vs", other]].concat()).stdout);
+    assert!(shown.matches("the other backend").count() >= 3, "{shown}");
+    assert_eq!(gdlc(&[&arguments[..], &["--vs", "nosuch"]].concat()).status.code(), Some(2));
+}
+
 #[test]
 fn every_stage_can_be_read() {
     let program = "tests/programs/expect/mlp.gdl";
@@ -260,6 +282,25 @@ fn what_derives_is_certified() {
         }
         assert!(n_checks >= 8, "{file}: {n_checks} checks");
     }
+}
+
+/// The founding integrator, two steps of it: checked, built and certified, in its part of the founding file.
+#[test]
+fn the_integrator_of_a_learnt_energy_is_certified() {
+    let folder = std::env::temp_dir().join(format!("gdlc-orbit-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("orbit.gdl");
+    std::fs::write(&file, crate::derive::gradients::orbit()).unwrap();
+    let file = file.to_string_lossy();
+    let built = gdlc(&["build", &file, "--set", "steps=2", "-o", &folder.to_string_lossy()]);
+    let verified = gdlc(&["verify", &file, "--set", "steps=2", "--json"]);
+    let library = std::fs::metadata(folder.join("liborbit.so"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(built.status.success() && library.is_ok(), "{}", text(&built.stderr));
+    assert!(verified.status.success(), "{}{}", text(&verified.stdout), text(&verified.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.len() >= 8 && checks.iter().all(|c| c["passed"] == true), "{report}");
 }
 
 /// Layers people use, small, with first and second derivatives in the library.

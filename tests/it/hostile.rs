@@ -71,6 +71,9 @@ fn programs_that_are_none() {
     let set = "domain S = set(n)\n";
     let deep = format!("{set}model M(x: S -> 2): S -> 2 = {}x{}\n", "(".repeat(20_000), ")".repeat(20_000));
     let model = |body: &str| format!("{set}model M(x: S -> 2): S -> 2 = {body}\n");
+    let field = |fibre: &str| {
+        format!("{ATOMS}model M(x: A -> {fibre}, r: A -> position): A -> {fibre} = x |> linear {fibre} over 5.0 at r\n")
+    };
     let cases: Vec<(String, &str)> = vec![
         (String::new(), "E0003"),
         ("(".repeat(1_000_000), "E0102"),
@@ -78,7 +81,8 @@ fn programs_that_are_none() {
         (format!("{set}layer f[k](x: S -> 2): S -> 2 = f[k + 1](x)\nmodel M(x: S -> 2): S -> 2 = f[0](x)\n"), "E0403"),
         (model("{\n  y = x\n  repeat 1000000000: y = linear 2 (y)\n  y\n}"), "E0403"),
         (model("x |> linear 2 |> nosuch"), "nosuch"),
-        (model("x |> lineer 2"), "E0100"),
+        (model("x |> lineer 2"), "did you mean `linear`?"),
+        (model("x |> lineer"), "did you mean `linear`?"),
         (format!("{set}layer f(x: S -> 2): S -> 2 = x\nmodel M(x: S -> 2): S -> 2 = f(x, x)\n"), "E0203"),
         ("domain S = set(0)\nmodel M(x: S -> 2): S -> 2 = x |> linear 2\n".into(), "E0401"),
         ("domain P = grid(0, n)\nmodel M(x: P -> 2): P -> 2 = x |> linear 2 over 3x3\n".into(), "E0401"),
@@ -96,6 +100,14 @@ fn programs_that_are_none() {
         ),
         ("domain P = grid(n, n)\nmodel M(x: P -> 1): P -> 1 = x |> linear 1 over 9999x9999\n".into(), "E0314"),
         ("domain P = points(n, m) in R3\nmodel M(x: P -> irreps(0..2000)): P -> 1 = x |> linear 1\n".into(), "E0401"),
+        (field("irreps(0..32)"), "E0403"),
+        (field("1x21e"), "harmonics of degree 41"),
+        (
+            format!(
+                "{ATOMS}model M(x: A -> 8 irreps(0..32)): A -> 2 irreps(0..32) = bilinear 2 irreps(0..32) (x, x)\n"
+            ),
+            "E0403",
+        ),
     ];
     for (text, code) in cases {
         let file = folder.file("program.gdl", &text);
@@ -108,6 +120,20 @@ fn programs_that_are_none() {
     refused(&["check", &folder.file("binary.gdl", [0x7f, b'E', b'L', b'F', 0xff, 0xfe])], 1, "not a text: byte 4");
     refused(&["check", &folder.0.to_string_lossy()], 2, "cannot read");
     refused(&["check", "/no/such.gdl"], 2, "/no/such.gdl");
+}
+
+const ATOMS: &str = "domain A = points(n, m) in R3\n";
+
+/// Representations as large as are admitted: their tables are made in seconds, by a debug build too.
+#[test]
+fn large_representations_take_bounded_time() {
+    let folder = Folder::new("irreps");
+    let program = format!(
+        "{ATOMS}model F(x: A -> irreps(0..12), r: A -> position): A -> irreps(0..12) = x |> linear irreps(0..12) over 5.0 at r
+model B(x: A -> 8 irreps(0..12)): A -> 8 irreps(0..12) = bilinear 8 irreps(0..12) (x, x)\n"
+    );
+    let (status, said) = outcome(&["check", &folder.file("large.gdl", program)]);
+    assert_eq!(status, Some(0), "{said}");
 }
 
 const SET: &str = "domain S = set(n)\nmodel M(x: S -> 2): S -> 2 = x |> linear 2\n";

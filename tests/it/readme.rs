@@ -65,6 +65,18 @@ fn programs_of_the_readme_check() {
     }
 }
 
+/// What the reference shows of changes of domain derives, but for what it says is not derived.
+#[test]
+fn changes_of_domain_in_the_reference_check() {
+    let text = fs::read_to_string(root().join("grammar/README.md")).unwrap();
+    let section = text.split("\n## ").find(|s| s.starts_with("13 Change of domain")).unwrap();
+    let blocks: Vec<&str> = section.split("```gdl\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    let derive_layers = |text: &str| errors(&text.replace("layer ", "model "));
+    assert_eq!(derive_layers(blocks[0]), Vec::<String>::new());
+    assert!(derive_layers(blocks[1]).iter().any(|e| e.contains("E0900") && e.contains("restrict")));
+}
+
 #[test]
 fn modules_of_the_library_check_alone() {
     let mut seen = 0;

@@ -117,15 +117,24 @@ fn distribute(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
                     Term::contract(factors, out)
                 })
                 .collect();
-            let cost: f64 = products.iter().map(|t| opened_cost(classes, t)).sum();
             let covered = out.iter().all(|a| products.iter().any(|t| t.out.contains(a)));
-            if covered && cost <= 1.25 * least_cost(classes, &whole) + 2e-6 {
+            let most = 1.25 * least_cost(classes, &whole) + 2e-6;
+            if covered && cost_at_most(classes, &products, most) {
                 let values = products.iter().map(|t| classes.make(t)).collect();
                 res.push(Term::sum(values, out.clone()));
             }
         }
     }
     res
+}
+
+/// Whether these products together cost at most this. The first that are too many end the search.
+fn cost_at_most(classes: &mut Classes, products: &[Term], most: f64) -> bool {
+    let mut left = most;
+    products.iter().all(|t| {
+        left -= opened_cost(classes, t);
+        left >= 0.0
+    })
 }
 
 /// The cost of a product when its last factor, if it is a product, is opened.

@@ -3,21 +3,32 @@
 //! exists already, become nodes.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use egg::Id;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::rewrite::classes::{Classes, Numbering, Term};
-use crate::rewrite::cost::{Target, seconds_of};
+use crate::rewrite::cost::{Target, least_seconds, seconds_of_work};
 use crate::rewrite::rules::Law;
 use crate::rewrite::rules::contraction::{MOST_FACTORS, three_matrices};
-use crate::tensor::cost::{Operand, Read, Slots, each, mask};
+use crate::tensor::cost::{self, Operand, Seen, Sizes, Slots, each, mask, volume_of};
 use crate::tensor::graph::{Axis, Needs, Val};
 use crate::tensor::op::{Node, Op, Slot};
 
-/// How many nestings of a set of factors are kept, and how much worse than the best they may be.
-const KEPT: usize = 3;
-const SLACK: f64 = 2.0;
+/// Which nestings of a set of factors are kept.
+#[derive(Clone, Copy)]
+struct Keep {
+    most: usize,
+    /// How much worse than the best they may be.
+    slack: f64,
+}
+
+/// To make nodes of them.
+const FEW: Keep = Keep { most: 3, slack: 2.0 };
+/// To know the cost.
+const BEST: Keep = Keep { most: 1, slack: 1.0 };
 
 /// `Σ_{B,C} a · b · c = Σ_B a · (Σ_C b · c)`, where `a` has no axis of `C`.
 pub const NEST: Law = Law {
@@ -32,6 +43,9 @@ const MOST_LOOKS: usize = 400;
 
 /// A set of factors, as bits.
 type Set = u32;
+
+/// A set of factors cut into disjoint sets.
+type Partition = SmallVec<[Set; MOST_FACTORS]>;
 
 fn nest(classes: &mut Classes, _: Id, node: &Node) -> Vec<Term> {
     let n = node.args.len();
@@ -53,8 +67,7 @@ pub fn least_cost(classes: &mut Classes, term: &Term) -> f64 {
     if !(2..=MOST_FACTORS).contains(&n) {
         return classes.seconds(term);
     }
-    let product = Product::new(classes, term.operands.clone(), term.out.clone());
-    product.plans(classes).blocks[product.full() as usize].as_ref().expect("the whole is admissible").cost
+    Product::new(classes, term.operands.clone(), term.out.clone()).least_cost(classes)
 }
 
 /// A product to be split, with its axes as slots.
@@ -69,6 +82,8 @@ struct Product {
     result: Slots,
     /// The factors that are functions between axes.
     functions: Set,
+    /// The expected size of every slot.
+    sizes: Sizes,
 }
 
 impl Product {
@@ -78,7 +93,19 @@ impl Product {
         let masks = reads.iter().map(|r| mask(r)).collect();
         let is_function = |v: &Val| Set::from(classes.facts(v.id).ty.relation);
         let functions = factors.iter().enumerate().fold(0, |set, (k, v)| set | is_function(v) << k);
-        Product { result: mask(&numbering.slots(&out)), axes: numbering.0, out, reads, masks, functions, factors }
+        let seen: Vec<cost::Read> =
+            factors.iter().zip(&reads).map(|(v, r)| (&classes.facts(v.id).operand, &r[..])).collect();
+        let sizes = cost::sizes(&seen);
+        Product {
+            sizes,
+            result: mask(&numbering.slots(&out)),
+            axes: numbering.0,
+            out,
+            reads,
+            masks,
+            functions,
+            factors,
+        }
     }
 
     fn full(&self) -> Set {
@@ -125,13 +152,31 @@ impl Product {
         }
     }
 
-    /// The nestings worth having; of products that look alike they are searched once.
-    fn plans(&self, classes: &mut Classes) -> Rc<Plans> {
+    /// The seconds of the best nesting; of products that look alike it is searched once.
+    fn least_cost(&self, classes: &mut Classes) -> f64 {
+        let key = self.key(classes);
+        if let Some(cost) = classes.costs.get(&key) {
+            return *cost;
+        }
+        let known = classes.plans.get(&key).map(|plans| plans.block(self.full()).cost);
+        let cost = known.unwrap_or_else(|| {
+            let plans = Plans::search(classes, self, BEST);
+            classes.spend(plans.looks);
+            plans.block(self.full()).cost
+        });
+        classes.costs.insert(key, cost);
+        cost
+    }
+
+    /// The nestings worth having; of products that look alike they are searched once. The window pays for them once,
+    /// whether they are remembered from another window or not, so that what is found does not depend on what was searched before.
+    fn plans(&self, classes: &mut Classes) -> Arc<Plans> {
         let key = self.key(classes);
         if let Some(known) = classes.plans.get(&key) {
             return known.clone();
         }
-        let plans = Rc::new(Plans::search(classes, self));
+        let plans = classes.memory.get(&key).unwrap_or_else(|| Arc::new(Plans::search(classes, self, FEW)));
+        classes.memory.insert(&key, &plans);
         classes.spend(plans.looks);
         classes.plans.insert(key, plans.clone());
         plans
@@ -176,8 +221,11 @@ fn bits(set: Set) -> impl Iterator<Item = usize> {
 /// Nestings whose inner value exists: they cost nothing to name, and show what is shared.
 fn existing(classes: &mut Classes, product: &Product) -> Vec<Term> {
     let full = product.full();
+    let marks: Vec<u64> = product.factors.iter().map(|v| classes.mark(v.id)).collect();
+    let may_exist = |set: &Set| classes.may_have_product(bits(*set).map(|k| marks[k]));
+    let sets = (1..full).filter(|s| s.count_ones() >= 2 && may_exist(s) && product.admissible(*s));
     let mut res = Vec::new();
-    for set in (1..full).filter(|s| s.count_ones() >= 2 && product.admissible(*s)) {
+    for set in sets {
         if let Some(inner) = classes.find(&product.term(set)) {
             let mut factors = product.members(full & !set);
             factors.push(inner);
@@ -187,6 +235,20 @@ fn existing(classes: &mut Classes, product: &Product) -> Vec<Term> {
     res
 }
 
+/// What is remembered of products from window to window, by what the cost model sees of them. Windows are searched at the same time.
+#[derive(Default)]
+pub struct Memory(Mutex<FxHashMap<Vec<u64>, Arc<Plans>>>);
+
+impl Memory {
+    fn get(&self, key: &[u64]) -> Option<Arc<Plans>> {
+        self.0.lock().expect("no search panics with the lock").get(key).cloned()
+    }
+
+    fn insert(&self, key: &[u64], plans: &Arc<Plans>) {
+        self.0.lock().expect("no search panics with the lock").entry(key.to_vec()).or_insert_with(|| plans.clone());
+    }
+}
+
 /// The cheapest nestings of every admissible set of factors: blocks that are multiplied in one kernel.
 pub struct Plans {
     blocks: Vec<Option<Block>>,
@@ -194,19 +256,21 @@ pub struct Plans {
     looks: usize,
 }
 
-/// The product of a set of factors, as the cost model sees it.
+/// The product of a set of factors.
 struct Block {
-    slots: Vec<Slot>,
-    operand: Operand,
+    /// As the cost model sees it; none for a number.
+    seen: Option<Seen>,
+    /// The slots of the result.
+    out: Slots,
     needs: Needs,
     /// What it costs to have it; nothing for a factor that is taken as it is.
     cost: f64,
     /// The cheapest ways to have it, as partitions.
-    plans: Vec<Vec<Set>>,
+    plans: SmallVec<[Partition; 3]>,
 }
 
 impl Plans {
-    fn search(classes: &Classes, product: &Product) -> Plans {
+    fn search(classes: &Classes, product: &Product, keep: Keep) -> Plans {
         let full = product.full();
         let mut plans = Plans { blocks: (0..=full).map(|_| None).collect(), looks: 0 };
         let mut sets: Vec<Set> = (1..=full).filter(|s| product.admissible(*s)).collect();
@@ -214,12 +278,14 @@ impl Plans {
         for set in sets {
             let mut block = block(classes, product, set);
             if set.count_ones() > 1 {
-                let found = Found { best: f64::INFINITY, plans: Vec::new(), looks: 0 };
+                let found = Found { keep, best: f64::INFINITY, plans: SmallVec::new(), looks: 0 };
                 let (blocks, target) = (&plans.blocks, &classes.target);
-                let mut partitions = Partitions { blocks, target, out: &block.slots, found };
-                partitions.visit(set, &mut vec![], 0.0);
+                let (needs, sizes) = (block.needs, &product.sizes[..]);
+                let mut partitions = Partitions { blocks, target, sizes, out: block.out, needs, found };
+                let written = volume_of(sizes, block.out);
+                partitions.visit(set, &mut Partition::new(), Spent { moved: written, ..Spent::default() });
                 let mut found = partitions.found;
-                found.plans.retain(|f| f.0 <= SLACK * found.best);
+                found.plans.retain(|f| f.0 <= keep.slack * found.best);
                 plans.looks += found.looks;
                 block.cost = found.best;
                 block.plans = found.plans.into_iter().map(|f| f.1).collect();
@@ -264,34 +330,34 @@ impl Plans {
 
 /// One factor: as it is, or summed first over axes that only it has. Or the product of several, not yet costed.
 fn block(classes: &Classes, product: &Product, set: Set) -> Block {
-    let kept = product.kept(set);
-    let slots: Vec<Slot> = each(kept).map(|s| s as Slot).collect();
+    let out = product.kept(set);
     let members = bits(set).map(|k| classes.facts(product.factors[k].id));
     let needs = members.fold(Needs::default(), |n, f| n.and(f.ty.needs));
-    let mut res = Block { operand: made(classes, product, &slots, needs), slots, needs, cost: 0.0, plans: vec![] };
+    let mut res = Block { seen: stored(product, out, needs), out, needs, cost: 0.0, plans: SmallVec::new() };
     if set.count_ones() == 1 {
         let k = set.trailing_zeros() as usize;
         let operand = &classes.facts(product.factors[k].id).operand;
-        let reads = &product.reads[k];
-        if operand.relation || product.masks[k] == kept {
-            (res.operand, res.slots) = (operand.clone(), reads.clone());
+        let seen = Seen::new(operand, &product.reads[k]);
+        if operand.relation || product.masks[k] == out {
+            (res.seen, res.out) = (seen, product.masks[k]);
         } else {
-            res.cost = seconds_of(&classes.target, &Op::Contract, &[(operand, reads)], &res.slots, needs);
+            let work = cost::product(&product.sizes, seen.into_iter(), out);
+            res.cost = seconds_of_work(&classes.target, &work, needs);
         }
     }
     res
 }
 
 /// A tensor that a kernel would store.
-fn made(classes: &Classes, product: &Product, slots: &[Slot], needs: Needs) -> Operand {
-    let dims = slots.iter().map(|s| classes.volume(&product.factors, &[product.axes[*s as usize]])).collect();
-    Operand { dims, relation: false, density: 1.0, free: false, early: !needs.data && !needs.tables }
+fn stored(product: &Product, slots: Slots, needs: Needs) -> Option<Seen> {
+    (slots != 0).then(|| Seen::stored(slots, volume_of(&product.sizes, slots), !needs.data && !needs.tables))
 }
 
 struct Found {
+    keep: Keep,
     best: f64,
-    /// The cheapest, in order.
-    plans: Vec<(f64, Vec<Set>)>,
+    /// The cheapest, in order; one more while one is added.
+    plans: SmallVec<[(f64, Partition); 4]>,
     looks: usize,
 }
 
@@ -299,12 +365,36 @@ impl Found {
     fn add(&mut self, cost: f64, parts: &[Set]) {
         self.looks += 1;
         self.best = self.best.min(cost);
-        let before = |p: &(f64, Vec<Set>)| p.0.total_cmp(&cost).then_with(|| p.1[..].cmp(parts)).is_lt();
+        let before = |p: &(f64, Partition)| p.0.total_cmp(&cost).then_with(|| p.1[..].cmp(parts)).is_lt();
         let at = self.plans.partition_point(before);
-        if at < KEPT {
-            self.plans.insert(at, (cost, parts.to_vec()));
-            self.plans.truncate(KEPT);
+        if at < self.keep.most {
+            self.plans.insert(at, (cost, parts.into()));
+            self.plans.truncate(self.keep.most);
         }
+    }
+
+    /// What costs more is not kept.
+    fn limit(&self) -> f64 {
+        let worst = self.plans.get(self.keep.most - 1).map_or(f64::INFINITY, |p| p.0);
+        worst.min(self.keep.slack * self.best)
+    }
+}
+
+/// What is known of a partition before all of its blocks are.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    /// To have the blocks.
+    cost: f64,
+    /// How many of them are tensors, and no functions.
+    tensors: usize,
+    /// Numbers that the kernel writes and reads.
+    moved: f64,
+}
+
+impl Spent {
+    fn with(self, block: &Block) -> Spent {
+        let tensors = self.tensors + usize::from(block.seen.is_some_and(|s| s.is_tensor()));
+        Spent { cost: self.cost + block.cost, tensors, moved: self.moved + block.seen.map_or(0.0, |s| s.moved) }
     }
 }
 
@@ -312,20 +402,22 @@ impl Found {
 struct Partitions<'a> {
     blocks: &'a [Option<Block>],
     target: &'a Target,
-    /// The slots of the product.
-    out: &'a [Slot],
+    sizes: &'a [f64],
+    /// The slots of the product, and what it needs.
+    out: Slots,
+    needs: Needs,
     found: Found,
 }
 
 impl Partitions<'_> {
-    /// Adds blocks of `left` to `parts`, as long as the cost can still be within the slack.
-    fn visit(&mut self, left: Set, parts: &mut Vec<Set>, spent: f64) {
-        if spent > SLACK * self.found.best || self.found.looks > MOST_LOOKS {
+    /// Adds blocks of `left` to `parts`, as long as the cost can still be low enough to be kept.
+    fn visit(&mut self, left: Set, parts: &mut Partition, spent: Spent) {
+        let kernel = if spent.tensors >= 2 { least_seconds(self.target, spent.moved, self.needs) } else { 0.0 };
+        if spent.cost + kernel > self.found.limit() || self.found.looks > MOST_LOOKS {
             return;
         }
         if left == 0 {
-            let cost = spent + self.kernel(parts);
-            self.found.add(cost, parts);
+            self.found.add(spent.cost + self.kernel(parts), parts);
             return;
         }
         let low = left & left.wrapping_neg();
@@ -335,7 +427,7 @@ impl Partitions<'_> {
             let part = low | more;
             if let Some(block) = &self.blocks[part as usize] {
                 parts.push(part);
-                self.visit(left & !part, parts, spent + block.cost);
+                self.visit(left & !part, parts, spent.with(block));
                 parts.pop();
             }
             if more == rest {
@@ -347,9 +439,7 @@ impl Partitions<'_> {
 
     /// The seconds of one kernel that multiplies these blocks.
     fn kernel(&self, parts: &[Set]) -> f64 {
-        let blocks = || parts.iter().flat_map(|p| &self.blocks[*p as usize]);
-        let reads: Vec<Read> = blocks().map(|b| (&b.operand, &b.slots[..])).collect();
-        let needs = blocks().fold(Needs::default(), |n, b| n.and(b.needs));
-        seconds_of(self.target, &Op::Contract, &reads, self.out, needs)
+        let seen = parts.iter().flat_map(|p| &self.blocks[*p as usize]).filter_map(|b| b.seen);
+        seconds_of_work(self.target, &cost::product(self.sizes, seen, self.out), self.needs)
     }
 }

@@ -1,19 +1,23 @@
 //! `grad(e, x)`: how the number `e` of a sample changes with each component of the signal `x`.
 //!
-//! In: one invariant number a sample, and a signal that it was computed from. Out: a signal where `x` lives. The group acts on it by the dual
+//! In: one invariant number a sample, and a signal that it was computed from. Where the number is a layer of arguments that name the signal, as in
+//! `grad(E(q, p), q)`, the other names there are held fixed: it is the gradient of E by its argument, as in mathematics. Out: a signal where `x` lives. The group acts on it by the dual
 //! of its action on `x`, which is the same action where that is orthogonal, as all fibres here are; a position moves by vectors, so its
 //! gradient is a vector.
 
+use std::collections::BTreeSet;
+
 use crate::base::diagnostic::Diagnostic;
 use crate::base::span::Span;
-use crate::syntax::ast::Expr;
+use crate::syntax::ast::{Expr, ExprKind};
 
 use super::Elaborator;
 use super::arithmetic::is_number;
 use super::fibres::vector;
 use crate::sema::error;
 use crate::sema::hir::{Base, Block, BlockKind, Fibre, Op};
-use crate::sema::term::{Scope, Term, ValueId};
+use crate::sema::term::{FunctionKind, Scope, Term, ValueId};
+use crate::sema::walk::children;
 
 impl<'a> Elaborator<'a> {
     /// `grad(e, x)`
@@ -27,10 +31,41 @@ impl<'a> Elaborator<'a> {
         match self.gradient_fibre(x, by.span) {
             Some(fibre) if self.has_gradient(e, of.span) && self.comes_from(e, x, of.span, by.span) => {
                 let base = self.base(x);
-                Term::Value(self.push(Op::Grad, vec![e, x], base, fibre, span))
+                let args = [e, x].into_iter().chain(self.held(of, x, scope)).collect();
+                Term::Value(self.push(Op::Grad, args, base, fibre, span))
             }
             Some(_) | None => Term::Poison,
         }
+    }
+
+    /// The signals that are held fixed although they were computed from `x`: those that a layer's arguments name beside `x`.
+    fn held(&self, of: &Expr, x: ValueId, scope: &Scope<'a>) -> Vec<ValueId> {
+        let ExprKind::Call { callee, args } = &of.kind else { return vec![] };
+        let is_layer = match &callee.kind {
+            ExprKind::Name(name) => match scope.get(name).map(|entry| &entry.term) {
+                Some(Term::Function(f)) => matches!(f.kind, FunctionKind::Layer { .. }),
+                Some(_) => false,
+                None => self.items.functions.contains_key(name.as_str()),
+            },
+            ExprKind::Bracket { base, .. } => {
+                matches!(&base.kind, ExprKind::Name(name) if self.items.functions.contains_key(name.as_str()))
+            }
+            _ => false,
+        };
+        let mut named = BTreeSet::new();
+        let mut todo: Vec<&Expr> = args.iter().collect();
+        while let Some(e) = todo.pop() {
+            if let ExprKind::Name(name) = &e.kind
+                && let Some(Term::Value(value)) = scope.get(name).map(|entry| &entry.term)
+            {
+                named.insert(*value);
+            }
+            todo.extend(children(e));
+        }
+        if !is_layer || !named.remove(&x) {
+            return vec![];
+        }
+        named.into_iter().filter(|v| self.depends(*v, x)).collect()
     }
 
     /// Whether `e` is one invariant number a sample; says so if it is not.
@@ -91,6 +126,20 @@ impl<'a> Elaborator<'a> {
 
     /// Whether `e` was computed from `x`; says so if it was not.
     fn comes_from(&mut self, e: ValueId, x: ValueId, of: Span, by: Span) -> bool {
+        if self.depends(e, x) {
+            return true;
+        }
+        self.report.push(
+            Diagnostic::error("E0319", "this gradient is zero: the number does not depend on the signal")
+                .at(by, "nothing was computed from this")
+                .because(of, "by way of this")
+                .hint("a name means the value bound last: compute the number from the signal that stands here"),
+        );
+        false
+    }
+
+    /// Whether `e` was computed from `x`, or is it.
+    fn depends(&self, e: ValueId, x: ValueId) -> bool {
         let mut seen = vec![false; self.model.values.len()];
         let mut todo = vec![e];
         while let Some(v) = todo.pop() {
@@ -101,12 +150,6 @@ impl<'a> Elaborator<'a> {
                 todo.extend(&self.value(v).args);
             }
         }
-        self.report.push(
-            Diagnostic::error("E0319", "this gradient is zero: the number does not depend on the signal")
-                .at(by, "nothing was computed from this")
-                .because(of, "by way of this")
-                .hint("a name means the value bound last: compute the number from the signal that stands here"),
-        );
         false
     }
 }

@@ -144,3 +144,65 @@ model Pairs(x: G -> 3) = {
 }";
     gradients_hold(graph, &[], 0);
 }
+
+/// The founding integrator: its part of the file, without the hyperbolic layer that does not derive yet.
+pub(crate) fn orbit() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/founding/flow.gdl");
+    let text = std::fs::read_to_string(path).expect("the program is there");
+    text[text.find("domain Bodies").expect("its domain")..].into()
+}
+
+/// Ten steps of leapfrog by hand, with the derivative of the energy written out:
+/// `∂E/∂q_i = 2 Σ_{j≠i} u'(d) (q_i - q_j) / d`, `u(d) = w · silu(a d + b) + c`, `d = |q_i - q_j|`.
+#[test]
+fn the_founding_integrator_is_leapfrog() {
+    let program = checked(&orbit(), &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let derived = &derived(&program)[0];
+    let of = |k: usize, dims: &[usize]| {
+        let some = numbers(&[dims.iter().product::<usize>() + 100 * k]);
+        Array { dims: dims.to_vec(), data: some.data[100 * k..].to_vec() }
+    };
+    let weights: std::collections::BTreeMap<String, Array> =
+        derived.graph.weights.iter().enumerate().map(|(k, (_, w))| (w.name.clone(), of(k, &w.dims))).collect();
+    assert_eq!(weights.len(), 4, "the energy has its weights once: {:?}", weights.keys());
+    let named = |end: &str| {
+        let (_, found) = weights.iter().find(|(name, _)| name.ends_with(end)).unwrap_or_else(|| panic!("no {end}"));
+        found.data.clone()
+    };
+    let (a, b, w) = (named("1.weight"), named("1.bias"), named("2.weight"));
+    let samples = [0, 0, 0, 1, 1];
+    let (q, p) = (numbers(&[5, 3]), of(3, &[5, 3]));
+    let index = indices(&samples);
+    let inputs = [("q", &q), ("p", &p), ("Bodies.index", &index)];
+    let found = run(derived, &[("k", 5), ("Bodies.edges", 0), ("samples", 2)], &inputs, &weights);
+
+    let slope = |d: f64| {
+        let one = |k: usize| {
+            let x = a[k] * d + b[k];
+            let s = 1.0 / (1.0 + (-x).exp());
+            w[k] * a[k] * s * (1.0 + x * (1.0 - s))
+        };
+        (0..64).map(one).sum::<f64>()
+    };
+    let kick = |q: &[f64], p: &mut [f64]| {
+        for (i, j) in
+            (0..5).flat_map(|i| (0..5).map(move |j| (i, j))).filter(|(i, j)| i != j && samples[*i] == samples[*j])
+        {
+            let r: Vec<f64> = (0..3).map(|c| q[3 * i + c] - q[3 * j + c]).collect();
+            let d = r.iter().map(|x| x * x).sum::<f64>().sqrt();
+            (0..3).for_each(|c| p[3 * i + c] -= 0.05 * 2.0 * slope(d) * r[c] / d);
+        }
+    };
+    let (mut at, mut momentum) = (q.data.clone(), p.data.clone());
+    for _ in 0..10 {
+        kick(&at, &mut momentum);
+        at.iter_mut().zip(&momentum).for_each(|(x, v)| *x += 0.1 * v);
+        kick(&at, &mut momentum);
+    }
+    let moved = distance(&found["q"], &q);
+    assert!(moved > 0.1, "the bodies have hardly moved: {moved:e}");
+    for (name, expected) in [("q", at), ("p", momentum)] {
+        let error = distance(&found[name], &Array { dims: vec![5, 3], data: expected });
+        assert!(error < 1e-10, "{name}: {error:e}");
+    }
+}

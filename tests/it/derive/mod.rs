@@ -5,7 +5,7 @@ mod crystal;
 pub(crate) mod draft;
 mod families;
 mod golden;
-mod gradients;
+pub(crate) mod gradients;
 mod others;
 pub(crate) mod programs;
 mod property;

@@ -29,13 +29,14 @@ model All(x: Set -> 2) = {
 ";
 
 /// For each point and component a reduction over the points of its sample, the point itself left out or not.
-fn plainly(others: bool, reduce: impl Fn(usize, usize, &[usize]) -> f64) -> Array {
+fn plainly(index: &[usize], others: bool, reduce: impl Fn(usize, usize, &[usize]) -> f64) -> Array {
+    let n = index.len();
     let mut data = vec![];
-    for i in 0..6 {
-        let seen: Vec<usize> = (0..6).filter(|j| INDEX[*j] == INDEX[i] && !(others && i == *j)).collect();
+    for i in 0..n {
+        let seen: Vec<usize> = (0..n).filter(|j| index[*j] == index[i] && !(others && i == *j)).collect();
         data.extend((0..2).map(|k| reduce(i, k, &seen)));
     }
-    Array { dims: vec![6, 2], data }
+    Array { dims: vec![n, 2], data }
 }
 
 fn score(i: usize, j: usize) -> f64 {
@@ -44,11 +45,28 @@ fn score(i: usize, j: usize) -> f64 {
 
 #[test]
 fn reductions_over_all_points_and_all_others_are_those_of_plain_loops() {
+    compared(&INDEX, 3);
+}
+
+/// A set of one point has no others, and a set of no points has nothing: reductions of nothing are 0.
+#[test]
+fn sets_of_one_point_and_of_none() {
+    compared(&[0], 1);
+    compared(&[1], 3);
+    compared(&[], 1);
+    compared(&[], 0);
+}
+
+fn numbers(indices: &[usize]) -> Array {
+    Array { dims: vec![indices.len()], data: indices.iter().map(|k| *k as f64).collect() }
+}
+
+fn compared(points: &[usize], samples: usize) {
     let program = checked(PROGRAM, &[]).unwrap_or_else(|e| panic!("{e:?}"));
-    let x = Array { dims: vec![6, 2], data: X.concat() };
-    let index = Array { dims: vec![6], data: INDEX.iter().map(|k| *k as f64).collect() };
+    let x = Array { dims: vec![points.len(), 2], data: X[..points.len()].concat() };
+    let index = numbers(points);
     let inputs = [("x", &x), ("Set.index", &index)];
-    let y = run(&derived(&program)[0], &[("n", 6), ("samples", 3)], &inputs, &BTreeMap::new());
+    let y = run(&derived(&program)[0], &[("n", points.len()), ("samples", samples)], &inputs, &BTreeMap::new());
     let sum = |i: usize, k: usize, seen: &[usize]| seen.iter().map(|j| X[i][k] * X[*j][k]).sum::<f64>();
     let mean = |i: usize, k: usize, seen: &[usize]| sum(i, k, seen) / seen.len().max(1) as f64;
     let max =
@@ -58,15 +76,15 @@ fn reductions_over_all_points_and_all_others_are_those_of_plain_loops() {
         seen.iter().map(|j| score(i, *j).exp() / total * X[*j][k]).sum::<f64>()
     };
     for (name, expected) in [
-        ("s", plainly(false, sum)),
-        ("t", plainly(true, sum)),
-        ("a", plainly(false, mean)),
-        ("b", plainly(true, mean)),
-        ("c", plainly(false, max)),
-        ("d", plainly(true, max)),
-        ("e", plainly(false, attend)),
-        ("f", plainly(true, attend)),
-        ("g", plainly(true, attend)),
+        ("s", plainly(points, false, sum)),
+        ("t", plainly(points, true, sum)),
+        ("a", plainly(points, false, mean)),
+        ("b", plainly(points, true, mean)),
+        ("c", plainly(points, false, max)),
+        ("d", plainly(points, true, max)),
+        ("e", plainly(points, false, attend)),
+        ("f", plainly(points, true, attend)),
+        ("g", plainly(points, true, attend)),
     ] {
         assert!(distance(&y[name], &expected) < 1e-12, "{name}: {:?} {expected:?}", y[name]);
     }
@@ -92,4 +110,38 @@ model Line(x: Ring -> 2) = {
 ",
         &[],
     );
+}
+
+/// A node that nothing is sent to receives 0, whatever it would do with messages.
+#[test]
+fn graphs_without_edges_and_without_nodes() {
+    let text = "
+domain G = graph(n, m)
+model M(x: G -> 2) = {
+  a[i] = sum j ~ i: x[i] * x[j]
+  b[i] = mean j ~ i: x[i] + x[j]
+  c[i] = max j ~ i: x[j] + 1
+  d[i] = attend j ~ i by dot(x[i], x[j]): x[j] + 1
+  e[i] = x[i] / degree(i)
+  s = pool sum (x)
+  t = pool mean (x)
+  (a, b, c, d, e, s, t)
+}
+";
+    let program = checked(text, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let none = numbers(&[]);
+    for n in [0, 3] {
+        let x = Array { dims: vec![n, 2], data: X[..n].concat() };
+        let index = numbers(&vec![0; n]);
+        let inputs = [("x", &x), ("G.senders", &none), ("G.receivers", &none), ("G.index", &index)];
+        let y = run(&derived(&program)[0], &[("n", n), ("m", 0), ("samples", 1)], &inputs, &BTreeMap::new());
+        for name in ["a", "b", "c", "d", "e"] {
+            assert_eq!(y[name], Array { dims: vec![n, 2], data: vec![0.0; 2 * n] }, "{name} of {n} nodes");
+        }
+        for (k, (sum, mean)) in y["s"].data.iter().zip(&y["t"].data).enumerate() {
+            let expected: f64 = X[..n].iter().map(|x| x[k]).sum();
+            assert!((sum - expected).abs() < 1e-14 && (mean - expected / n.max(1) as f64).abs() < 1e-14);
+        }
+        assert_eq!(y["s"].data.len(), 2);
+    }
 }
