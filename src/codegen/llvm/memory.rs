@@ -57,6 +57,11 @@ impl Emitter<'_, '_> {
         if let Some(known) = self.words.get(&offset) {
             return *known;
         }
+        if self.on_device() {
+            let argument = Value::argument(ty, offset as u32 / 8);
+            self.words.insert(offset, argument);
+            return argument;
+        }
         let at = self.f.at_entry(POINTER, format_args!("getelementptr i8, {}, i64 {offset}", self.frame.typed()));
         let range = if ty == I64 { ", !range !1" } else { "" };
         let load = format_args!("load {ty}, ptr {at}, align 8, !invariant.load !0{range}");
@@ -78,7 +83,7 @@ impl Emitter<'_, '_> {
     /// Where a buffer begins.
     pub(super) fn base(&mut self, buffer: Id<Buffer>) -> Value {
         match &self.unit.program.buffers[buffer].memory {
-            Memory::Constant(_) => self.unit.constant(buffer),
+            Memory::Constant(_) => self.unit.constant(buffer, self.sharing.is_some()),
             Memory::Local => self.locals.get(&buffer).expect("llvm: the local exists").address,
             Memory::Input(_)
             | Memory::Weight(_)
@@ -133,7 +138,8 @@ impl Emitter<'_, '_> {
     fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
         let shape = &self.unit.program.buffers[access.buffer].shape;
         let mut at = Val::Int(Affine::constant(0));
-        for (index, dim) in access.index.iter().zip(shape) {
+        let part = usize::from(self.locals.get(&access.buffer).is_some_and(|local| local.by_thread));
+        for (index, dim) in access.index.iter().zip(shape).skip(part) {
             let dim = self.size(*dim);
             let scaled = self.binary(Binary::Mul, &at, &Val::Int(dim))?;
             let index = self.expr(*index)?;
@@ -146,7 +152,11 @@ impl Emitter<'_, '_> {
     fn knowledge(&self, place: &Place) -> String {
         let Some(buffer) = place.buffer else { return String::new() };
         match self.scopes.get(&buffer) {
-            Some(scope) => format!(", !alias.scope !{}, !noalias !{}", scope.own, scope.others),
+            Some(scope) => {
+                let constant = self.sharing.as_ref().is_some_and(|sharing| sharing.constant.contains(&buffer));
+                let constant = if constant { ", !invariant.load !0" } else { "" };
+                format!(", !alias.scope !{}, !noalias !{}{constant}", scope.own, scope.others)
+            }
             None => ", !invariant.load !0".to_string(),
         }
     }
@@ -162,6 +172,10 @@ impl Emitter<'_, '_> {
         let element = Type::new(scalar(place.dtype), 1);
         let guard = self.guard_of(place);
         let v = match (place.at, guard) {
+            (At::Same(at), Some(guard)) if self.on_device() => {
+                let cond = self.one_bit(&guard);
+                self.load_if(element, cond, |e| e.plain_load(element, at, place))
+            }
             (At::Same(at), guard) => {
                 let at = match guard {
                     None => at,

@@ -1,0 +1,74 @@
+//! How a contraction is cut: the tile of the result that a block of threads owns, and the part of it that a thread keeps in registers.
+
+use super::MULTIPROCESSORS;
+use crate::base::dtype::Dtype;
+
+/// Threads of a block.
+pub(super) const THREADS: usize = 256;
+/// Terms of the sums that are in shared memory at a time.
+pub(super) const DEPTH: usize = 8;
+/// Rows or columns of a thread that lie side by side, so that they are read as one.
+const RUN: usize = 4;
+/// Numbers that keep the columns of `a` in different banks of shared memory.
+pub(super) const PADDING: usize = 4;
+
+/// A tile: `THREADS` threads, each with `thread_rows × thread_columns` sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    pub thread_rows: usize,
+    pub thread_columns: usize,
+}
+
+impl Tile {
+    const fn new(rows: usize, columns: usize, thread_rows: usize, thread_columns: usize) -> Tile {
+        assert!(rows * columns == THREADS * thread_rows * thread_columns);
+        Tile { rows, columns, thread_rows, thread_columns }
+    }
+
+    /// Threads along the columns.
+    pub(super) fn across(self) -> usize {
+        self.columns / self.thread_columns
+    }
+
+    /// Threads along the rows.
+    pub(super) fn down(self) -> usize {
+        self.rows / self.thread_rows
+    }
+
+    /// Where the `i`-th of a thread's rows is in the tile: `(factor of the thread's number along the rows, known part)`.
+    pub(super) fn row(self, i: usize) -> (usize, usize) {
+        place(i, self.thread_rows, self.down())
+    }
+
+    /// The same of columns.
+    pub(super) fn column(self, j: usize) -> (usize, usize) {
+        place(j, self.thread_columns, self.across())
+    }
+}
+
+/// Runs of neighbours, the runs of all threads side by side: threads next to each other read next to each other.
+fn place(i: usize, per_thread: usize, threads: usize) -> (usize, usize) {
+    let run = per_thread.min(RUN);
+    (run, i / run * run * threads + i % run)
+}
+
+/// Tiles for at most so many columns, the largest first.
+const TILES: &[(usize, [Tile; 3])] = &[
+    (16, [Tile::new(128, 16, 4, 2), Tile::new(64, 16, 2, 2), Tile::new(32, 16, 1, 2)]),
+    (32, [Tile::new(128, 32, 4, 4), Tile::new(64, 32, 2, 4), Tile::new(32, 32, 1, 4)]),
+    (64, [Tile::new(128, 64, 8, 4), Tile::new(64, 64, 4, 4), Tile::new(32, 64, 2, 4)]),
+    (128, [Tile::new(128, 128, 8, 8), Tile::new(64, 128, 4, 8), Tile::new(32, 128, 2, 8)]),
+];
+
+/// The tile for a result of about `rows` times `columns` numbers: few columns wasted, then large, but so that every multiprocessor has one.
+pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype) -> Tile {
+    let wasted = |width: usize| columns.div_ceil(width) * width;
+    let (_, tiles) = TILES.iter().rev().min_by_key(|(width, _)| wasted(*width)).expect("there are tiles");
+    // Sums of f64 take two registers each.
+    let tiles = if dtype == Dtype::F64 { &tiles[1..] } else { &tiles[..] };
+    let blocks = |t: &Tile| rows.div_ceil(t.rows) * columns.div_ceil(t.columns);
+    let full = tiles.iter().find(|t| blocks(t) >= MULTIPROCESSORS);
+    *full.unwrap_or(&tiles[tiles.len() - 1])
+}
