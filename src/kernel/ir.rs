@@ -182,6 +182,9 @@ pub enum Combine {
     Min,
 }
 
+/// Bytes of a row of a panel of a packed matrix: a cache line, one vector of the widest instructions.
+pub const PANEL_BYTES: usize = 64;
+
 /// The one dense kernel: for all `m`, `n`
 ///
 /// ```text
@@ -211,7 +214,7 @@ pub struct Contraction {
     /// Reads `m`, `row`, `tap`. No guard: always inside.
     pub guard: Option<Id<Expr>>,
     pub packed: Id<Buffer>,
-    /// Columns a panel: 16, 32, 48 or 64 numbers of f32, half as many of f64.
+    /// Columns a panel: [`PANEL_BYTES`] of them. A processor takes as many panels at once as its registers hold.
     pub panel: usize,
     /// The finished sum, read by the epilogue.
     pub acc: Var,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
 use crate::kernel::ir::{
-    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Program, Stage, Stmt,
-    Unary, Var,
+    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, PANEL_BYTES, Program,
+    Stage, Stmt, Unary, Var,
 };
 use crate::kernel::walk::each_stmt;
 
@@ -207,7 +207,10 @@ impl Scope<'_> {
         self.read(&c.a)?;
         let packed = &self.program.buffers[c.packed];
         let fixed: Option<Vec<usize>> = packed.shape.iter().map(|s| s.as_fixed()).collect();
-        if fixed != Some(vec![c.n_extent.div_ceil(c.panel.max(1)), c.taps, c.k_extent, c.panel]) {
+        if c.panel * self.program.dtype.bytes() != PANEL_BYTES {
+            return Err(format!("a panel of {} columns", c.panel));
+        }
+        if fixed != Some(vec![c.n_extent.div_ceil(c.panel), c.taps, c.k_extent, c.panel]) {
             return Err(format!("{} does not have the shape of a packed matrix", packed.name));
         }
         self.readable(c.packed)?;

@@ -302,6 +302,11 @@ pub type CudaRunFn = unsafe extern "C" fn(
     *const *const DlTensor,
 ) -> i32;
 
+/// Bytes of a row of a panel of packed weights.
+pub const PANEL_BYTES: i64 = 64;
+/// Bytes from one row of a finished tile to the next: a tile has at most four panels.
+pub const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES;
+
 /// The x86-64-v3 set: AVX2, FMA, BMI, and what comes with them.
 pub const FEATURE_V3: u64 = 1;
 /// AVX-512 F, BW, CD, DQ, VL: the x86-64-v4 set, with [`FEATURE_V3`].

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use super::abi::{Context, F64};
-use super::microkernel::{Real, Tile};
+use super::microkernel::{Real, Shape, Tile};
 use super::pool;
 
 /// One contraction, as generated code describes it.
@@ -19,7 +19,6 @@ pub struct Contract {
     pub k_extent: i64,
     /// Elements from one `k` to the next.
     pub a_stride: i64,
-    pub panel: i64,
     pub dtype: i64,
     /// Whether rows may be missing (null in the table).
     pub guarded: i64,
@@ -28,7 +27,7 @@ pub struct Contract {
     pub packed: *const u8,
     /// Writes the addresses of `count` rows from `m`, tap by tap within a row; null where the row is zero.
     pub rows: unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, table: *mut *const u8),
-    /// Finishes a tile of `count` rows from `m` and columns `n..n + width`, whose rows are `panel` apart.
+    /// Finishes `count` rows from `m` of one panel, its columns `n..n + width`; rows of `tile` are [`TILE_ROW_BYTES`] apart.
     pub epilogue:
         unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8),
     pub data: *const c_void,
@@ -38,8 +37,8 @@ pub struct Contract {
 const TABLE: usize = 4096;
 /// Bytes of `a` a block should keep in the second-level cache.
 const BLOCK_BYTES: i64 = 400 << 10;
-/// Numbers a tile holds at most: 14 rows of 64 columns.
-const TILE: usize = 14 * 64;
+/// Numbers a tile holds at most: 12 rows of 64 columns.
+const TILE: usize = 12 * 64;
 /// The row of zeros, in bytes.
 const ZERO_BYTES: usize = 64 << 10;
 
@@ -59,29 +58,60 @@ struct Plan<'a> {
     groups: i64,
     /// `k` a step: all of them, unless the row of zeros is shorter.
     k_step: i64,
+    panels: i64,
+    /// How many panels go by together, and how often that is.
+    together: i64,
+    columns: i64,
+}
+
+/// Panels that go by together.
+struct Column<T> {
+    first: i64,
+    shape: Shape,
+    packed: *const T,
 }
 
 impl<'a> Plan<'a> {
-    fn new(c: &'a Contract, width: i64, bytes: i64) -> Self {
+    fn new<T: Real>(c: &'a Contract, width: i64) -> Self {
+        let bytes = size_of::<T>() as i64;
         let row_bytes = (c.taps * c.k_extent * bytes).max(1);
         let most = (TABLE as i64 / c.taps.max(1)).min((BLOCK_BYTES / row_bytes).max(48)).max(1);
         let share = (c.m_extent + 4 * width - 1) / (4 * width);
         let block = if width > 1 { most.min(round_up(share, 24).max(24)) } else { most };
-        let panels = panels(c);
+        let panels = (c.n_extent + T::UNIT - 1) / T::UNIT;
+        let together = T::shape(panels).panels;
+        let columns = (panels + together - 1) / together;
         let blocks = (c.m_extent + block - 1) / block;
-        let groups = if blocks >= 2 * width { 1 } else { ((2 * width + blocks - 1) / blocks).min(panels).max(1) };
+        let groups = if blocks >= 2 * width { 1 } else { ((2 * width + blocks - 1) / blocks).min(columns).max(1) };
         let reach = (ZERO_BYTES as i64 / bytes) / c.a_stride.unsigned_abs().max(1) as i64;
         let k_step = if c.guarded != 0 && c.k_extent > reach { reach.max(1) } else { c.k_extent };
-        Plan { c, block, groups, k_step }
+        Plan { c, block, groups, k_step, panels, together, columns }
+    }
+
+    fn column<T: Real>(&self, column: i64) -> Column<T> {
+        let first = column * self.together;
+        let shape = T::shape(self.together.min(self.panels - first));
+        Column { first, shape, packed: self.c.packed.cast::<T>().wrapping_add((first * self.panel_step::<T>()) as usize) }
+    }
+
+    /// Numbers from one panel to the next.
+    fn panel_step<T: Real>(&self) -> i64 {
+        self.c.taps * self.c.k_extent * T::UNIT
+    }
+
+    /// Hands the finished rows to the epilogue, panel by panel.
+    unsafe fn finish<T: Real>(&self, column: &Column<T>, m: i64, rows: i64, tile: *const T) {
+        let c = self.c;
+        for p in 0..column.shape.panels {
+            let n = (column.first + p) * T::UNIT;
+            let part = tile.wrapping_add((p * T::UNIT) as usize);
+            unsafe { (c.epilogue)(c.data, m, rows, n, T::UNIT.min(c.n_extent - n), part.cast()) };
+        }
     }
 }
 
 fn round_up(n: i64, to: i64) -> i64 {
     (n + to - 1) / to * to
-}
-
-fn panels(c: &Contract) -> i64 {
-    (c.n_extent + c.panel - 1) / c.panel
 }
 
 /// Runs a contraction.
@@ -99,12 +129,11 @@ pub unsafe extern "C" fn gdl_rt_contract(context: *const Context, contract: *con
 }
 
 unsafe fn run<T: Real>(context: *const Context, c: &Contract) {
-    let bytes = size_of::<T>() as i64;
     // About 30 multiplications a nanosecond: a guess that decides only whether threads are worth waking.
     let flops = c.m_extent.saturating_mul(c.n_extent).saturating_mul((c.taps * c.k_extent).max(8));
     let ns = flops / 30;
     let width = if c.parallel != 0 { pool::width(unsafe { &*context }, ns) } else { 1 };
-    let plan = Plan::new(c, width, bytes);
+    let plan = Plan::new::<T>(c, width);
     let pieces = (c.m_extent + plan.block - 1) / plan.block * plan.groups;
     let data = (&raw const plan).cast::<c_void>();
     if c.parallel != 0 {
@@ -131,8 +160,7 @@ unsafe extern "C" fn piece<T: Real>(data: *const c_void, begin: i64, end: i64) {
         let (block, group) = (p / plan.groups, p % plan.groups);
         let m = block * plan.block;
         let count = plan.block.min(plan.c.m_extent - m);
-        let all = panels(plan.c);
-        let (first, last) = (all * group / plan.groups, all * (group + 1) / plan.groups);
+        let (first, last) = (plan.columns * group / plan.groups, plan.columns * (group + 1) / plan.groups);
         unsafe {
             if plan.k_step == plan.c.k_extent {
                 whole_block(plan, scratch, m, count, first, last);
@@ -169,28 +197,26 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
     let c = plan.c;
     let (table, tile) = (s.table.as_mut_ptr().cast::<*const T>(), s.tile.as_mut_ptr().cast::<T>());
     unsafe { find_rows(c, table, m, count) };
-    let most = T::rows(c.panel);
-    for p in first..last {
-        let packed = c.packed.cast::<T>().wrapping_add((p * c.taps * c.k_extent * c.panel) as usize);
+    for column in first..last {
+        let column = plan.column::<T>(column);
         let mut row = 0;
         while row < count {
-            let rows = T::take(most, count - row);
+            let rows = T::take(column.shape.rows, count - row);
             let t = Tile {
                 rows: table.wrapping_add((row * c.taps) as usize),
                 row_step: c.taps,
                 taps: c.taps,
                 k_extent: c.k_extent,
                 stride: c.a_stride,
-                packed,
+                packed: column.packed,
                 tap_skip: 0,
-                panel: c.panel,
+                panel_step: plan.panel_step::<T>(),
                 tile,
                 resume: false,
             };
             unsafe {
-                T::multiply(&t, rows);
-                let n = p * c.panel;
-                (c.epilogue)(c.data, m + row, rows, n, c.panel.min(c.n_extent - n), tile.cast());
+                T::multiply(&t, rows, column.shape.panels);
+                plan.finish(&column, m + row, rows, tile);
             }
             row += rows;
         }
@@ -203,8 +229,9 @@ unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, co
     let (table, tile) = (s.table.as_mut_ptr().cast::<*const T>(), s.tile.as_mut_ptr().cast::<T>());
     let shifted = s.shifted.as_mut_ptr().cast::<*const T>();
     unsafe { (c.rows)(c.data, m, count, table.cast()) };
-    let most = T::rows(c.panel).min(TABLE as i64 / c.taps.max(1)).max(1);
-    for p in first..last {
+    for column in first..last {
+        let column = plan.column::<T>(column);
+        let most = if column.shape.rows * c.taps <= TABLE as i64 { column.shape.rows } else { 1 };
         let mut row = 0;
         while row < count {
             let rows = T::take(most, count - row);
@@ -222,17 +249,16 @@ unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, co
                     taps: c.taps,
                     k_extent: step,
                     stride: c.a_stride,
-                    packed: c.packed.cast::<T>().wrapping_add(((p * c.taps * c.k_extent + k) * c.panel) as usize),
-                    tap_skip: (c.k_extent - step) * c.panel,
-                    panel: c.panel,
+                    packed: column.packed.wrapping_add((k * T::UNIT) as usize),
+                    tap_skip: (c.k_extent - step) * T::UNIT,
+                    panel_step: plan.panel_step::<T>(),
                     tile,
                     resume: k > 0,
                 };
-                unsafe { T::multiply(&t, rows) };
+                unsafe { T::multiply(&t, rows, column.shape.panels) };
                 k += step;
             }
-            let n = p * c.panel;
-            unsafe { (c.epilogue)(c.data, m + row, rows, n, c.panel.min(c.n_extent - n), tile.cast()) };
+            unsafe { plan.finish(&column, m + row, rows, tile) };
             row += rows;
         }
     }

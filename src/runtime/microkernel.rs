@@ -1,15 +1,18 @@
-//! Micro-kernels: a few rows times one packed panel, all sums in registers.
-//! One shape a vector width: columns in `NV` vectors, `MR` rows, so that accumulators, one panel row and one broadcast fit the registers.
+//! Micro-kernels: a few rows times a few packed panels, all sums in registers.
+//! One shape a vector width: columns in `NV` vectors, `MR` rows, so that accumulators, one row of the panels and one broadcast fit the
+//! registers. Every panel is read from its start to its end: passes over a part of wider rows cost twice the time where the first-level
+//! cache does not hold them.
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::abi::{FEATURE_AVX512, FEATURE_V3};
+use super::abi::{PANEL_BYTES, TILE_ROW_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::cpu;
 
-/// One tile: `tile[r][n] (+)= Σ_tap Σ_k rows[r][tap][k · stride] · packed[tap][k][n]`.
+/// One tile: `tile[r][n] (+)= Σ_tap Σ_k rows[r][tap][k · stride] · packed[n / unit][tap][k][n mod unit]`, panels of `unit` columns.
 pub(crate) struct Tile<T> {
     pub rows: *const *const T,
     /// Entries of `rows` from one row to the next.
@@ -20,19 +23,30 @@ pub(crate) struct Tile<T> {
     pub packed: *const T,
     /// Numbers of `packed` to pass over between taps.
     pub tap_skip: i64,
-    /// Columns, and numbers from one row of `packed` or `tile` to the next.
-    pub panel: i64,
+    /// Numbers of `packed` from one panel to the next.
+    pub panel_step: i64,
     pub tile: *mut T,
     /// Go on from what `tile` holds, instead of from zero.
     pub resume: bool,
 }
 
+/// The rows and panels of a tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub rows: i64,
+    pub panels: i64,
+}
+
 /// A number type with micro-kernels.
 pub(crate) trait Real: Copy {
-    /// Rows that fill the registers, for a panel.
-    fn rows(panel: i64) -> i64;
-    /// Computes a tile of `rows` rows, a number that [`Real::take`] gave.
-    unsafe fn multiply(t: &Tile<Self>, rows: i64);
+    /// Columns of a panel.
+    const UNIT: i64;
+    /// Numbers from one row of a tile to the next.
+    const TILE_ROW: i64 = TILE_ROW_BYTES / PANEL_BYTES * Self::UNIT;
+    /// The tile that fills the registers best where this many panels are left: at most so many.
+    fn shape(panels: i64) -> Shape;
+    /// Computes a tile of `rows` rows, a number that [`Real::take`] gave for the shape of `panels` panels.
+    unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64);
 
     /// How many of the rows left to do at once: the most, or a smaller kernel for the tail.
     fn take(most: i64, left: i64) -> i64 {
@@ -44,20 +58,21 @@ pub(crate) trait Real: Copy {
     }
 }
 
-/// Defines `$name<MR, NV>` with the given vector instructions. A macro and not a trait: every instruction must be called from
+/// Defines `$name<MR, NV>` with the given vector instructions, `$per` vectors a panel. A macro and not a trait: every instruction must be called from
 /// a function that has its target feature.
 macro_rules! kernel {
-    ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
+    ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $per:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, column: usize) {
             unsafe {
-                let panel = t.panel as usize;
+                const UNIT: usize = $lanes * $per;
+                const ROW: usize = <$t as Real>::TILE_ROW as usize;
                 let out = t.tile.add(column);
                 let mut acc = [[$zero(); NV]; MR];
                 if t.resume {
                     for r in 0..MR {
                         for v in 0..NV {
-                            acc[r][v] = $load(out.add(r * panel + v * $lanes));
+                            acc[r][v] = $load(out.add(r * ROW + v * $lanes));
                         }
                     }
                 }
@@ -71,7 +86,7 @@ macro_rules! kernel {
                     for _ in 0..t.k_extent {
                         let mut row = [$zero(); NV];
                         for v in 0..NV {
-                            row[v] = $load(b.add(v * $lanes));
+                            row[v] = $load(b.offset((v / $per) as isize * t.panel_step as isize).add(v % $per * $lanes));
                         }
                         for r in 0..MR {
                             let s = $splat(*a[r].offset(offset));
@@ -80,13 +95,13 @@ macro_rules! kernel {
                             }
                         }
                         offset += t.stride as isize;
-                        b = b.add(panel);
+                        b = b.add(UNIT);
                     }
                     b = b.add(t.tap_skip as usize);
                 }
                 for r in 0..MR {
                     for v in 0..NV {
-                        $store(out.add(r * panel + v * $lanes), acc[r][v]);
+                        $store(out.add(r * ROW + v * $lanes), acc[r][v]);
                     }
                 }
             }
@@ -110,48 +125,47 @@ macro_rules! by_rows {
 mod x86 {
     use super::*;
 
-    kernel!(f32x16, ["avx512f"], f32, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
-    kernel!(f64x8, ["avx512f"], f64, 8, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd);
-    kernel!(f32x8, ["avx2,fma"], f32, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
-    kernel!(f64x4, ["avx2,fma"], f64, 4, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd);
-    kernel!(f32x4, [], f32, 4, _mm_setzero_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_set1_ps, |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c));
-    kernel!(f64x2, [], f64, 2, _mm_setzero_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_set1_pd, |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c));
+    kernel!(f32x16, ["avx512f"], f32, 16, 1, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+    kernel!(f64x8, ["avx512f"], f64, 8, 1, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd);
+    kernel!(f32x8, ["avx2,fma"], f32, 8, 2, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+    kernel!(f64x4, ["avx2,fma"], f64, 4, 2, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd);
+    kernel!(f32x4, [], f32, 4, 4, _mm_setzero_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_set1_ps, |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c));
+    kernel!(f64x2, [], f64, 2, 4, _mm_setzero_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_set1_pd, |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c));
 
     macro_rules! real {
         ($t:ident, $unit:literal, $wide:ident, $middle:ident, $narrow:ident) => {
             impl Real for $t {
-                fn rows(panel: i64) -> i64 {
+                const UNIT: i64 = $unit;
+
+                fn shape(panels: i64) -> Shape {
                     if cpu::has(FEATURE_AVX512) {
-                        match panel / $unit {
-                            4 => 6,
-                            3 => 8,
-                            _ => 12,
+                        match panels {
+                            4 => Shape { rows: 6, panels: 4 },
+                            2 => Shape { rows: 12, panels: 2 },
+                            1 => Shape { rows: 12, panels: 1 },
+                            _ => Shape { rows: 8, panels: 3 },
                         }
                     } else if cpu::has(FEATURE_V3) {
-                        6
+                        Shape { rows: 6, panels: 1 }
                     } else {
-                        4
+                        Shape { rows: 4, panels: 1 }
                     }
                 }
 
-                unsafe fn multiply(t: &Tile<Self>, rows: i64) {
-                    let units = (t.panel / $unit) as usize;
+                unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64) {
                     unsafe {
                         if cpu::has(FEATURE_AVX512) {
-                            match units {
+                            match panels {
                                 4 => by_rows!($wide, 6, 4, t, rows, 0),
                                 3 => by_rows!($wide, 8, 3, t, rows, 0),
                                 2 => by_rows!($wide, 12, 2, t, rows, 0),
                                 _ => by_rows!($wide, 12, 1, t, rows, 0),
                             }
                         } else if cpu::has(FEATURE_V3) {
-                            for u in 0..units {
-                                by_rows!($middle, 6, 2, t, rows, u * $unit)
-                            }
+                            by_rows!($middle, 6, 2, t, rows, 0)
                         } else {
-                            for u in 0..2 * units {
-                                by_rows!($narrow, 4, 2, t, rows, u * $unit / 2)
-                            }
+                            by_rows!($narrow, 4, 2, t, rows, 0);
+                            by_rows!($narrow, 4, 2, t, rows, $unit / 2)
                         }
                     }
                 }
@@ -168,8 +182,8 @@ mod arm {
     use super::*;
     use core::arch::aarch64::*;
 
-    kernel!(f32x4, ["neon"], f32, 4, zero_f32, vld1q_f32, vst1q_f32, vdupq_n_f32, |a, b, c| vfmaq_f32(c, a, b));
-    kernel!(f64x2, ["neon"], f64, 2, zero_f64, vld1q_f64, vst1q_f64, vdupq_n_f64, |a, b, c| vfmaq_f64(c, a, b));
+    kernel!(f32x4, ["neon"], f32, 4, 4, zero_f32, vld1q_f32, vst1q_f32, vdupq_n_f32, |a, b, c| vfmaq_f32(c, a, b));
+    kernel!(f64x2, ["neon"], f64, 2, 4, zero_f64, vld1q_f64, vst1q_f64, vdupq_n_f64, |a, b, c| vfmaq_f64(c, a, b));
 
     #[target_feature(enable = "neon")]
     fn zero_f32() -> float32x4_t {
@@ -184,14 +198,14 @@ mod arm {
     macro_rules! real {
         ($t:ident, $unit:literal, $kernel:ident) => {
             impl Real for $t {
-                fn rows(_: i64) -> i64 {
-                    6
+                const UNIT: i64 = $unit;
+
+                fn shape(_: i64) -> Shape {
+                    Shape { rows: 6, panels: 1 }
                 }
 
-                unsafe fn multiply(t: &Tile<Self>, rows: i64) {
-                    for u in 0..(t.panel / $unit) as usize {
-                        unsafe { by_rows!($kernel, 6, 4, t, rows, u * $unit) }
-                    }
+                unsafe fn multiply(t: &Tile<Self>, rows: i64, _: i64) {
+                    unsafe { by_rows!($kernel, 6, 4, t, rows, 0) }
                 }
             }
         };

@@ -17,8 +17,8 @@ use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::build::Builder;
 use gdlc::kernel::interpret::{Machine, Order};
 use gdlc::kernel::ir::{
-    Access, Argument, ArgumentKind, Binary, Buffer, Combine, Comparison, Contraction, Expr, LoopKind, Memory, Program,
-    Stage, Stmt, Unary,
+    Access, Argument, ArgumentKind, Binary, Buffer, Combine, Comparison, Contraction, Expr, LoopKind, Memory,
+    PANEL_BYTES, Program, Stage, Stmt, Unary,
 };
 use gdlc::kernel::lower::lower;
 use gdlc::math::Rng;
@@ -341,7 +341,8 @@ fn elementwise_in_all_lengths() {
 }
 
 /// `y[i, n] = bias[n] + Σ_t Σ_k x[i + t - 1, k] w[t, k, n]`, zero outside: packed by a `prepare` kernel.
-pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize, panel: usize) -> Case {
+pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize) -> Case {
+    let panel = PANEL_BYTES / dtype.bytes();
     let mut case = Case::new("convolution", dtype, &[("rows", rows)]);
     let (len, taps, panels) = (case.size(0), 3, n.div_ceil(panel));
     let x = case.input("x", &[len, fixed(k)]);
@@ -400,20 +401,20 @@ pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize, panel: 
 }
 
 #[test]
-fn contractions_of_all_panels() {
+fn contractions_of_all_tiles() {
     for (dtype, unit, tolerance) in [(Dtype::F32, 16, 1e-5), (Dtype::F64, 8, 1e-13)] {
-        for panels in 1..=4 {
+        for panels in 1..=8 {
             for n in [1, 7, unit * panels, unit * panels + 3] {
-                let case = convolution(dtype, 37, 5, n, unit * panels);
+                let case = convolution(dtype, 37, 5, n);
                 case.conforms(&format!("convolution-{dtype}-{panels}-{n}"), tolerance);
             }
         }
     }
-    convolution(Dtype::F32, 1, 3, 16, 16).conforms("convolution-one-row", 1e-5);
-    convolution(Dtype::F32, 500, 64, 128, 64).conforms("convolution-large", 1e-5);
+    convolution(Dtype::F32, 1, 3, 16).conforms("convolution-one-row", 1e-5);
+    convolution(Dtype::F32, 500, 64, 128).conforms("convolution-large", 1e-5);
     // Longer than the runtime's row of zeros.
-    convolution(Dtype::F32, 5, 20_000, 4, 16).conforms("convolution-deep", 1e-4);
-    convolution(Dtype::F32, 0, 3, 16, 16).conforms("convolution-empty", 1e-5);
+    convolution(Dtype::F32, 5, 20_000, 4).conforms("convolution-deep", 1e-4);
+    convolution(Dtype::F32, 0, 3, 16).conforms("convolution-empty", 1e-5);
 }
 
 /// `y[i, c] = Σ_{e: receiver i} x[sender e, c] · v[e]`, rows found by a table of offsets.

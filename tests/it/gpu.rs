@@ -95,3 +95,71 @@ fn effects_outside_threads_are_refused() {
     let why = outcome(&program).expect_err("every thread would store");
     assert!(why.contains("outside the threads of a block"), "{why}");
 }
+
+/// The kernels of a program of the repository, as `gdlc` makes them.
+#[cfg(feature = "llvm")]
+fn programs_of(path: &str) -> Vec<Program> {
+    use gdlc::base::span::SourceMap;
+    use gdlc::{derive, kernel::lower::lower, rewrite, sema, syntax};
+    let text =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is there");
+    let mut sources = SourceMap::default();
+    let id = sources.add(path, text);
+    let (program, _) = syntax::parse(&sources, id);
+    let (checked, _) = sema::check(&program, &mut sources, &sema::LibraryOnly, &[]);
+    let checked = checked.expect("it checks");
+    let one = |model| {
+        let derived = derive::derive(&checked, model).expect("it derives");
+        let (graph, _) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
+        lower(&graph, "model", Dtype::F32)
+    };
+    checked.models.iter().map(one).collect()
+}
+
+/// NVIDIA's assembler takes the kernels for every architecture, and they keep everything in registers.
+#[cfg(feature = "llvm")]
+#[test]
+fn ptxas_takes_the_kernels_and_spills_nothing() {
+    use gdlc::codegen::device::{Architecture, emit};
+    use gdlc::package::device::{assemble, find_ptxas};
+    let Some(ptxas) = find_ptxas() else {
+        return eprintln!("no ptxas here (GDL_PTXAS, CUDA_HOME, PATH): registers and spills are not read");
+    };
+    let paths = ["examples/digits.gdl", "examples/lenet.gdl", "examples/mpnn.gdl", "benches/programs/sgemm.gdl"];
+    for path in paths.into_iter().chain(["benches/programs/gat.gdl", "benches/programs/deepsets.gdl"]) {
+        for program in programs_of(path) {
+            for architecture in [75, 80, 90, 100].map(Architecture) {
+                let code = emit(&program, architecture).expect("it is emitted");
+                let (bytes, said) = assemble(&ptxas, &code.ptx, architecture).expect("it assembles");
+                assert!(bytes.starts_with(b"\x7fELF"), "{path}: machine code for {architecture}");
+                let n = said.lines().filter(|line| line.contains("bytes spill stores")).count();
+                assert_eq!(n, code.kernels.len() + 2, "{path} for {architecture}: every kernel is spoken of: {said}");
+                let clean = said.matches("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads").count();
+                assert_eq!(clean, n, "{path} for {architecture}: {said}");
+                let registers = |line: &str| line.split("Used ").nth(1)?.split(' ').next()?.parse::<u32>().ok();
+                let most = said.lines().filter_map(registers).max().expect("registers are counted");
+                assert!(most <= 128, "{path} for {architecture}: {most} registers, two blocks of 256 threads need 128");
+            }
+        }
+    }
+}
+
+/// PTX is the same bytes each time, says what it is for, and comes only from what the frame has.
+#[cfg(feature = "llvm")]
+#[test]
+fn ptx_is_deterministic() {
+    use gdlc::codegen::device::{Architecture, emit};
+    let program = &programs_of("benches/programs/gat.gdl")[0];
+    let [a, b] = [(); 2].map(|()| emit(program, Architecture(80)).expect("it is emitted"));
+    assert_eq!(a.ptx, b.ptx);
+    assert!(a.ptx.contains(".version 7.0") && a.ptx.contains(".target sm_80"), "{}", a.ptx);
+    assert!(a.kernels.iter().all(|k| a.ptx.contains(&format!(".entry {}(", k.symbol)) && k.stage != Stage::Bind));
+}
+
+#[test]
+fn a_row_of_channels_has_a_thread_a_channel() {
+    let case = crate::conformance::edges(24, vec![0, 2, 2, 5], vec![0, 1, 2, 0, 1]);
+    let Spread { launches, .. } = spread(&case.program).expect("it can be spread");
+    let shapes: Vec<_> = launches.iter().map(|l| (l.owns, l.blocks(|s| s.eval(|_| 1000)))).collect();
+    assert_eq!(shapes, [("an element", (1000 * 24usize).div_ceil(launches[0].threads))]);
+}

@@ -155,7 +155,10 @@ fn a_wrong_tensor_is_named() {
         (Owned::floats(&[3, 5], 1), "input `x`: axis 1 has 5 elements, and needs 4"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.bits = 64), "input `x` is float64, and needs float32"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.code = 0), "input `x` is int32, and needs float32"),
-        (Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2), "input `x` is on device 2, and must be on the CPU (1); to compute on a GPU, call with a gdl_cuda_context"),
+        (
+            Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2),
+            "input `x` is on device 2, and must be on the CPU (1); to compute on a GPU, call with a gdl_cuda_context",
+        ),
         (Owned::floats(&[3, 4], 1).with(|t| t.data = std::ptr::null_mut()), "input `x` has no data (null)"),
         (Owned::floats(&[3, 4], 1).with(|t| t.shape = std::ptr::null()), "input `x` has no shape (null)"),
         (Owned::floats(&[3, 4], 1).with(|t| t.byte_offset = 2), "input `x`: its data is misaligned for its dtype"),
@@ -251,7 +254,7 @@ fn memories_are_checked() {
 
 #[test]
 fn nothing_but_the_c_library_is_needed() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     let bytes = std::fs::read(case.build("imports")).expect("the library is there");
     let file = object::File::parse(&*bytes).expect("the library is ELF");
     let undefined: Vec<&str> = file
@@ -270,7 +273,7 @@ fn nothing_but_the_c_library_is_needed() {
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     for backend in BACKENDS.iter().copied() {
         let build =
             || gdlc::package::build(&case.program, &case.interface, backend, Target::X86_64).expect("it builds");
@@ -281,7 +284,7 @@ fn the_same_input_gives_the_same_bytes() {
 
 #[test]
 fn objects_for_aarch64_are_emitted() {
-    let case = convolution(Dtype::F32, 4, 3, 5, 16);
+    let case = convolution(Dtype::F32, 4, 3, 5);
     for backend in BACKENDS {
         let object = backend.emit(&case.program, Target::Aarch64).expect("it emits");
         let file = object::File::parse(&*object.bytes).expect("the object is ELF");
@@ -293,7 +296,7 @@ fn objects_for_aarch64_are_emitted() {
 
 #[test]
 fn two_threads_call_at_once() {
-    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let case = convolution(Dtype::F32, 3000, 32, 64);
     let path = case.build("threads");
     let loaded = Loaded::open(&path, "convolution").expect("it loads");
     let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
@@ -405,7 +408,7 @@ fn a_fork_calls_too() {
         fn _exit(status: i32) -> !;
     }
     const NO_HANG: i32 = 1;
-    let case = convolution(Dtype::F32, 3000, 32, 64, 64);
+    let case = convolution(Dtype::F32, 3000, 32, 64);
     let loaded = Loaded::open(&case.build("fork"), "convolution").expect("it loads");
     let inputs: Vec<Option<&Tensor>> = case.inputs.iter().map(Some).collect();
     let weights: Vec<&Tensor> = case.weights.iter().collect();

@@ -6,7 +6,7 @@ use super::emit::{Emitter, Threads};
 use super::memory::Address;
 use super::value::{Affine, Val};
 use crate::base::dtype::Dtype;
-use crate::codegen::Unsupported;
+use crate::codegen::{TILE_ROW_BYTES, Unsupported};
 use crate::kernel::ir::Contraction;
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -37,7 +37,6 @@ impl<'p> Emitter<'_, '_, 'p> {
             c.taps as i64,
             c.k_extent as i64,
             c.a_stride,
-            c.panel as i64,
             i64::from(f64s),
             i64::from(c.guard.is_some()),
             i64::from(self.threads == Threads::Free),
@@ -132,13 +131,12 @@ impl<'p> Emitter<'_, '_, 'p> {
     /// `epilogue(record, m, count, n, width, tile)`
     fn epilogue(&mut self, c: &'p Contraction, params: &[Value]) -> Result<(), Unsupported> {
         let (m, count, n, width, tile) = (params[1], params[2], params[3], params[4], params[5]);
-        let size = self.real.bytes() as i64;
         let lanes = if self.facts.runs_in_lanes(self.kernel, c.n, &c.epilogue) { self.width(&c.epilogue) } else { 1 };
         self.counted(Affine::constant(0), Affine::value(count), 1, &mut |e, r| {
             let at = e.add_affine(Affine::value(m), r);
             let at = e.uniform(at);
             e.row(c, Affine::value(at))?;
-            let offset = e.scale_affine(r, size * c.panel as i64);
+            let offset = e.scale_affine(r, TILE_ROW_BYTES);
             let line = e.add_affine(Affine::value(tile), offset);
             let line = e.uniform(line);
             let whole = c.n_extent % c.panel == 0;

@@ -4,7 +4,7 @@ use super::emit::{Emitter, Threads};
 use super::text::{I64, POINTER, Value};
 use super::value::{Affine, Val};
 use crate::base::dtype::Dtype;
-use crate::codegen::Unsupported;
+use crate::codegen::{TILE_ROW_BYTES, Unsupported};
 use crate::kernel::ir::Contraction;
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -39,7 +39,6 @@ impl<'p> Emitter<'_, 'p> {
             c.taps as i64,
             c.k_extent as i64,
             c.a_stride,
-            c.panel as i64,
             i64::from(self.unit.program.dtype == Dtype::F64),
             i64::from(c.guard.is_some()),
             i64::from(self.threads == Threads::Free),
@@ -120,12 +119,11 @@ impl<'p> Emitter<'_, 'p> {
     /// `epilogue(record, m, count, n, width, tile)`
     fn epilogue(&mut self, c: &'p Contraction) -> Result<(), Unsupported> {
         let tile = Value::argument(POINTER, 5);
-        let size = self.unit.program.dtype.bytes() as i64;
         let lanes = if self.facts.runs_in_lanes(self.kernel, c.n, &c.epilogue) { self.width(&c.epilogue) } else { 1 };
         self.counted(Affine::constant(0), argument(2), 1, &mut |e, r| {
             let at = e.add_affine(argument(1), r);
             e.row(c, at)?;
-            let offset = e.scale_affine(r, size * c.panel as i64);
+            let offset = e.scale_affine(r, TILE_ROW_BYTES);
             let line = e.bytes_after(tile, offset);
             let whole = c.n_extent % c.panel == 0;
             let width = if whole { Affine::constant(c.panel as i64) } else { argument(4) };

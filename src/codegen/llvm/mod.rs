@@ -78,7 +78,7 @@ pub fn device_module(program: &Program) -> Result<DeviceModule, Unsupported> {
     let mut kernels = Vec::new();
     for (number, (kernel, launch)) in spread.program.kernels.iter().zip(&spread.launches).enumerate() {
         let symbol = format!("gdl_kernel_{number}");
-        let words = unit.device_kernel(&symbol, kernel, launch.threads)?;
+        let words = unit.device_kernel(&symbol, kernel, launch)?;
         kernels.push(DeviceKernel { stage: kernel.stage, symbol, words, launch: launch.clone() });
     }
     unit.device_checks();

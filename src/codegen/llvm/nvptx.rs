@@ -14,6 +14,7 @@ use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::codegen::Unsupported;
 use crate::codegen::scan::Facts;
+use crate::kernel::gpu::Launch;
 use crate::kernel::ir::{Buffer, Expr, Kernel, LoopKind, Memory, Stmt, Var};
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
@@ -96,7 +97,7 @@ impl<'p> Unit<'p> {
         &mut self,
         name: &str,
         kernel: &'p Kernel,
-        threads: usize,
+        launch: &Launch,
     ) -> Result<Vec<usize>, Unsupported> {
         let (facts, scopes) = (Rc::new(Facts::of(kernel)), Rc::new(self.scopes(kernel)));
         let sharing = Some(Rc::new(Sharing::of(self, kernel)));
@@ -109,7 +110,8 @@ impl<'p> Unit<'p> {
             format!("{range} {v}")
         };
         let arguments: Vec<String> = words.iter().map(argument).collect();
-        let attributes = format!("nounwind \"nvvm.reqntid\"=\"{threads},1,1\"");
+        let registers = launch.registers.map_or(String::new(), |n| format!(" \"nvvm.maxnreg\"=\"{n}\""));
+        let attributes = format!("nounwind \"nvvm.reqntid\"=\"{},1,1\"{registers}", launch.threads);
         let head = format!("define ptx_kernel void @{name}({}) {attributes}", arguments.join(", "));
         let text = emitter.f.finish(&head);
         self.add(&text);

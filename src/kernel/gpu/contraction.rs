@@ -1,11 +1,13 @@
 //! The dense kernel on a GPU: a block of threads owns a tile of the result. It brings `DEPTH` columns of `a` and rows of `packed` at a time
-//! into shared memory, the next ones on their way while these are multiplied; every thread keeps its sums in registers.
+//! into shared memory, in turn into one of two places, so that threads meet once a part; the next part is on its way while this one is
+//! multiplied; every thread keeps its sums in registers, and what its rows of `a` are.
 //! Sums run in the order of `tap`, then `k`, as everywhere. The finished tile goes through shared memory row by row, so that
 //! neighbouring threads finish neighbouring columns, and the epilogue is written once a row of a thread.
 
-use super::tile::{DEPTH, PADDING, THREADS, Tile, tile};
+use super::tile::{DEPTH, PADDING, REGISTERS, THREADS, Tile, tile};
 use super::{Cx, Launch, SOME_BLOCKS, serial};
 use crate::base::arena::Id;
+use crate::base::dtype::Dtype;
 use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Contraction, Expr, LoopKind, Stmt};
 
 /// The arrays of a block, and its place.
@@ -21,7 +23,9 @@ struct Block<'c> {
     /// `[thread, e]`: what a thread fetched of the next part.
     next_a: Id<Buffer>,
     next_b: Id<Buffer>,
-    /// `[depth, row]` and `[depth, column]`, shared.
+    /// `[thread, e, k]`: value `k` of the row that the thread's element `e` of a part is in.
+    rows: Id<Buffer>,
+    /// `[place, depth, row]` and `[place, depth, column]`, shared.
     part_a: Id<Buffer>,
     part_b: Id<Buffer>,
     /// `[thread along the rows, column]`, shared.
@@ -33,7 +37,7 @@ impl Cx<'_> {
         let rows = self.factors(c.m_extent);
         let expected = rows.as_ref().map_or(usize::MAX, |rows| self.expected(rows));
         let dtype = self.program.dtype;
-        let tile = tile(expected, c.n_extent, dtype);
+        let tile = tile(expected, c.n_extent, dtype, c.taps > 1 || c.guard.is_some());
         let across = c.n_extent.div_ceil(tile.columns);
         let (block, down) = (self.b.var(), self.over(c.m_extent, tile.rows));
         let n_blocks = self.by(Binary::Mul, down, across);
@@ -42,27 +46,33 @@ impl Cx<'_> {
         let (row, column) = (self.by(Binary::Div, at, across), self.by(Binary::Mod, at, across));
         let (row, column) = (self.by(Binary::Mul, row, tile.rows), self.by(Binary::Mul, column, tile.columns));
         let first = (self.bind(&mut body, row), self.bind(&mut body, column));
-        let mut local = |name: &str, shape: &[usize]| {
+        let mut local_of = |name: &str, dtype: Dtype, shape: &[usize]| {
             let buffer = self.local(name, dtype, shape);
             body.push(Stmt::Alloc { buffer });
             buffer
         };
+        let of_a = (tile.rows * DEPTH).div_ceil(THREADS);
+        let rows_of_a = local_of("rows", Dtype::I32, &[THREADS, of_a, c.row.len()]);
+        let mut local = |name: &str, shape: &[usize]| local_of(name, dtype, shape);
         let a = Block {
             c,
             tile,
             first,
             terms: c.taps * c.k_extent,
             sums: local("sums", &[THREADS, tile.thread_rows, tile.thread_columns]),
-            next_a: local("next a", &[THREADS, (tile.rows * DEPTH).div_ceil(THREADS)]),
+            next_a: local("next a", &[THREADS, of_a]),
+            rows: rows_of_a,
             next_b: local("next b", &[THREADS, (tile.columns * DEPTH).div_ceil(THREADS)]),
-            part_a: local("part of a", &[DEPTH, tile.rows + PADDING]),
-            part_b: local("part of b", &[DEPTH, tile.columns]),
+            part_a: local("part of a", &[2, DEPTH, tile.rows + PADDING[0]]),
+            part_b: local("part of b", &[2, DEPTH, tile.columns + PADDING[1]]),
             finished: local("finished", &[tile.down(), tile.columns]),
         };
         let zero = self.b.int(0);
         body.push(self.threads(|cx, t| {
             let mut begin = cx.sums_are_zero(&a, t);
+            begin.push(cx.rows_of_a(&a, t));
             begin.extend(cx.fetch(&a, t, zero));
+            begin.extend(cx.show(&a, t, zero));
             begin
         }));
         body.extend(self.steps(&a));
@@ -72,6 +82,7 @@ impl Cx<'_> {
             tile: tile.rows,
             times: if rows.is_some() { across } else { SOME_BLOCKS },
             elements: rows.unwrap_or_default(),
+            registers: Some(REGISTERS),
             owns: "a tile",
         };
         (self.blocks(block, n_blocks, body), launch)
@@ -101,23 +112,47 @@ impl Cx<'_> {
         res
     }
 
-    /// All parts of the sums: what was fetched becomes visible, the next part is fetched, this one is added.
+    /// The values of the rows that a thread brings elements of: computed once, small enough to stay in registers.
+    fn rows_of_a(&mut self, a: &Block<'_>, t: Id<Expr>) -> Stmt {
+        self.unrolled((a.tile.rows * DEPTH).div_ceil(THREADS), |cx, e| {
+            let (_, m) = cx.place_in_a(a, t, e);
+            let mut res = cx.row(a.c, m);
+            for (k, (var, _)) in a.c.row.iter().enumerate() {
+                let (index, value) = (vec![t, e, cx.b.int(k as i64)], cx.b.read(*var));
+                res.push(cx.store(a.rows, index, value));
+            }
+            res
+        })
+    }
+
+    /// All parts of the sums: the next part is fetched, this one is added, then the next is shown in the other place.
     fn steps(&mut self, a: &Block<'_>) -> Vec<Stmt> {
         let n = a.terms.div_ceil(DEPTH);
         let all = self.each(n, LoopKind::Serial, |cx, step| {
-            let show = cx.threads(|cx, t| cx.show(a, t));
-            let add = cx.threads(|cx, t| {
-                let after = cx.by(Binary::Add, step, 1);
-                let last = cx.b.int(n as i64);
+            let all = cx.threads(|cx, t| {
+                let add = cx.add_part(a, t, step);
+                if n == 1 {
+                    return add;
+                }
+                let (after, last) = (cx.by(Binary::Add, step, 1), cx.b.int(n as i64));
                 let more = cx.b.compare(Comparison::Lt, after, last);
-                let fetch = cx.fetch(a, t, after);
-                let mut res = if n == 1 { vec![] } else { vec![Stmt::If { cond: more, then: fetch }] };
-                res.extend(cx.add_part(a, t));
+                let (fetch, show) = (cx.fetch(a, t, after), cx.show(a, t, after));
+                let mut res = vec![Stmt::If { cond: more, then: fetch }];
+                res.extend(add);
+                res.push(Stmt::If { cond: more, then: show });
                 res
             });
-            vec![show, add]
+            vec![all]
         });
         vec![all]
+    }
+
+    /// The `e`-th element of `a` that a thread brings: the place of its term in the part, and its row of the result; rows beyond the last
+    /// are the last, computed and not kept.
+    fn place_in_a(&mut self, a: &Block<'_>, t: Id<Expr>, e: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
+        let (at, row) = self.place_in_part(t, e, a.c.a_stride.abs() == 1, a.tile.rows);
+        let (m, last) = (self.b.add(a.first.0, row), self.by(Binary::Sub, a.c.m_extent, 1));
+        (at, self.b.binary(Binary::Min, m, last))
     }
 
     /// A thread's share of the part `step` of `a` and of `packed`, into its registers; zero beyond the end of the sums.
@@ -134,6 +169,17 @@ impl Cx<'_> {
         let near = if terms_are_near { DEPTH } else { others };
         let (far, near) = (self.by(Binary::Div, flat, near), self.by(Binary::Mod, flat, near));
         if terms_are_near { (near, far) } else { (far, near) }
+    }
+
+    /// The same of `packed`, whose panels lie one after the other: term and column.
+    fn place_in_panels(&mut self, a: &Block<'_>, t: Id<Expr>, e: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
+        let panel = a.c.panel.min(a.tile.columns);
+        let before = self.by(Binary::Mul, e, THREADS);
+        let flat = self.b.add(before, t);
+        let (far, near) = (self.by(Binary::Div, flat, panel), self.by(Binary::Mod, flat, panel));
+        let first = self.by(Binary::Div, far, DEPTH);
+        let first = self.by(Binary::Mul, first, panel);
+        (self.by(Binary::Mod, far, DEPTH), self.b.add(first, near))
     }
 
     /// Tap and `k` of a term, and whether there is such a term, where that is not certain.
@@ -155,13 +201,13 @@ impl Cx<'_> {
 
     fn fetch_a(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>, e: Id<Expr>) -> Vec<Stmt> {
         let c = a.c;
-        let (at, row) = self.place_in_part(t, e, c.a_stride.abs() == 1, a.tile.rows);
+        let (at, m) = self.place_in_a(a, t, e);
         let (tap, k, there) = self.term(a, step, at);
-        let m = self.b.add(a.first.0, row);
-        let last = self.by(Binary::Sub, c.m_extent, 1);
-        // Rows beyond the last are the last: computed and not kept.
-        let m = self.b.binary(Binary::Min, m, last);
-        let mut res = self.row(c, m);
+        let mut res = vec![Stmt::Let { var: c.m, value: m }];
+        for (number, (var, _)) in c.row.iter().enumerate() {
+            let index = vec![t, e, self.b.int(number as i64)];
+            res.push(Stmt::Let { var: *var, value: self.b.load(a.rows, index) });
+        }
         res.push(Stmt::Let { var: c.tap, value: tap });
         let inside = self.b.and(there, c.guard);
         // The address of `k` is that of 0, moved.
@@ -214,7 +260,7 @@ impl Cx<'_> {
 
     fn fetch_b(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>, e: Id<Expr>) -> Vec<Stmt> {
         let c = a.c;
-        let (at, column) = self.place_in_part(t, e, false, a.tile.columns);
+        let (at, column) = self.place_in_panels(a, t, e);
         let (tap, k, mut there) = self.term(a, step, at);
         let n = self.b.add(a.first.1, column);
         let padded = c.n_extent.div_ceil(c.panel) * c.panel;
@@ -240,17 +286,18 @@ impl Cx<'_> {
         vec![Stmt::If { cond: self.b.compare(Comparison::Lt, t, end), then }]
     }
 
-    /// What a thread fetched goes to shared memory.
-    fn show(&mut self, a: &Block<'_>, t: Id<Expr>) -> Vec<Stmt> {
+    /// What a thread fetched of part `step` goes to shared memory.
+    fn show(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
+        let place = self.by(Binary::Mod, step, 2);
         let of_a = self.unrolled((a.tile.rows * DEPTH).div_ceil(THREADS), |cx, e| {
             let (at, row) = cx.place_in_part(t, e, a.c.a_stride.abs() == 1, a.tile.rows);
             let value = cx.b.load(a.next_a, vec![t, e]);
-            vec![cx.store(a.part_a, vec![at, row], value)]
+            vec![cx.store(a.part_a, vec![place, at, row], value)]
         });
         let of_b = self.unrolled((a.tile.columns * DEPTH).div_ceil(THREADS), |cx, e| {
-            let (at, column) = cx.place_in_part(t, e, false, a.tile.columns);
+            let (at, column) = cx.place_in_panels(a, t, e);
             let value = cx.b.load(a.next_b, vec![t, e]);
-            let store = cx.store(a.part_b, vec![at, column], value);
+            let store = cx.store(a.part_b, vec![place, at, column], value);
             cx.where_there_is_a_part(t, a.tile.columns, vec![store])
         });
         vec![of_a, of_b]
@@ -267,23 +314,23 @@ impl Cx<'_> {
         self.by(Binary::Add, scaled, known)
     }
 
-    /// Adds the part in shared memory to a thread's sums.
-    fn add_part(&mut self, a: &Block<'_>, t: Id<Expr>) -> Vec<Stmt> {
-        let tile = a.tile;
+    /// Adds part `step`, in shared memory, to a thread's sums.
+    fn add_part(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
+        let (tile, place) = (a.tile, self.by(Binary::Mod, step, 2));
         let (down, across) = self.thread_place(a, t);
         let all = self.unrolled(DEPTH, |cx, at| {
             let mut res = vec![];
             let rows: Vec<Id<Expr>> = (0..tile.thread_rows)
                 .map(|i| {
                     let row = cx.placed(down, tile.row(i));
-                    let value = cx.b.load(a.part_a, vec![at, row]);
+                    let value = cx.b.load(a.part_a, vec![place, at, row]);
                     cx.bind(&mut res, value)
                 })
                 .collect();
             let columns: Vec<Id<Expr>> = (0..tile.thread_columns)
                 .map(|j| {
                     let column = cx.placed(across, tile.column(j));
-                    let value = cx.b.load(a.part_b, vec![at, column]);
+                    let value = cx.b.load(a.part_b, vec![place, at, column]);
                     cx.bind(&mut res, value)
                 })
                 .collect();

@@ -42,6 +42,8 @@ pub struct Launch {
     pub elements: Vec<Size>,
     pub tile: usize,
     pub times: usize,
+    /// Registers a thread may have, where it is decided here how many blocks stand beside each other.
+    pub registers: Option<usize>,
     /// What a thread owns, in words.
     pub owns: &'static str,
 }

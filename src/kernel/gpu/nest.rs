@@ -84,7 +84,7 @@ impl Cx<'_> {
         });
         let body = self.blocks(block, n_blocks, vec![loop_over_threads]);
         let times = if elements.is_empty() && !axes.is_empty() { SOME_BLOCKS } else { 1 };
-        (body, Launch { threads, elements, tile: threads, times, owns })
+        (body, Launch { threads, elements, tile: threads, times, registers: None, owns })
     }
 
     /// The indices of a nest from the number of an element, the last axis fastest.

@@ -5,12 +5,14 @@ use crate::base::dtype::Dtype;
 
 /// Threads of a block.
 pub(super) const THREADS: usize = 256;
+/// Registers of a thread: two blocks fill the 65536 of a multiprocessor.
+pub(super) const REGISTERS: usize = 128;
 /// Terms of the sums that are in shared memory at a time.
 pub(super) const DEPTH: usize = 8;
 /// Rows or columns of a thread that lie side by side, so that they are read as one.
 const RUN: usize = 4;
-/// Numbers that keep the columns of `a` in different banks of shared memory.
-pub(super) const PADDING: usize = 4;
+/// Numbers between the columns of `a` and between the rows of `packed` that keep them in different banks of shared memory.
+pub(super) const PADDING: [usize; 2] = [4, 16];
 
 /// A tile: `THREADS` threads, each with `thread_rows × thread_columns` sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +65,12 @@ const TILES: &[(usize, [Tile; 3])] = &[
 ];
 
 /// The tile for a result of about `rows` times `columns` numbers: few columns wasted, then large, but so that every multiprocessor has one.
-pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype) -> Tile {
+/// `searching`: addresses of rows are worked out as the sum goes on (windows, gathers).
+pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype, searching: bool) -> Tile {
     let wasted = |width: usize| columns.div_ceil(width) * width;
     let (_, tiles) = TILES.iter().rev().min_by_key(|(width, _)| wasted(*width)).expect("there are tiles");
-    // Sums of f64 take two registers each.
-    let tiles = if dtype == Dtype::F64 { &tiles[1..] } else { &tiles[..] };
+    // Sums of f64 take two registers each, and addresses take some too.
+    let tiles = if dtype == Dtype::F64 || searching { &tiles[1..] } else { &tiles[..] };
     let blocks = |t: &Tile| rows.div_ceil(t.rows) * columns.div_ceil(t.columns);
     let full = tiles.iter().find(|t| blocks(t) >= MULTIPROCESSORS);
     *full.unwrap_or(&tiles[tiles.len() - 1])

@@ -1,5 +1,8 @@
 //! Concatenations: a sum whose terms share out the places of one axis is stored term by term, each by its own loops,
-//! instead of asking at every place whose it is. The places of a term may lie together or be interleaved with others'.
+//! instead of asking at every place whose it is. The places of a term may lie together or be interleaved with others'; places
+//! that no term has are zero.
+
+use std::ops::Range;
 
 use crate::base::arena::Id;
 use crate::kernel::ir::{Expr, LoopKind, Stage};
@@ -10,6 +13,8 @@ use crate::tensor::op::{Node, Op, Slot, ValueId};
 
 /// Places of an axis that are looked at one by one.
 const MOST_PLACES: usize = 1 << 16;
+/// Runs of places that no term has.
+const MOST_GAPS: usize = 32;
 
 /// One term: a value whose digits `d` are put at the places `begin + Σ scale · d` of an axis.
 struct Block {
@@ -37,34 +42,49 @@ enum Place {
     Digit(usize),
 }
 
-/// The axis whose places the terms of a sum share out, and the terms.
-fn blocks(graph: &Graph, id: ValueId) -> Option<(usize, Vec<Block>)> {
+/// A sum whose terms share out the places of an axis.
+struct Concatenation {
+    axis: usize,
+    blocks: Vec<Block>,
+    /// The runs of places that no term has.
+    gaps: Vec<Range<usize>>,
+}
+
+fn concatenation(graph: &Graph, id: ValueId) -> Option<Concatenation> {
     let node = graph.node(id);
     if node.op != Op::Sum || node.args.len() < 2 {
         return None;
     }
     let mut axis = None;
-    let mut res = Vec::new();
+    let mut blocks = Vec::new();
     for (arg, reads) in node.args.iter().zip(&node.reads) {
         let (along, block) = block(graph, *arg, reads, node)?;
         if *axis.get_or_insert(along) != along {
             return None;
         }
-        res.push(block);
+        blocks.push(block);
     }
     let axis = axis?;
     let size = graph.ty(id).dims[axis].as_fixed().filter(|n| *n <= MOST_PLACES)?;
     let volume = |block: &Block| block.dims.iter().product::<usize>();
-    if res.iter().map(volume).sum::<usize>() != size {
+    if blocks.iter().map(volume).sum::<usize>() > size {
         return None;
     }
     let mut taken = vec![false; size];
-    for place in res.iter().flat_map(Block::places) {
+    for place in blocks.iter().flat_map(Block::places) {
         let free = usize::try_from(place).ok().and_then(|p| taken.get_mut(p)).filter(|taken| !**taken)?;
         *free = true;
     }
-    res.sort_by_key(|block| block.begin);
-    Some((axis, res))
+    blocks.sort_by_key(|block| block.begin);
+    let mut gaps = Vec::new();
+    let mut end = 0;
+    for run in taken.chunk_by(|a, b| a == b) {
+        end += run.len();
+        if !run[0] {
+            gaps.push(end - run.len()..end);
+        }
+    }
+    (gaps.len() <= MOST_GAPS).then_some(Concatenation { axis, blocks, gaps })
 }
 
 /// A term `Σ r[digits.. -> to] · value`, as a block along the axis of the sum that `to` is.
@@ -101,7 +121,7 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
 impl Lowering<'_> {
     /// Stores a concatenation; false where the value is none.
     pub(super) fn concat(&mut self, id: ValueId, home: &Home, stage: Stage) -> bool {
-        let Some((axis, blocks)) = blocks(self.graph, id) else { return false };
+        let Some(Concatenation { axis, blocks, gaps }) = concatenation(self.graph, id) else { return false };
         let name = format!("concat {}", self.program.buffers[home.buffer].name);
         let dims = self.graph.ty(id).dims.clone();
         let outer: Vec<usize> = home.order.iter().copied().filter(|a| *a != axis).collect();
@@ -115,6 +135,15 @@ impl Lowering<'_> {
                 let mut digits = vec![cx.b.int(0); order.len()];
                 cx.each_digit(&block.dims, &order, &mut digits, &mut |cx, digits| {
                     cx.put_block(block, home, axis, index, digits);
+                });
+            }
+            for gap in &gaps {
+                let (begin, end) = (cx.b.int(gap.start as i64), cx.b.int(gap.end as i64));
+                cx.range(begin, end, LoopKind::Vector, |cx, place| {
+                    let mut index = index.to_vec();
+                    index[axis] = place;
+                    let zero = cx.b.float(0.0);
+                    cx.put(home, &index, zero);
                 });
             }
         });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::build::Builder;
-use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, LoopKind, Memory, Stmt, Var};
+use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, LoopKind, Memory, PANEL_BYTES, Stmt, Var};
 use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::homes::When;
@@ -120,9 +120,7 @@ impl Lowering<'_> {
         let name = format!("contract {}", self.program.buffers[placed.home.buffer].name);
         let mut packed = Vec::new();
         let columns = placed.columns(graph);
-        let volume = |slots: &[Slot]| fixed(slots).iter().product::<usize>();
-        let n = volume(&columns);
-        let panel = panel(n, self.program.dtype.bytes());
+        let panel = PANEL_BYTES / self.program.dtype.bytes();
         for block in 0..block_dims.iter().product() {
             let buffer = self.pack(placed, &visit, &columns, block, panel, when[&node.args[placed.dense.b]]);
             packed.push(buffer);
@@ -271,7 +269,12 @@ impl Cx<'_, '_> {
                 Step::Define(edge) | Step::Check(edge) => {
                     !matches!(self.graph().relations[edge.relation].map, Function::Affine { .. })
                 }
-                Step::Solve { .. } | Step::Digits(_) | Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => false,
+                Step::Only { .. }
+                | Step::Solve { .. }
+                | Step::Digits(_)
+                | Step::Loop { .. }
+                | Step::Fibre(_)
+                | Step::Rows(_) => false,
             };
             if table && !guards.is_empty() {
                 return None;
@@ -387,13 +390,6 @@ impl Cx<'_, '_> {
         self.put(&placed.home, &index, value);
         self.close()
     }
-}
-
-/// The width of a panel that wastes the fewest columns; of those the one the micro-kernel likes best.
-fn panel(n: usize, bytes: usize) -> usize {
-    let unit = 64 / bytes;
-    let waste = |w: usize| n.div_ceil(w) * w;
-    [3, 4, 2, 1].map(|w| w * unit).into_iter().min_by_key(|w| waste(*w)).expect("there are widths")
 }
 
 /// The longest chain of axes from the given one on, each a whole run of the one before.

@@ -97,7 +97,7 @@ impl Cx<'_, '_> {
         let (mut bound, mut defined) = (Vec::new(), Vec::new());
         for step in &plan.steps {
             match step {
-                Step::Loop { slot } => bound.push(*slot),
+                Step::Loop { slot } | Step::Only { slot } => bound.push(*slot),
                 Step::Define(edge) if edges::total(graph, edge) => defined.push(step),
                 Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => return None,
                 Step::Fibre(_) | Step::Rows(_) => return None,
@@ -215,6 +215,10 @@ impl Cx<'_, '_> {
                 }
                 guard
             }
+            Step::Only { slot } => {
+                slots[*slot as usize] = Some(self.b.int(0));
+                None
+            }
             Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => panic!("lower: a loop is not a settled step"),
         }
     }
@@ -256,7 +260,7 @@ impl Cx<'_, '_> {
                 });
             }
             Step::Rows(edge) => self.each_of_row(edge, slots, &mut |cx, slots| cx.nest(rest, sizes, slots, leaf)),
-            Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => {
+            Step::Only { .. } | Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => {
                 let guard = self.settle(step, slots);
                 self.when(guard, |cx| {
                     if let Step::Define(Edge { to, .. }) = step {

@@ -158,7 +158,8 @@ impl Facts {
         let mut roots: Vec<(RowRoot, ValueId)> = Vec::new();
         for id in self.live.clone() {
             let attended = self.attentions.values().any(|(a, _)| a.id == id);
-            let Some(sum) = edges::classify(graph, id, &self.when).filter(|_| !attended) else { continue };
+            let dense = self.dense.values().any(|(sum, ..)| *sum == id);
+            let Some(sum) = edges::classify(graph, id, &self.when).filter(|_| !attended && !dense) else { continue };
             let (root, axes) = self.root(graph, users, id);
             let user = if root == id { id } else { users[&id][0] };
             let added = |user: ValueId| graph.node(user).op == Op::Sum;
@@ -181,7 +182,7 @@ impl Facts {
         for (root, _) in roots {
             let fits = groups.last().is_some_and(|group| {
                 let others: usize = group.iter().map(|other| other.row_len(graph)).sum();
-                let same = root.sums[0].same_rows(&group[0].sums[0]) && root.fits(graph, others);
+                let same = root.same_rows(&group[0]) && root.fits(graph, others);
                 same && self.independent(graph, group, root.root)
             });
             match groups.last_mut() {
@@ -244,8 +245,10 @@ impl Facts {
             }
         }
         for root in self.rows.iter().flatten() {
-            if root.root == id {
-                votes[root.channel] += 1;
+            if root.root == id
+                && let Some(channel) = root.channel
+            {
+                votes[channel] += 1;
             }
             for sum in &root.sums {
                 sum.lane_axes(graph, id).for_each(|axis| votes[axis] += 1);

@@ -2,8 +2,8 @@
 //!
 //! What is stored and when is decided in `homes`; one stored value becomes one kernel, with everything it reads that is not
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
-//! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); tensor products on edges and sums
-//! weighted by a softmax have schedules of their own (`edges`, `softmax`).
+//! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
+//! (tensor products on edges) and sums weighted by a softmax have schedules of their own (`edges` and `row_kernel`, `softmax`).
 
 mod concat;
 mod cx;
@@ -14,6 +14,7 @@ mod homes;
 mod normal;
 mod plan;
 mod relation;
+mod row_kernel;
 mod rows;
 mod softmax;
 

@@ -20,6 +20,8 @@ pub(super) struct Edge {
 pub(super) enum Step {
     /// A loop over all of an axis.
     Loop { slot: Slot },
+    /// The only index of an axis of size one.
+    Only { slot: Slot },
     /// `to = f(from)`, where that is defined.
     Define(Edge),
     /// Only where `to = f(from)`.
@@ -39,7 +41,7 @@ impl Step {
     pub(super) fn repeats(&self) -> bool {
         match self {
             Step::Loop { .. } | Step::Fibre(_) | Step::Rows(_) => true,
-            Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => false,
+            Step::Only { .. } | Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => false,
         }
     }
 }
@@ -48,7 +50,7 @@ impl Step {
     /// Whether a relation of the step has this axis.
     pub(super) fn reads(&self, slot: Slot) -> bool {
         match self {
-            Step::Loop { .. } => false,
+            Step::Loop { .. } | Step::Only { .. } => false,
             Step::Define(edge) | Step::Check(edge) | Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => {
                 edge.has(slot)
             }
@@ -128,7 +130,8 @@ pub(super) fn plan_from(graph: &Graph, node: &Node, known: Vec<Slot>) -> Plan {
     loop {
         planner.settle();
         let Some(slot) = planner.next_loop(&bound) else { break };
-        planner.steps.push(Step::Loop { slot });
+        let alone = planner.sizes[slot as usize].as_fixed() == Some(1);
+        planner.steps.push(if alone { Step::Only { slot } } else { Step::Loop { slot } });
         planner.known.push(slot);
     }
     Plan { steps: planner.steps, factors }
@@ -143,7 +146,7 @@ impl Planner<'_> {
                 Step::Define(edge) => self.known.push(edge.to),
                 Step::Solve { edge, which } => self.known.push(edge.from[*which]),
                 Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => self.known.extend(&edge.from),
-                Step::Check(_) | Step::Loop { .. } => (),
+                Step::Check(_) | Step::Loop { .. } | Step::Only { .. } => (),
             }
             self.steps.push(step);
         }

@@ -210,6 +210,7 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
 fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: &[Slot], kept: &[Slot]) -> bool {
     plan.steps.iter().all(|step| match (step, rows) {
         (Step::Rows(edge), Rows::Table(relation)) => edge.relation == relation && edge.from == entry,
+        (Step::Only { .. }, _) => true,
         (Step::Loop { slot }, Rows::Axis(axis)) => *slot == entry[1 - axis],
         (Step::Rows(edge), Rows::Sharing(relation, axis)) => {
             edge.relation == relation && edge.from == [entry[1 - axis]]
