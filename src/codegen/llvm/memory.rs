@@ -21,6 +21,8 @@ pub(super) struct Place {
     at: At,
     /// Memory that lanes which do not run have as well.
     own: bool,
+    /// What is known of the address, in bytes.
+    align: usize,
 }
 
 /// Where lanes read or write.
@@ -125,7 +127,8 @@ impl Emitter<'_, '_> {
                 At::Each(self.f.element(element, base, offsets))
             }
         };
-        Ok(Place { buffer: Some(access.buffer), dtype, at, own: inner > 1 })
+        let align = self.shared_alignment(access).unwrap_or(dtype.bytes());
+        Ok(Place { buffer: Some(access.buffer), dtype, at, own: inner > 1, align })
     }
 
     /// `base` moved by elements, the known part last.
@@ -259,7 +262,8 @@ impl Emitter<'_, '_> {
     fn align(&self, place: &Place) -> usize {
         match place.at {
             At::Next(_) if place.own => (place.dtype.bytes() * self.lanes).min(64),
-            At::Same(_) | At::Next(_) | At::Each(_) => place.dtype.bytes(),
+            At::Same(_) => place.align,
+            At::Next(_) | At::Each(_) => place.dtype.bytes(),
         }
     }
 
@@ -340,7 +344,7 @@ impl Emitter<'_, '_> {
     /// A lane's place among those of all lanes.
     pub(super) fn one_of(&mut self, place: &Place, places: Value, lane: usize) -> Place {
         let at = self.f.extract(places, Value::int(I64, lane as i64));
-        Place { at: At::Same(at), ..*place }
+        Place { at: At::Same(at), align: place.dtype.bytes(), ..*place }
     }
 
     /// One number, at one address.
@@ -365,8 +369,7 @@ impl Emitter<'_, '_> {
                 panic!("llvm: one number was expected")
             }
         };
-        let knowledge = self.knowledge(place);
-        let align = place.dtype.bytes();
+        let (align, knowledge) = (place.align, self.knowledge(place));
         self.f.line(format_args!("store {}, ptr {at}, align {align}{knowledge}", v.typed()));
     }
 
@@ -375,7 +378,7 @@ impl Emitter<'_, '_> {
         let dtype = self.unit.program.dtype;
         let at = self.moved(Type::new(self.real, 1), line, j.first());
         let at = if j.lane == 0 { At::Same(at) } else { At::Next(at) };
-        self.load_place(&Place { buffer: None, dtype, at, own: false })
+        self.load_place(&Place { buffer: None, dtype, at, own: false, align: dtype.bytes() })
     }
 
     /// `base + offset` bytes.

@@ -15,12 +15,15 @@ use crate::base::arena::Id;
 use crate::codegen::Unsupported;
 use crate::codegen::scan::Facts;
 use crate::kernel::gpu::Launch;
-use crate::kernel::ir::{Buffer, Expr, Kernel, LoopKind, Memory, Stmt, Var};
+use crate::kernel::ir::{Access, Binary, Buffer, Expr, Kernel, LoopKind, Memory, Stmt, Var};
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
 
 /// Bytes of shared memory that every GPU gives a block without being asked.
 const SHARED_BYTES: usize = 48 << 10;
+
+/// Where shared arrays begin: a multiple of the widest access.
+const SHARED_ALIGN: i64 = 16;
 
 /// Checks of the indices that a call brings: each is below `range` and is copied, or the GPU stops (`CUDA_ERROR_LAUNCH_FAILED`), as there is
 /// nobody to tell in the middle of a stream.
@@ -248,6 +251,38 @@ impl<'p> Emitter<'_, 'p> {
         Ok(Some(Local { address: self.unit.shared(element, n), lanes: 1, by_thread: false }))
     }
 
+    /// The alignment of an element of shared memory, as far as its index says: neighbours that begin at one of 16 bytes are read as one.
+    pub(super) fn shared_alignment(&self, access: &Access) -> Option<usize> {
+        let sharing = self.sharing.as_ref()?;
+        let buffer = &self.unit.program.buffers[access.buffer];
+        if buffer.memory != Memory::Local || !sharing.meeting.contains(&access.buffer) {
+            return None;
+        }
+        let mut stride = 1;
+        let mut multiple = 0;
+        for (index, size) in access.index.iter().zip(&buffer.shape).rev() {
+            multiple = gcd(multiple, self.multiple_of(*index).saturating_mul(stride));
+            stride *= size.as_fixed()? as i64;
+        }
+        Some((gcd(multiple, SHARED_ALIGN) as usize * buffer.dtype.bytes()).min(SHARED_ALIGN as usize))
+    }
+
+    /// A number that divides an index whatever the thread; 0 where the index is 0.
+    fn multiple_of(&self, id: Id<Expr>) -> i64 {
+        match &self.kernel.exprs[id] {
+            Expr::Int(k) => k.abs(),
+            Expr::Var(var) => match self.vars.get(var) {
+                Some(Val::Int(index)) => index.known().map_or(1, i64::abs),
+                _ => 1,
+            },
+            Expr::Binary { f: Binary::Add | Binary::Sub | Binary::Mod, x, y } => {
+                gcd(self.multiple_of(*x), self.multiple_of(*y))
+            }
+            Expr::Binary { f: Binary::Mul, x, y } => self.multiple_of(*x).saturating_mul(self.multiple_of(*y)),
+            _ => 1,
+        }
+    }
+
     /// The value at an address, read only where a condition holds; zero elsewhere.
     pub(super) fn load_if(&mut self, ty: Type, cond: Value, load: impl FnOnce(&mut Self) -> Value) -> Value {
         let (inside, after, before) = (self.f.block(), self.f.block(), self.f.here());
@@ -261,4 +296,8 @@ impl<'p> Emitter<'_, 'p> {
             if matches!(ty.scalar, Scalar::F32 | Scalar::F64) { Value::real(ty, 0.0) } else { Value::int(ty, 0) };
         self.f.value(ty, format_args!("phi {ty} [ {v}, %{here} ], [ {zero}, %{before} ]"))
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

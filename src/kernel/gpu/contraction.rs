@@ -1,10 +1,10 @@
-//! The dense kernel on a GPU: a block of threads owns a tile of the result. It brings `DEPTH` columns of `a` and rows of `packed` at a time
+//! The dense kernel on a GPU: a block of threads owns a tile of the result. It brings a few columns of `a` and rows of `packed` at a time
 //! into shared memory, in turn into one of two places, so that threads meet once a part; the next part is on its way while this one is
 //! multiplied; every thread keeps its sums in registers, and what its rows of `a` are.
 //! Sums run in the order of `tap`, then `k`, as everywhere. The finished tile goes through shared memory row by row, so that
 //! neighbouring threads finish neighbouring columns, and the epilogue is written once a row of a thread.
 
-use super::tile::{DEPTH, PADDING, REGISTERS, THREADS, Tile, tile};
+use super::tile::{PADDING, RUN, THREADS, Tile, tile};
 use super::{Cx, Launch, SOME_BLOCKS, serial};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
@@ -16,8 +16,9 @@ struct Block<'c> {
     tile: Tile,
     /// The first row and column of the tile.
     first: (Id<Expr>, Id<Expr>),
-    /// Terms of a sum.
+    /// Terms of a sum, and of a part of it.
     terms: usize,
+    depth: usize,
     /// `[thread, row, column]`
     sums: Id<Buffer>,
     /// `[thread, e]`: what a thread fetched of the next part.
@@ -32,12 +33,31 @@ struct Block<'c> {
     finished: Id<Buffer>,
 }
 
+impl Block<'_> {
+    /// Elements of a part of `a` that a thread brings.
+    fn of_a(&self) -> usize {
+        self.tile.rows * self.depth / THREADS
+    }
+
+    /// Whether the terms of a row lie side by side.
+    fn rows_lie_together(&self) -> bool {
+        self.c.a_stride.abs() == 1
+    }
+
+    /// How many of them are of one row.
+    fn run(&self) -> usize {
+        let searched = self.c.taps > 1 || self.c.guard.is_some();
+        if self.rows_lie_together() && searched { self.of_a().min(RUN) } else { 1 }
+    }
+}
+
 impl Cx<'_> {
     pub(super) fn contraction(&mut self, c: &Contraction) -> (Vec<Stmt>, Launch) {
         let rows = self.factors(c.m_extent);
         let expected = rows.as_ref().map_or(usize::MAX, |rows| self.expected(rows));
         let dtype = self.program.dtype;
         let tile = tile(expected, c.n_extent, dtype, c.taps > 1 || c.guard.is_some());
+        let depth = tile.depth(dtype);
         let across = c.n_extent.div_ceil(tile.columns);
         let (block, down) = (self.b.var(), self.over(c.m_extent, tile.rows));
         let n_blocks = self.by(Binary::Mul, down, across);
@@ -51,7 +71,7 @@ impl Cx<'_> {
             body.push(Stmt::Alloc { buffer });
             buffer
         };
-        let of_a = (tile.rows * DEPTH).div_ceil(THREADS);
+        let (of_a, of_b) = (tile.rows * depth / THREADS, (tile.columns * depth).div_ceil(THREADS));
         let rows_of_a = local_of("rows", Dtype::I32, &[THREADS, of_a, c.row.len()]);
         let mut local = |name: &str, shape: &[usize]| local_of(name, dtype, shape);
         let a = Block {
@@ -59,12 +79,13 @@ impl Cx<'_> {
             tile,
             first,
             terms: c.taps * c.k_extent,
+            depth,
             sums: local("sums", &[THREADS, tile.thread_rows, tile.thread_columns]),
             next_a: local("next a", &[THREADS, of_a]),
             rows: rows_of_a,
-            next_b: local("next b", &[THREADS, (tile.columns * DEPTH).div_ceil(THREADS)]),
-            part_a: local("part of a", &[2, DEPTH, tile.rows + PADDING[0]]),
-            part_b: local("part of b", &[2, DEPTH, tile.columns + PADDING[1]]),
+            next_b: local("next b", &[THREADS, of_b]),
+            part_a: local("part of a", &[2, depth, tile.rows + PADDING[0]]),
+            part_b: local("part of b", &[2, depth, tile.columns + PADDING[1]]),
             finished: local("finished", &[tile.down(), tile.columns]),
         };
         let zero = self.b.int(0);
@@ -82,7 +103,7 @@ impl Cx<'_> {
             tile: tile.rows,
             times: if rows.is_some() { across } else { SOME_BLOCKS },
             elements: rows.unwrap_or_default(),
-            registers: Some(REGISTERS),
+            registers: Some(tile.registers(dtype)),
             owns: "a tile",
         };
         (self.blocks(block, n_blocks, body), launch)
@@ -114,11 +135,12 @@ impl Cx<'_> {
 
     /// The values of the rows that a thread brings elements of: computed once, small enough to stay in registers.
     fn rows_of_a(&mut self, a: &Block<'_>, t: Id<Expr>) -> Stmt {
-        self.unrolled((a.tile.rows * DEPTH).div_ceil(THREADS), |cx, e| {
+        self.unrolled(a.of_a() / a.run(), |cx, r| {
+            let e = cx.by(Binary::Mul, r, a.run());
             let (_, m) = cx.place_in_a(a, t, e);
             let mut res = cx.row(a.c, m);
             for (k, (var, _)) in a.c.row.iter().enumerate() {
-                let (index, value) = (vec![t, e, cx.b.int(k as i64)], cx.b.read(*var));
+                let (index, value) = (vec![t, r, cx.b.int(k as i64)], cx.b.read(*var));
                 res.push(cx.store(a.rows, index, value));
             }
             res
@@ -127,7 +149,7 @@ impl Cx<'_> {
 
     /// All parts of the sums: the next part is fetched, this one is added, then the next is shown in the other place.
     fn steps(&mut self, a: &Block<'_>) -> Vec<Stmt> {
-        let n = a.terms.div_ceil(DEPTH);
+        let n = a.terms.div_ceil(a.depth);
         let all = self.each(n, LoopKind::Serial, |cx, step| {
             let all = cx.threads(|cx, t| {
                 let add = cx.add_part(a, t, step);
@@ -150,25 +172,37 @@ impl Cx<'_> {
     /// The `e`-th element of `a` that a thread brings: the place of its term in the part, and its row of the result; rows beyond the last
     /// are the last, computed and not kept.
     fn place_in_a(&mut self, a: &Block<'_>, t: Id<Expr>, e: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
-        let (at, row) = self.place_in_part(t, e, a.c.a_stride.abs() == 1, a.tile.rows);
+        let (at, row) = self.place_in_part_of_a(a, t, e);
         let (m, last) = (self.b.add(a.first.0, row), self.by(Binary::Sub, a.c.m_extent, 1));
         (at, self.b.binary(Binary::Min, m, last))
     }
 
     /// A thread's share of the part `step` of `a` and of `packed`, into its registers; zero beyond the end of the sums.
     fn fetch(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
-        let of_a = self.unrolled((a.tile.rows * DEPTH).div_ceil(THREADS), |cx, e| cx.fetch_a(a, t, step, e));
-        let of_b = self.unrolled((a.tile.columns * DEPTH).div_ceil(THREADS), |cx, e| cx.fetch_b(a, t, step, e));
+        let of_a = self.unrolled(a.of_a(), |cx, e| cx.fetch_a(a, t, step, e));
+        let of_b = self.unrolled((a.tile.columns * a.depth).div_ceil(THREADS), |cx, e| cx.fetch_b(a, t, step, e));
         vec![of_a, of_b]
     }
 
-    /// The `e`-th element of a part that a thread brings: where it is, along the terms and along the other axis.
-    fn place_in_part(&mut self, t: Id<Expr>, e: Id<Expr>, terms_are_near: bool, others: usize) -> (Id<Expr>, Id<Expr>) {
+    /// The `e`-th element of a part of `a` that a thread brings, the place of its term and its row in the tile: neighbours in memory by
+    /// neighbouring threads, and of a row that lies together a run by one thread, which then finds the row once.
+    fn place_in_part_of_a(&mut self, a: &Block<'_>, t: Id<Expr>, e: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
+        if !a.rows_lie_together() {
+            return self.place_in_rows(t, e, a.tile.rows);
+        }
+        let (run, across) = (a.run(), a.depth / a.run());
+        let (begin, within) = (self.by(Binary::Mod, t, across), self.by(Binary::Mod, e, run));
+        let begin = self.by(Binary::Mul, begin, run);
+        let (near, far) = (self.by(Binary::Div, t, across), self.by(Binary::Div, e, run));
+        let far = self.by(Binary::Mul, far, THREADS / across);
+        (self.b.add(begin, within), self.b.add(near, far))
+    }
+
+    /// The `e`-th element that a thread has of rows of a length, in order: row and place.
+    fn place_in_rows(&mut self, t: Id<Expr>, e: Id<Expr>, length: usize) -> (Id<Expr>, Id<Expr>) {
         let before = self.by(Binary::Mul, e, THREADS);
         let flat = self.b.add(before, t);
-        let near = if terms_are_near { DEPTH } else { others };
-        let (far, near) = (self.by(Binary::Div, flat, near), self.by(Binary::Mod, flat, near));
-        if terms_are_near { (near, far) } else { (far, near) }
+        (self.by(Binary::Div, flat, length), self.by(Binary::Mod, flat, length))
     }
 
     /// The same of `packed`, whose panels lie one after the other: term and column.
@@ -177,16 +211,16 @@ impl Cx<'_> {
         let before = self.by(Binary::Mul, e, THREADS);
         let flat = self.b.add(before, t);
         let (far, near) = (self.by(Binary::Div, flat, panel), self.by(Binary::Mod, flat, panel));
-        let first = self.by(Binary::Div, far, DEPTH);
+        let first = self.by(Binary::Div, far, a.depth);
         let first = self.by(Binary::Mul, first, panel);
-        (self.by(Binary::Mod, far, DEPTH), self.b.add(first, near))
+        (self.by(Binary::Mod, far, a.depth), self.b.add(first, near))
     }
 
     /// Tap and `k` of a term, and whether there is such a term, where that is not certain.
     fn term(&mut self, a: &Block<'_>, step: Id<Expr>, at: Id<Expr>) -> (Id<Expr>, Id<Expr>, Option<Id<Expr>>) {
-        let begin = self.by(Binary::Mul, step, DEPTH);
+        let begin = self.by(Binary::Mul, step, a.depth);
         let term = self.b.add(begin, at);
-        let whole = a.terms % DEPTH == 0;
+        let whole = a.terms % a.depth == 0;
         let end = self.b.int(a.terms as i64);
         let there = if whole { None } else { Some(self.b.compare(Comparison::Lt, term, end)) };
         if a.c.taps == 1 {
@@ -194,7 +228,7 @@ impl Cx<'_> {
         }
         let k_extent = a.c.k_extent;
         // Where whole parts have one tap, its number is the same for all threads.
-        let (of_tap, at) = if k_extent % DEPTH == 0 { (begin, at) } else { (term, self.b.int(0)) };
+        let (of_tap, at) = if k_extent % a.depth == 0 { (begin, at) } else { (term, self.b.int(0)) };
         let k = self.by(Binary::Mod, of_tap, k_extent);
         (self.by(Binary::Div, of_tap, k_extent), self.b.add(k, at), there)
     }
@@ -204,8 +238,9 @@ impl Cx<'_> {
         let (at, m) = self.place_in_a(a, t, e);
         let (tap, k, there) = self.term(a, step, at);
         let mut res = vec![Stmt::Let { var: c.m, value: m }];
+        let r = self.by(Binary::Div, e, a.run());
         for (number, (var, _)) in c.row.iter().enumerate() {
-            let index = vec![t, e, self.b.int(number as i64)];
+            let index = vec![t, r, self.b.int(number as i64)];
             res.push(Stmt::Let { var: *var, value: self.b.load(a.rows, index) });
         }
         res.push(Stmt::Let { var: c.tap, value: tap });
@@ -274,31 +309,31 @@ impl Cx<'_> {
         let zero = self.b.float(0.0);
         let value = self.b.select(there, value, zero);
         let store = self.store(a.next_b, vec![t, e], value);
-        self.where_there_is_a_part(t, a.tile.columns, vec![store])
+        self.where_there_is_a_part(a, t, vec![store])
     }
 
     /// A part may have fewer elements than a block has threads.
-    fn where_there_is_a_part(&mut self, t: Id<Expr>, others: usize, then: Vec<Stmt>) -> Vec<Stmt> {
-        if others * DEPTH >= THREADS {
+    fn where_there_is_a_part(&mut self, a: &Block<'_>, t: Id<Expr>, then: Vec<Stmt>) -> Vec<Stmt> {
+        if a.tile.columns * a.depth >= THREADS {
             return then;
         }
-        let end = self.b.int((others * DEPTH) as i64);
+        let end = self.b.int((a.tile.columns * a.depth) as i64);
         vec![Stmt::If { cond: self.b.compare(Comparison::Lt, t, end), then }]
     }
 
     /// What a thread fetched of part `step` goes to shared memory.
     fn show(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
         let place = self.by(Binary::Mod, step, 2);
-        let of_a = self.unrolled((a.tile.rows * DEPTH).div_ceil(THREADS), |cx, e| {
-            let (at, row) = cx.place_in_part(t, e, a.c.a_stride.abs() == 1, a.tile.rows);
+        let of_a = self.unrolled(a.of_a(), |cx, e| {
+            let (at, row) = cx.place_in_part_of_a(a, t, e);
             let value = cx.b.load(a.next_a, vec![t, e]);
             vec![cx.store(a.part_a, vec![place, at, row], value)]
         });
-        let of_b = self.unrolled((a.tile.columns * DEPTH).div_ceil(THREADS), |cx, e| {
+        let of_b = self.unrolled((a.tile.columns * a.depth).div_ceil(THREADS), |cx, e| {
             let (at, column) = cx.place_in_panels(a, t, e);
             let value = cx.b.load(a.next_b, vec![t, e]);
             let store = cx.store(a.part_b, vec![place, at, column], value);
-            cx.where_there_is_a_part(t, a.tile.columns, vec![store])
+            cx.where_there_is_a_part(a, t, vec![store])
         });
         vec![of_a, of_b]
     }
@@ -318,7 +353,7 @@ impl Cx<'_> {
     fn add_part(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
         let (tile, place) = (a.tile, self.by(Binary::Mod, step, 2));
         let (down, across) = self.thread_place(a, t);
-        let all = self.unrolled(DEPTH, |cx, at| {
+        let all = self.unrolled(a.depth, |cx, at| {
             let mut res = vec![];
             let rows: Vec<Id<Expr>> = (0..tile.thread_rows)
                 .map(|i| {
@@ -365,7 +400,7 @@ impl Cx<'_> {
             }));
             res.push(self.threads(|cx, t| {
                 let each = cx.each(tile.thread_columns, LoopKind::Serial, |cx, e| {
-                    let (down, column) = cx.place_in_part(t, e, false, tile.columns);
+                    let (down, column) = cx.place_in_rows(t, e, tile.columns);
                     let row = cx.placed(down, tile.row(i));
                     cx.finish_element(a, (down, row), column)
                 });

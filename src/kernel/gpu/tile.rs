@@ -5,12 +5,8 @@ use crate::base::dtype::Dtype;
 
 /// Threads of a block.
 pub(super) const THREADS: usize = 256;
-/// Registers of a thread: two blocks fill the 65536 of a multiprocessor.
-pub(super) const REGISTERS: usize = 128;
-/// Terms of the sums that are in shared memory at a time.
-pub(super) const DEPTH: usize = 8;
-/// Rows or columns of a thread that lie side by side, so that they are read as one.
-const RUN: usize = 4;
+/// Rows, columns or terms of a thread that lie side by side, so that they are read as one.
+pub(super) const RUN: usize = 4;
 /// Numbers between the columns of `a` and between the rows of `packed` that keep them in different banks of shared memory.
 pub(super) const PADDING: [usize; 2] = [4, 16];
 
@@ -27,6 +23,22 @@ impl Tile {
     const fn new(rows: usize, columns: usize, thread_rows: usize, thread_columns: usize) -> Tile {
         assert!(rows * columns == THREADS * thread_rows * thread_columns);
         Tile { rows, columns, thread_rows, thread_columns }
+    }
+
+    /// The sums of a thread.
+    fn sums(self) -> usize {
+        self.thread_rows * self.thread_columns
+    }
+
+    /// Terms of the sums that are in shared memory at a time, in each of two parts: fewer where the sums leave few registers for what is
+    /// on its way.
+    pub(super) fn depth(self, dtype: Dtype) -> usize {
+        if dtype == Dtype::F64 || self.sums() > 32 { 8 } else { 16 }
+    }
+
+    /// Registers of a thread: the 65536 of a multiprocessor are for two blocks, or for one where the sums need more.
+    pub(super) fn registers(self, dtype: Dtype) -> usize {
+        if dtype == Dtype::F64 || self.sums() > 32 { 255 } else { 128 }
     }
 
     /// Threads along the columns.
@@ -70,8 +82,9 @@ pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype, searching: bool) -
     let wasted = |width: usize| columns.div_ceil(width) * width;
     let (_, tiles) = TILES.iter().rev().min_by_key(|(width, _)| wasted(*width)).expect("there are tiles");
     // Sums of f64 take two registers each, and addresses take some too.
-    let tiles = if dtype == Dtype::F64 || searching { &tiles[1..] } else { &tiles[..] };
+    let fits = |t: &&Tile| if dtype == Dtype::F64 { t.sums() <= 16 } else { !searching || **t != tiles[0] };
+    let tiles: Vec<&Tile> = tiles.iter().filter(fits).collect();
     let blocks = |t: &Tile| rows.div_ceil(t.rows) * columns.div_ceil(t.columns);
     let full = tiles.iter().find(|t| blocks(t) >= MULTIPROCESSORS);
-    *full.unwrap_or(&tiles[tiles.len() - 1])
+    **full.unwrap_or(&tiles[tiles.len() - 1])
 }
