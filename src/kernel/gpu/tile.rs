@@ -82,7 +82,7 @@ pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype, searching: bool) -
     let wasted = |width: usize| columns.div_ceil(width) * width;
     let (_, tiles) = TILES.iter().rev().min_by_key(|(width, _)| wasted(*width)).expect("there are tiles");
     // Sums of f64 take two registers each, and addresses take some too.
-    let fits = |t: &&Tile| if dtype == Dtype::F64 { t.sums() <= 16 } else { !searching || **t != tiles[0] };
+    let fits = |t: &&Tile| if dtype == Dtype::F64 { t.sums() <= 32 } else { !searching || **t != tiles[0] };
     let tiles: Vec<&Tile> = tiles.iter().filter(fits).collect();
     let blocks = |t: &Tile| rows.div_ceil(t.rows) * columns.div_ceil(t.columns);
     let full = tiles.iter().find(|t| blocks(t) >= MULTIPROCESSORS);
