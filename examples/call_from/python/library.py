@@ -90,9 +90,10 @@ class Library:
         self.entry("run", self.arrays("inputs", inputs), self.arrays("weights", weights), pointers(outputs))
 
     def bound(self, inputs, weights, shape):
-        """The domain bound and the weights prepared once; returns a function that only computes the one output."""
-        output = np.empty(shape, np.float32)
-        given, made = self.arrays("inputs", inputs), pointers([output])
+        """The domain bound and the weights prepared once; returns a function that only computes the output of this shape, or all
+        outputs where `shape` is a list."""
+        outputs = [np.empty(s, np.float32) for s in (shape if isinstance(shape, list) else [shape])]
+        given, made = self.arrays("inputs", inputs), pointers(outputs)
         sizes, memory = (ctypes.c_int64 * 256)(), (Memory * 3)()
         self.entry("sizes", given, sizes)
         # the number of samples follows from no shape: it is the greatest index of a sample plus one
@@ -108,6 +109,6 @@ class Library:
 
         def call(keep=blocks):
             self.entry("call", given, made, memory)
-            return output
+            return outputs if isinstance(shape, list) else outputs[0]
 
         return call

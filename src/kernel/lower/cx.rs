@@ -167,7 +167,7 @@ impl<'l, 'g> Cx<'l, 'g> {
     }
 
     /// Where an element of a stored value is in its buffer.
-    fn place(&mut self, home: &Home, index: &[Id<Expr>]) -> Vec<Id<Expr>> {
+    pub(super) fn place(&mut self, home: &Home, index: &[Id<Expr>]) -> Vec<Id<Expr>> {
         let mut place: Vec<Id<Expr>> = home.order.iter().map(|axis| index[*axis]).collect();
         if home.flat.len() > 1 {
             let tail = place.split_off(place.len() - home.flat.len());

@@ -6,6 +6,7 @@ use crate::kernel::ir::Stage;
 use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
 use crate::kernel::lower::normal;
+use crate::kernel::lower::outer::{self, Outer};
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
 use crate::tensor::graph::Graph;
@@ -25,6 +26,8 @@ pub(super) struct Facts {
     pub(super) dense: BTreeMap<ValueId, (ValueId, Dense, Vec<usize>)>,
     /// The same of sums weighted by a softmax.
     pub(super) attentions: BTreeMap<ValueId, (Attention, Vec<usize>)>,
+    /// Sums that leave short axes of two values of the call.
+    pub(super) outer: BTreeMap<ValueId, Outer>,
     /// Kernels of row sums: the values that each stores, operands first.
     pub(super) rows: Vec<Vec<RowRoot>>,
 }
@@ -63,9 +66,10 @@ pub(super) fn facts(graph: &Graph) -> Facts {
     }
     let inlined = inlined(graph, &live, &users, &when);
     let (dense, attentions) = (BTreeMap::new(), BTreeMap::new());
-    let mut facts = Facts { live, when, inlined, dense, attentions, rows: vec![] };
+    let mut facts = Facts { live, when, inlined, dense, attentions, outer: BTreeMap::new(), rows: vec![] };
     facts.find_dense(graph, &users);
     facts.find_attentions(graph, &users);
+    facts.find_outer(graph);
     facts.find_rows(graph, &users);
     facts
 }
@@ -108,9 +112,19 @@ impl Facts {
         }
     }
 
+    /// Finds the sums that leave short axes of two values of the call; each is stored.
+    fn find_outer(&mut self, graph: &Graph) {
+        for id in self.live.clone() {
+            let attended = self.attentions.values().any(|(a, _)| a.id == id);
+            let Some(outer) = outer::classify(graph, id, &self.when).filter(|_| !attended) else { continue };
+            self.inlined.insert(id, false);
+            self.outer.insert(id, outer);
+        }
+    }
+
     /// Whether a stored value's kernel is made for a sum.
     fn has_sum(&self, root: ValueId) -> bool {
-        self.dense.contains_key(&root) || self.attentions.contains_key(&root)
+        self.dense.contains_key(&root) || self.attentions.contains_key(&root) || self.outer.contains_key(&root)
     }
 
     /// Scores that a softmax reads twice, and its one pass once, need no memory, nor what they alone are computed from:
@@ -243,6 +257,9 @@ impl Facts {
                 let columns = (0..out.len()).filter(|k| dense.columns.contains(&out[*k]));
                 columns.for_each(|k| votes[axes[k]] += 1);
             }
+        }
+        for (sum, outer) in &self.outer {
+            outer.lane_axes(graph.node(*sum), id).into_iter().for_each(|axis| votes[axis] += 1);
         }
         for root in self.rows.iter().flatten() {
             if root.root == id

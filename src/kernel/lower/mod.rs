@@ -3,7 +3,8 @@
 //! What is stored and when is decided in `homes`; one stored value becomes one kernel, with everything it reads that is not
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
-//! (tensor products on edges) and sums weighted by a softmax have schedules of their own (`edges` and `row_kernel`, `softmax`).
+//! (tensor products on edges), sums weighted by a softmax and derivatives of weights have schedules of their own (`edges` and
+//! `row_kernel`, `softmax`, `outer`).
 
 mod concat;
 mod cx;
@@ -12,6 +13,7 @@ mod edges;
 mod element;
 mod homes;
 mod normal;
+mod outer;
 mod plan;
 mod relation;
 mod row_kernel;
@@ -182,6 +184,8 @@ impl<'g> Lowering<'g> {
         });
         if let Some((attention, axes)) = facts.attentions.get(&id) {
             self.attention(attention, axes, id, &home, when);
+        } else if let Some(outer) = facts.outer.get(&id) {
+            self.outer(id, outer, &home, when.stage());
         } else if dense.is_none() && !self.concat(id, &home, when.stage()) {
             let written_out = facts.written_out(self.graph, id);
             self.store(id, &home, &written_out, when.stage());

@@ -27,6 +27,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let flat = hoist(&mut res.graph, flat, &out);
         let flat = multiplied(&mut res.graph, flat, &out);
         let flat = if scatters { flat } else { placed(&mut res.graph, flat, &out) };
+        let flat = shared(&mut res.graph, flat, &out);
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
         res.set(id, node, value);
     }
@@ -162,6 +163,38 @@ fn puts(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
     let apart = out.contains(to) && !others().any(|v| v.has(*to));
     let summed = from.iter().all(|a| !out.contains(a) && others().any(|v| v.has(*a)));
     longer && tensors > 1 && apart && summed && others().any(|v| graph.ty(v.id).needs.data)
+}
+
+/// Where a product is summed along run-time axes and then over the places that share a weight: the sum for each place, and which
+/// weight it belongs to. So the long sum is dense.
+fn shared(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let Some(at) = (0..operands.len()).find(|k| shares(graph, &operands, *k, out)) else { return operands };
+    let from = &operands[at].axes[..operands[at].axes.len() - 1];
+    let others: Vec<&Val> = operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v).collect();
+    let (axes, summed): (Vec<Axis>, Vec<Axis>) =
+        union(&others).into_iter().partition(|a| out.contains(a) || from.contains(a));
+    let is_short = |axis: &Axis| {
+        let sizes = |v: &Val| {
+            v.axes.iter().zip(&graph.ty(v.id).dims).filter(|(a, _)| *a == axis).all(|(_, d)| d.as_fixed().is_some())
+        };
+        others.iter().all(|v| sizes(v))
+    };
+    if !axes.iter().all(is_short) || summed.iter().all(is_short) {
+        return operands;
+    }
+    let product = graph.contract(&others, &axes);
+    vec![operands[at].clone(), product]
+}
+
+/// Whether operand `at` is a constant table from summed axes, which products of the call have, to an axis of the result.
+fn shares(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
+    let Op::Relation(id) = graph.node(operands[at].id).op else { return false };
+    let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
+    let others = || operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v);
+    let constant = matches!(graph.relations[id].map, Function::Constant(_));
+    let late = others().filter(|v| graph.ty(v.id).needs.data && !graph.ty(v.id).relation).count();
+    let apart = out.contains(to) && !others().any(|v| v.has(*to));
+    constant && late == 2 && apart && from.iter().all(|a| !out.contains(a) && others().any(|v| v.has(*a)))
 }
 
 /// Operands whose product sums an axis away: all that read that axis, if they are eligible and more than one.

@@ -139,13 +139,13 @@ fn sparse_constants_couple_components() {
 }
 
 /// Blocks of an axis laid down channel by channel, `(0e, 1o, 2e)` of each beside each other: stored block by block where they
-/// share out the axis, and added up where two of them meet.
+/// share out the axis, with zeros where it is longer, and added up where two of them meet.
 #[test]
 fn interleaved_blocks_are_stored_without_asking() {
-    for (begins, apart) in [([0, 1, 4], true), ([4, 0, 5], false)] {
+    for (begins, apart, longer) in [([0, 1, 4], true, 0), ([0, 1, 4], true, 7), ([4, 0, 5], false, 0)] {
         let mut case = Case::new();
         let n = case.size("n", 5);
-        let axis = Size::fixed(36);
+        let axis = Size::fixed(36 + longer);
         let to = case.g.axis();
         let mut terms = Vec::new();
         for (width, begin) in [1, 3, 5].into_iter().zip(begins) {

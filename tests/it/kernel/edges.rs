@@ -1,4 +1,4 @@
-//! Sums along edges: tensor products over sparse rows, attention, several paths in one kernel.
+//! Sums along edges: tensor products over sparse rows, attention, several paths in one kernel; and the sums of their derivatives.
 
 use super::*;
 use gdlc::kernel::ir::{LoopKind, Stmt};
@@ -119,4 +119,83 @@ fn a_second_layer_over_the_same_rows_is_another_kernel() {
         case.g.output(format!("y{layer}"), &x, &axes);
     }
     case.check();
+}
+
+/// What the derivative by an edge's harmonics is: `z[e, k] = Σ_{c, i, j} x[src e, c, i] g[dst e, c, j] w[e, c] cross[i, k, j]`, and
+/// beside it the products of each pair of components. Channels are added up in lanes, however they divide; both in one kernel.
+#[test]
+fn channels_of_an_edge_are_added_up_in_lanes() {
+    for (edges, channels) in [(0, 8), (1, 8), (13, 12), (13, 32), (5, 40), (5, 96), (13, 7)] {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 6), case.size("m", edges));
+        let x = case.input("x", &[n, fixed(channels), fixed(3)]);
+        let g = case.input("g", &[n, fixed(channels), fixed(3)]);
+        let w = case.input("w", &[m, fixed(channels)]);
+        let own = case.input("own", &[m, fixed(3)]);
+        let src = case.table("src", &[m], n, false);
+        let dst = case.table("dst", &[m], n, true);
+        let cross = case.constant(&[3, 3, 3], cross_and_dot().0);
+        let [u, c, i] = x.axes[..] else { panic!() };
+        let [e, v, j, k] = [w.axes[0], g.axes[0], g.axes[2], cross.axes[1]];
+        let g = g.rename(&[(g.axes[1], c)]);
+        let w = w.rename(&[(w.axes[1], c)]);
+        let own = own.rename(&[(own.axes[0], e), (own.axes[1], k)]);
+        let src = src.rename(&[(src.axes[0], e), (src.axes[1], u)]);
+        let dst = dst.rename(&[(dst.axes[0], e), (dst.axes[1], v)]);
+        let cross = cross.rename(&[(cross.axes[0], i), (cross.axes[2], j)]);
+        let z = case.g.contract(&[&x, &g, &w, &cross, &src, &dst], &[e, k]);
+        let z = case.g.sum(&[&z, &own]);
+        let pairs = case.g.contract(&[&x, &g, &w, &src, &dst], &[e, i, j]);
+        case.out(&z);
+        case.out(&pairs);
+        let program = case.check();
+        let kernels: Vec<&str> = program.kernels.iter().map(|k| k.name.as_str()).collect();
+        let together = kernels.len() == 1 && kernels[0].starts_with("rows");
+        assert_eq!(together, channels % 4 == 0, "{program}");
+    }
+}
+
+/// The derivative of a matrix of weights: `y[k, c] = Σ_e a[e, k] g[e, c]`, also where the rows are gathered.
+#[test]
+fn sums_of_outer_products_are_added_up_row_by_row() {
+    for (edges, k, c) in [(0, 4, 8), (1, 8, 16), (200, 16, 33), (77, 7, 4), (5, 1, 12)] {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 9), case.size("m", edges));
+        let a = case.input("a", &[n, fixed(k)]);
+        let g = case.input("g", &[m, fixed(c)]);
+        let src = case.table("src", &[m], n, false);
+        let e = g.axes[0];
+        let src = src.rename(&[(src.axes[0], e), (src.axes[1], a.axes[0])]);
+        let y = case.g.contract(&[&a, &g, &src], &[a.axes[1], g.axes[1]]);
+        let relu = case.g.map(Func::Relu, &[&y]);
+        case.out(&y);
+        case.out(&relu);
+        let program = case.check();
+        assert!(program.kernels.iter().any(|k| k.name.starts_with("outer")), "{program}");
+    }
+}
+
+/// The derivative of the weights of a convolution, several places of whose filter share one: the long sum for each place first.
+#[test]
+fn shared_weights_are_summed_after_the_long_sum() {
+    for n in [1, 2, 9] {
+        let mut case = Case::new();
+        let (batch, n) = (case.size("batch", 3), case.size("n", n));
+        let x = case.input("x", &[batch, n, fixed(5)]);
+        let g = case.input("g", &[batch, n, fixed(8)]);
+        let window = case.affine(&[n, fixed(3)], n, &[1, 1], -1, Outside::Zero);
+        // the outer taps share a weight, and one place of one channel has none
+        let places: Vec<Option<u32>> = (0..15).map(|k| (k != 7).then_some([0, 1, 0][k % 3])).collect();
+        let shared = case.relation(&[fixed(5), fixed(3)], fixed(2), Function::Constant(places.into()));
+        let [b, q, c] = x.axes[..] else { panic!() };
+        let [p, d] = [g.axes[1], g.axes[2]];
+        let g = g.rename(&[(g.axes[0], b)]);
+        let i = window.axes[1];
+        let window = window.rename(&[(window.axes[0], p), (window.axes[2], q)]);
+        let shared = shared.rename(&[(shared.axes[0], c), (shared.axes[1], i)]);
+        let y = case.g.contract(&[&x, &g, &window, &shared], &[shared.axes[2], d]);
+        case.out(&y);
+        let program = case.check();
+        assert!(program.kernels.iter().any(|k| k.name.starts_with("outer")), "{program}");
+    }
 }
