@@ -279,12 +279,16 @@ impl Cx<'_, '_> {
         index: &mut Vec<Id<crate::kernel::ir::Expr>>,
         body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
     ) {
-        self.loops_below(0, order, dims, last, index, body);
+        let Some((first, rest)) = order.split_first() else { return body(self, index) };
+        let extent = self.b.size(dims[*first]);
+        self.each(extent, LoopKind::Parallel, |cx, i| {
+            index[*first] = i;
+            cx.inner_loops(rest, dims, last, index, body);
+        });
     }
 
-    fn loops_below(
+    fn inner_loops(
         &mut self,
-        depth: usize,
         order: &[usize],
         dims: &[Size],
         last: LoopKind,
@@ -292,11 +296,11 @@ impl Cx<'_, '_> {
         body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
     ) {
         let Some((axis, rest)) = order.split_first() else { return body(self, index) };
-        let kind = if depth > 0 && rest.is_empty() { last } else { LoopKind::Parallel };
+        let kind = if rest.is_empty() { last } else { LoopKind::Parallel };
         let extent = self.b.size(dims[*axis]);
         self.each(extent, kind, |cx, i| {
             index[*axis] = i;
-            cx.loops_below(depth + 1, rest, dims, last, index, body);
+            cx.inner_loops(rest, dims, last, index, body);
         });
     }
 }
