@@ -19,6 +19,10 @@ pub(crate) fn spread_out(program: &Program) -> Program {
     Program { kernels: bind.chain(spread.kernels.iter().cloned()).collect(), ..spread }
 }
 
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../src/runtime/abi.rs"]
+mod abi;
+
 /// Operations of a spread program that the interpreter is asked to do; the compiled one is compared at every size.
 pub(crate) const MOST_OPERATIONS: f64 = 1e6;
 
@@ -162,4 +166,56 @@ fn a_row_of_channels_has_a_thread_a_channel() {
     let Spread { launches, .. } = spread(&case.program).expect("it can be spread");
     let shapes: Vec<_> = launches.iter().map(|l| (l.owns, l.blocks(|s| s.eval(|_| 1000)))).collect();
     assert_eq!(shapes, [("an element", (1000 * 24usize).div_ceil(launches[0].threads))]);
+}
+
+/// Asks a library to bind on a GPU: the status and the message.
+fn bind_on_gpu(path: &std::path::Path, name: &str) -> (i32, String) {
+    let host = std::ptr::null_mut();
+    let context = abi::Context { version: abi::VERSION_CUDA, threads: 0, parallel_for: None, host, message: [0; 512] };
+    let device = abi::Device { kind: abi::CUDA, id: 0 };
+    let mut context = abi::CudaContext { context, device, stream: std::ptr::null_mut() };
+    let mut memory = [abi::Memory { data: std::ptr::null_mut(), bytes: 0 }; 5];
+    // SAFETY: the library is of this build; sizes and memories are as many as it says, and nothing else is read before the driver is open.
+    let status = unsafe {
+        let library = libloading::Library::new(path).expect("it loads");
+        let query: libloading::Symbol<'_, unsafe extern "C" fn() -> *const abi::Model> =
+            library.get(format!("gdl_{name}_query").as_bytes()).expect("it has a query");
+        let model = &*query();
+        let sizes = vec![4i64; model.sizes.count as usize];
+        let first = &raw mut context.context;
+        match (model.memory_fn)(first, sizes.as_ptr(), memory.as_mut_ptr()) {
+            abi::OK => (model.bind_fn)(first, std::ptr::null(), sizes.as_ptr(), memory.as_ptr()),
+            failed => failed,
+        }
+    };
+    let message = std::ffi::CStr::from_bytes_until_nul(&context.context.message).expect("it ends");
+    (status, message.to_string_lossy().into_owned())
+}
+
+#[test]
+fn a_library_for_the_cpu_says_how_to_build_one_for_gpus() {
+    let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
+    let (status, message) = bind_on_gpu(&case.build("no-gpu"), "edges");
+    assert_eq!(status, abi::UNSUPPORTED);
+    assert!(message.contains("gdlc build --target cuda"), "{message}");
+}
+
+/// Loading needs no driver; a call that asks for a GPU says that there is none.
+#[cfg(feature = "llvm")]
+#[test]
+fn a_missing_driver_is_an_error_of_the_call() {
+    use gdlc::codegen::{BACKENDS, Target, device::Architecture};
+    use gdlc::package::{build_tower, device::DeviceTarget};
+    let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
+    let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None };
+    let tower = [(&case.program, &case.interface)];
+    let library = build_tower(&tower, BACKENDS[0], Target::X86_64, Some(&device)).expect("it builds");
+    let folder = std::env::temp_dir().join(format!("gdlc-driver-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let path = folder.join("libedges.so");
+    std::fs::write(&path, &library.so_bytes).expect("the library is written");
+    let (status, message) = bind_on_gpu(&path, "edges");
+    // Where there is a driver, no context is current in a test.
+    assert_eq!(status, abi::CUDA_FAILED, "{message}");
+    assert!(message.contains("libcuda.so.1") || message.contains("cu"), "{message}");
 }
