@@ -3,6 +3,7 @@
 
 pub mod abi;
 pub mod cranelift;
+pub mod device;
 pub mod frame;
 pub mod llvm;
 mod scan;

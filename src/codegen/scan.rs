@@ -154,7 +154,7 @@ impl Facts {
         let mut fits = true;
         walk(body, &mut |stmt| match stmt {
             Stmt::For { var, kind: LoopKind::Unrolled, .. } => drop(unrolled.insert(*var)),
-            Stmt::For { kind: LoopKind::Parallel, body, .. } => {
+            Stmt::For { kind: LoopKind::Parallel | LoopKind::Blocks, body, .. } => {
                 fits &= !self.used(kernel, body).locals.contains(&local);
             }
             Stmt::Contract(c) => fits &= !self.used_by_contraction(kernel, c).locals.contains(&local),

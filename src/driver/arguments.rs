@@ -118,8 +118,12 @@ pub struct Build {
     pub output: PathBuf,
     #[command(flatten)]
     pub code: Code,
+    /// What the library has code for; cuda: GPUs, and the CPU too
     #[arg(long, value_enum, default_value_t = Target::Cpu)]
     pub target: Target,
+    /// The GPUs that machine code is made for, where ptxas is found: sm_80,sm_90; others assemble the PTX when they load it
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub arch: Vec<String>,
     /// How many derivatives to emit
     #[arg(long, default_value_t = 0)]
     pub grad: usize,
@@ -186,6 +190,9 @@ pub struct Emit {
     pub source: Source,
     #[command(flatten)]
     pub code: Code,
+    /// The GPU that PTX is for: sm_80; it runs on later ones too
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<String>,
 }
 
 /// What can be printed.

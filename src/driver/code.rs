@@ -4,9 +4,11 @@ use std::fmt;
 
 use clap::ValueEnum as _;
 
+use crate::codegen::device::Architecture;
 use crate::codegen::{BACKENDS, Backend, Level, Target};
 use crate::driver::arguments::{self, BackendName};
 use crate::driver::failure::Failure;
+use crate::package::device::{DeviceTarget, find_ptxas};
 
 /// How machine code is made.
 #[derive(Clone, Copy)]
@@ -33,6 +35,21 @@ impl Code {
     pub fn new(options: &arguments::Code) -> Result<Code, Failure> {
         Ok(Code { backend: backend(options.backend)?, target: target(&options.cpu)? })
     }
+}
+
+/// The GPUs of `--arch`, and the assembler for them. Fails on a name that is no architecture, and in a build without LLVM.
+pub fn device(architectures: &[String]) -> Result<DeviceTarget, Failure> {
+    backend(BackendName::Llvm)?;
+    let known = || Architecture::all().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
+    let parse = |name: &String| {
+        let unknown =
+            || Failure::call(format!("--arch {name}: not an architecture that code is made for; {} are", known()));
+        Architecture::parse(name).ok_or_else(unknown)
+    };
+    let named = architectures.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let ptxas = if named.is_empty() { None } else { find_ptxas() };
+    let architectures = if named.is_empty() { vec![Architecture::LEAST] } else { named };
+    Ok(DeviceTarget { architectures, ptxas })
 }
 
 /// A backend of this build.

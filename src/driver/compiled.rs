@@ -14,6 +14,7 @@ use crate::driver::progress::Progress;
 use crate::driver::session::{Algebra, Session};
 use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
+use crate::package::device::DeviceTarget;
 use crate::package::{self, Library};
 use crate::sema::hir;
 use crate::tensor::graph::Graph;
@@ -69,7 +70,7 @@ impl Compiled {
             derivatives.push(Derivative::new(session, vjp(of), &name, dtype)?);
         }
         let _progress = Progress::of(format!("compiling {name}"));
-        let library = build(&program, &interface, &derivatives, session.code)?;
+        let library = build(&program, &interface, &derivatives, session.code, session.device.as_ref())?;
         Ok(Compiled { algebra, program, interface, derivatives, library })
     }
 
@@ -85,7 +86,7 @@ impl Compiled {
 
     /// Loads a library of the same model, made another way.
     pub fn load_by(&self, code: Code) -> Result<Loaded, Failure> {
-        load(&build(&self.program, &self.interface, &self.derivatives, code)?, &self.library.name)
+        load(&build(&self.program, &self.interface, &self.derivatives, code, None)?, &self.library.name)
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
@@ -158,10 +159,11 @@ fn build(
     interface: &Interface,
     derivatives: &[Derivative],
     code: Code,
+    device: Option<&DeviceTarget>,
 ) -> Result<Library, Failure> {
     let mut tower = vec![(program, interface)];
     tower.extend(derivatives.iter().map(|d| (&d.program, &d.interface)));
-    package::build_tower(&tower, code.backend, code.target)
+    package::build_tower(&tower, code.backend, code.target, device)
         .map_err(|e| Failure::program(format!("{}: {e}", interface.name)))
 }
 

@@ -14,6 +14,7 @@ use crate::driver::failure::Failure;
 use crate::driver::interface::interface;
 use crate::driver::progress::Progress;
 use crate::kernel;
+use crate::package::device::DeviceTarget;
 use crate::rewrite;
 use crate::sema::{self, hir};
 use crate::syntax::{self, ast};
@@ -30,6 +31,8 @@ pub struct Session {
     pub main: SourceId,
     pub path: PathBuf,
     pub code: Code,
+    /// The GPUs that a library has code for, beside the CPU.
+    pub device: Option<DeviceTarget>,
     options: Source,
 }
 
@@ -49,7 +52,7 @@ impl Session {
         let mut sources = SourceMap::default();
         let main = sources.add(options.file.display().to_string(), text);
         let code = Code::default();
-        Ok(Session { sources, main, path: options.file.clone(), code, options: options.clone() })
+        Ok(Session { sources, main, path: options.file.clone(), code, device: None, options: options.clone() })
     }
 
     /// The same, with machine code made as the options say. Fails where this build or this machine cannot.

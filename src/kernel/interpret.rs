@@ -43,6 +43,50 @@ pub struct Machine<'p> {
     order: Order,
     dims: Vec<Vec<usize>>,
     memory: Vec<Cells>,
+    races: Races,
+}
+
+/// Who touched what since the threads of a block last met: two threads must not meet in an element that one of them writes.
+#[derive(Debug, Default)]
+struct Races {
+    /// Counts the loops over threads; what was touched in another is settled.
+    epoch: u64,
+    /// The thread that runs, inside such a loop.
+    thread: Option<i64>,
+    touched: Vec<Vec<Touched>>,
+}
+
+/// The last thread that wrote an element, and two that read it where there are two, each with its epoch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Touched {
+    written: (u64, i64),
+    read: [(u64, i64); 2],
+}
+
+impl Races {
+    fn begin(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Takes note of a read; whether another thread has written there.
+    fn reads(&mut self, buffer: Id<Buffer>, place: usize) -> bool {
+        let Some(thread) = self.thread else { return false };
+        let (touched, now) = (&mut self.touched[buffer.index()][place], (self.epoch, thread));
+        if touched.read[0] != now {
+            touched.read = [now, touched.read[0]];
+        }
+        touched.written.0 == self.epoch && touched.written != now
+    }
+
+    /// Takes note of a write; whether another thread has been there.
+    fn writes(&mut self, buffer: Id<Buffer>, place: usize) -> bool {
+        let Some(thread) = self.thread else { return false };
+        let (touched, now) = (&mut self.touched[buffer.index()][place], (self.epoch, thread));
+        let other = |x: (u64, i64)| x.0 == self.epoch && x != now;
+        let met = other(touched.written) || touched.read.iter().any(|x| other(*x));
+        touched.written = now;
+        met
+    }
 }
 
 type Outcome<T> = Result<T, String>;
@@ -56,9 +100,10 @@ impl<'p> Machine<'p> {
             .iter()
             .map(|(_, b)| b.shape.iter().map(|s| s.eval(|v| sizes[v.0 as usize])).collect())
             .collect();
-        let mut res = Machine { program, sizes: sizes.to_vec(), order, memory: vec![], dims };
+        let mut res = Machine { program, sizes: sizes.to_vec(), order, memory: vec![], dims, races: Races::default() };
         for (id, buffer) in program.buffers.iter() {
             let len: usize = res.dims[id.index()].iter().product();
+            res.races.touched.push(vec![Touched::default(); len]);
             res.memory.push(match &buffer.memory {
                 Memory::Constant(data) => {
                     assert_eq!(data.len(), len, "constant {} has all its numbers", buffer.name);
@@ -137,13 +182,24 @@ impl Frame<'_, '_> {
         match stmt {
             Stmt::For { var, begin, end, kind, body } => {
                 let (begin, end) = (self.index(*begin)?, self.index(*end)?);
-                let backward =
-                    self.machine.order == Order::Backward && matches!(kind, LoopKind::Parallel | LoopKind::Vector);
+                let free = !matches!(kind, LoopKind::Serial | LoopKind::Unrolled);
+                let backward = self.machine.order == Order::Backward && free;
                 let turn = |i: i64| if backward { begin + end - 1 - i } else { i };
-                (begin..end).try_for_each(|i| {
+                let spread = matches!(kind, LoopKind::Threads);
+                if spread {
+                    self.machine.races.begin();
+                }
+                let done = (begin..end).try_for_each(|i| {
                     self.vars[var.0 as usize] = Some(Value::Int(turn(i)));
+                    if spread {
+                        self.machine.races.thread = Some(i);
+                    }
                     self.body(body)
-                })
+                });
+                if spread {
+                    self.machine.races.thread = None;
+                }
+                done
             }
             Stmt::Store { to, value } => {
                 let value = self.fresh(*value)?;
@@ -162,6 +218,10 @@ impl Frame<'_, '_> {
             }
             Stmt::Alloc { buffer } => {
                 self.machine.memory[buffer.index()].fill(None);
+                if self.machine.races.thread.is_some() {
+                    // Each thread's own.
+                    self.machine.races.touched[buffer.index()].fill(Touched::default());
+                }
                 Ok(())
             }
             Stmt::If { cond, then } => match self.fresh(*cond)? {
@@ -218,11 +278,16 @@ impl Frame<'_, '_> {
         Ok(res)
     }
 
-    fn at(&self, buffer: Id<Buffer>, place: i64) -> Outcome<f64> {
-        let name = || &self.machine.program.buffers[buffer].name;
+    fn at(&mut self, buffer: Id<Buffer>, place: i64) -> Outcome<f64> {
+        let program = self.machine.program;
+        let name = || &program.buffers[buffer].name;
         let cell = usize::try_from(place).ok().and_then(|p| self.machine.memory[buffer.index()].get(p));
         let cell = cell.ok_or_else(|| format!("element {place} is outside of {}", name()))?;
-        cell.ok_or_else(|| format!("element {place} of {} is read before it is written", name()))
+        let cell = cell.ok_or_else(|| format!("element {place} of {} is read before it is written", name()))?;
+        if self.machine.races.reads(buffer, place as usize) {
+            return Err(format!("element {place} of {} is read by one thread and written by another", name()));
+        }
+        Ok(cell)
     }
 
     fn place(&mut self, access: &Access) -> Outcome<usize> {
@@ -254,6 +319,9 @@ impl Frame<'_, '_> {
             (Value::Int(i), false) if i32::try_from(i).is_ok() => i as f64,
             (value, _) => return Err(format!("{value:?} stored in {}", buffer.name)),
         };
+        if self.machine.races.writes(to.buffer, place) {
+            return Err(format!("element {place} of {} is written by one thread and used by another", buffer.name));
+        }
         self.machine.memory[to.buffer.index()][place] = Some(x);
         Ok(())
     }

@@ -14,6 +14,9 @@
 //! Loop kinds promise, they do not prescribe: each kind means what `Serial` means, so the interpreter runs them all alike.
 //! `Parallel` promises that iterations touch different memory, `Vector` that they may run in lockstep lanes
 //! (the whole body, inner loops included, as in SPMD programs), `Unrolled` has a constant extent and is expanded.
+//! `Blocks` and `Threads` are the two levels of a GPU (`kernel::gpu` makes them): a kernel's only outermost statement is then one loop
+//! over blocks, and its effects are inside loops over the threads of a block, all of one constant extent. Where a loop over threads ends,
+//! what each of them wrote is seen by the others.
 
 use std::sync::Arc;
 
@@ -165,6 +168,10 @@ pub enum LoopKind {
     Parallel,
     Vector,
     Unrolled,
+    /// `Parallel`, over the blocks of a grid.
+    Blocks,
+    /// `Parallel`, over the threads of a block.
+    Threads,
 }
 
 /// How an accumulation combines.

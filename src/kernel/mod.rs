@@ -1,9 +1,11 @@
 //! The kernel IR: loops, buffers, accesses, pure expressions. What the backends and the interpreter consume.
 //! No group theory, no tensors with named axes: those ended in `lower`.
 //!
-//! Reading order: `ir` (one page), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR).
+//! Reading order: `ir` (one page), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR),
+//! `gpu` (spread over blocks and threads).
 
 pub mod build;
+pub mod gpu;
 pub mod interpret;
 mod interpret_scalar;
 pub mod ir;

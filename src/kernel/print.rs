@@ -77,6 +77,8 @@ impl Printer<'_> {
                     LoopKind::Parallel => "parallel ",
                     LoopKind::Vector => "vector ",
                     LoopKind::Unrolled => "unrolled ",
+                    LoopKind::Blocks => "blocks ",
+                    LoopKind::Threads => "threads ",
                 };
                 let head = format!("for {kind}{} in {}..{}", name(*var), self.expr(*begin), self.expr(*end));
                 self.block(&head, body);

@@ -8,6 +8,7 @@ use crate::kernel::ir::{
     Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, PANEL_BYTES, Program,
     Stage, Stmt, Unary, Var,
 };
+use crate::kernel::walk::each_stmt;
 
 /// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,50 @@ fn verify_kernel(program: &Program, kernel: &Kernel) -> Result<(), String> {
             return Err(format!("expression {id:?} stands before its operands"));
         }
     }
+    two_levels(kernel)?;
     scope.body(&kernel.body)
+}
+
+/// Where there are blocks: one loop over them, all effects inside loops over threads, of one constant extent.
+fn two_levels(kernel: &Kernel) -> Result<(), String> {
+    let mut spread = false;
+    each_stmt(&kernel.body, &mut |stmt| {
+        spread |= matches!(stmt, Stmt::For { kind: LoopKind::Blocks | LoopKind::Threads, .. });
+    });
+    match &kernel.body[..] {
+        [Stmt::For { kind: LoopKind::Blocks, body, .. }] => of_block(kernel, body, &mut None),
+        _ if spread => Err("a loop over blocks or threads that is not the kernel's outermost".into()),
+        _ => Ok(()),
+    }
+}
+
+/// What all threads of a block do together.
+fn of_block(kernel: &Kernel, body: &[Stmt], threads: &mut Option<i64>) -> Result<(), String> {
+    for stmt in body {
+        match stmt {
+            Stmt::For { begin, end, kind: LoopKind::Threads, body, .. } => {
+                let (Expr::Int(0), Expr::Int(n)) = (&kernel.exprs[*begin], &kernel.exprs[*end]) else {
+                    return Err("threads that are not counted by a number".into());
+                };
+                if *threads.get_or_insert(*n) != *n {
+                    return Err(format!("{n} threads in a block of {threads:?}"));
+                }
+                let mut spread = false;
+                each_stmt(body, &mut |stmt| {
+                    spread |= matches!(stmt, Stmt::For { kind: LoopKind::Blocks | LoopKind::Threads, .. });
+                });
+                if spread {
+                    return Err("threads inside threads".into());
+                }
+            }
+            Stmt::For { kind: LoopKind::Serial, body, .. } => of_block(kernel, body, threads)?,
+            Stmt::Let { .. } | Stmt::Alloc { .. } => (),
+            Stmt::For { .. } | Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::If { .. } | Stmt::Contract(_) => {
+                return Err("an effect outside the threads of a block".into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The operands of an expression.

@@ -8,7 +8,7 @@ typedef struct { int32_t device_type; int32_t device_id; } DLDevice;
 typedef struct { uint8_t code; uint8_t bits; uint16_t lanes; } DLDataType; /* code: 0 int, 2 float */
 typedef struct {
     void *data;
-    DLDevice device; /* { 1, 0 }: the CPU */
+    DLDevice device; /* { 1, 0 }: the CPU; { 2, n }: GPU n of CUDA */
     int32_t ndim;
     DLDataType dtype;
     int64_t *shape;
@@ -18,7 +18,8 @@ typedef struct {
 #endif
 
 #define GDL_VERSION 2
-enum { GDL_OK = 0, GDL_INVALID = 1, GDL_UNSUPPORTED = 2, GDL_NO_MEMORY = 3 };
+#define GDL_VERSION_CUDA 3
+enum { GDL_OK = 0, GDL_INVALID = 1, GDL_UNSUPPORTED = 2, GDL_NO_MEMORY = 3, GDL_CUDA_FAILED = 4 };
 
 /* What a thread keeps: set version to GDL_VERSION, the rest to zero. After a failure `message` says why. */
 typedef struct {
@@ -29,6 +30,16 @@ typedef struct {
     void *host;
     char message[512];
 } gdl_context;
+
+/* To compute on a GPU (libraries of `gdlc build --target cuda`): set context.version to GDL_VERSION_CUDA and pass &context everywhere. The
+ * CUDA context that is current in the thread is used, everything is done in the order of the stream, and nothing waits for it. Tensors are
+ * on the GPU, but for index tables, which bind reads on the CPU. The memories are five: bound, prepared, workspace on the GPU, then on the
+ * CPU what bind and prepare keep of the first two. An index given at a call and out of its range stops the GPU (a failed launch). */
+typedef struct {
+    gdl_context context;
+    DLDevice device; /* { 2, n }; { 1, 0 } computes on the CPU */
+    void *stream; /* CUstream, cudaStream_t; null: the default one */
+} gdl_cuda_context;
 
 typedef struct { void *data; int64_t bytes; } gdl_memory;
 

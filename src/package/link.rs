@@ -29,6 +29,8 @@ pub(super) enum Place {
 pub(super) const IMPORTS: &[&str] = &[
     "abort",
     "bcmp",
+    "dlopen",
+    "dlsym",
     "free",
     "getenv",
     "getpid",

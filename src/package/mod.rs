@@ -1,9 +1,10 @@
 //! Packaging: programs' objects, the models' tables and the runtime become a shared library, with its header and its manifest.
 //! In: verified kernel programs and the interfaces they were lowered from. Out: bytes and text; the driver writes the files.
 //!
-//! Reading order: `places` (where buffers live), `tables` (what the runtime knows of a model), `link` and `image` (the library),
+//! Reading order: `places` (where buffers live), `device` (code for GPUs), `tables` (what the runtime knows of a model), `link` and `image` (the library),
 //! `header`, `manifest`, `python`.
 
+pub mod device;
 mod header;
 mod image;
 mod link;
@@ -11,6 +12,8 @@ mod manifest;
 mod places;
 pub mod python;
 mod tables;
+
+use device::{Device, DeviceTarget};
 
 use crate::codegen::abi::Interface;
 use crate::codegen::{Backend, Target, Unsupported};
@@ -42,10 +45,11 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
-    build_tower(&[(program, interface)], backend, target)
+    build_tower(&[(program, interface)], backend, target, None)
 }
 
-/// A library of a model and its derivatives: each program is that of the derivatives of the one before it.
+/// A library of a model and its derivatives: each program is that of the derivatives of the one before it. With a part for GPUs where a
+/// `device` is given.
 ///
 /// # Errors
 /// What the backend or the linker cannot do, by name.
@@ -53,6 +57,7 @@ pub fn build_tower(
     tower: &[(&Program, &Interface)],
     backend: &dyn Backend,
     target: Target,
+    device: Option<&DeviceTarget>,
 ) -> Result<Library, Unsupported> {
     let Target::X86_64 { least, .. } = target else {
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
@@ -61,6 +66,7 @@ pub fn build_tower(
     for (k, (program, interface)) in tower.iter().enumerate() {
         let object = backend.emit(program, target)?;
         let memories = places::Memories::of(program, interface)?;
+        let device = device.map(|target| Device::of(program, target)).transpose()?;
         let description = tables::Description {
             program,
             interface,
@@ -68,6 +74,7 @@ pub fn build_tower(
             kernels: &object.kernels,
             hash: hash(&object.bytes),
             features: least.features(),
+            device: device.as_ref(),
             vjp: tower.get(k + 1).map(|(_, next)| next.name.as_str()),
         };
         groups.push([tables::object(&description), object.bytes]);

@@ -6,6 +6,7 @@ use object::elf;
 use object::write::{Object, Relocation, StandardSection, Symbol, SymbolId, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SymbolFlags, SymbolKind, SymbolScope};
 
+use super::device::Device;
 use super::places::{Memories, Place, WhereFrom};
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
@@ -59,6 +60,36 @@ impl Table {
         self.strings.extend(s.bytes().filter(|b| *b != 0));
         self.strings.push(0);
         self.address(Target::Text(at));
+    }
+
+    /// Bytes, aligned as code wants to be.
+    fn blob(&mut self, bytes: &[u8]) {
+        let at = self.strings.len().next_multiple_of(16);
+        self.strings.resize(at, 0);
+        self.strings.extend_from_slice(bytes);
+        self.address(Target::Text(at));
+    }
+
+    fn launches(&mut self, device: &Device, stage: Stage) -> List {
+        let chosen: Vec<_> = device.code.kernels.iter().filter(|k| k.stage == stage).collect();
+        let mut parts = Vec::new();
+        for kernel in &chosen {
+            let sizes = self.begin(kernel.launch.elements.len());
+            kernel.launch.elements.iter().for_each(|size| self.size(*size));
+            let words = self.begin(kernel.words.len());
+            kernel.words.iter().for_each(|word| self.i64(*word as i64));
+            parts.push((sizes, words));
+        }
+        let list = self.begin(chosen.len());
+        for (kernel, (sizes, words)) in chosen.iter().zip(parts) {
+            self.text(&kernel.symbol);
+            for x in [kernel.launch.threads, kernel.launch.tile, kernel.launch.times] {
+                self.i64(x as i64);
+            }
+            self.list(sizes);
+            self.list(words);
+        }
+        list
     }
 
     fn size(&mut self, size: Size) {
@@ -203,6 +234,8 @@ pub(super) struct Description<'a> {
     pub hash: u64,
     /// What the code needs of a processor, as the runtime counts it.
     pub features: u64,
+    /// The code for GPUs.
+    pub device: Option<&'a Device>,
     /// The name of the model of its derivatives, in the same library.
     pub vjp: Option<&'a str>,
 }
@@ -214,7 +247,7 @@ pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
     let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
     let strings = object.section_id(StandardSection::ReadOnlyData);
     let data = object.section_id(StandardSection::ReadOnlyDataWithRel);
-    object.append_section_data(strings, &table.strings, 1);
+    object.append_section_data(strings, &table.strings, 16);
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
     entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
@@ -287,6 +320,7 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     let (slots, members) = t.slots(d.memories);
     let [bind, prepare, call] =
         [Stage::Bind, Stage::Prepare, Stage::Call].map(|stage| t.kernels(d.program, d.kernels, stage));
+    let device = d.device.map(|device| device_part(t, device));
     let at = t.begin(1).at;
     t.u32(VERSION);
     t.u32(dtype_code(i.dtype));
@@ -307,6 +341,30 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     }
     t.i64(d.hash as i64);
     t.i64(d.features as i64);
+    match device {
+        Some(at) => t.address(Target::Here(at)),
+        None => t.i64(0),
+    }
+    at
+}
+
+/// Writes what the runtime needs to launch the model's kernels on a GPU; its offset.
+fn device_part(t: &mut Table, device: &Device) -> usize {
+    let [prepare, call] = [Stage::Prepare, Stage::Call].map(|stage| t.launches(device, stage));
+    let cubins = t.begin(device.cubins.len());
+    for (architecture, code) in &device.cubins {
+        t.i64(i64::from(architecture.0));
+        t.blob(code);
+    }
+    let at = t.begin(1).at;
+    t.text(&device.code.ptx);
+    t.i64(i64::from(device.architecture.0));
+    for list in [cubins, prepare, call] {
+        t.list(list);
+    }
+    for entry in ["memory", "bind", "prepare", "call", "run"] {
+        t.address(Target::Symbol(format!("gdl_rt_cuda_{entry}")));
+    }
     at
 }
 

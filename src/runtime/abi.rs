@@ -6,6 +6,9 @@ use core::ffi::{c_char, c_void};
 /// The version of every structure here; [`Model::version`] and [`Context::version`] carry it.
 pub const VERSION: u32 = 2;
 
+/// The version of a context that begins a [`CudaContext`].
+pub const VERSION_CUDA: u32 = 3;
+
 /// All went well.
 pub const OK: i32 = 0;
 /// An argument is wrong; the context's message says which and why.
@@ -14,6 +17,8 @@ pub const INVALID: i32 = 1;
 pub const UNSUPPORTED: i32 = 2;
 /// The one-shot entry could not get memory.
 pub const NO_MEMORY: i32 = 3;
+/// CUDA is missing or failed.
+pub const CUDA_FAILED: i32 = 4;
 
 /// A piece of a loop: runs the iterations `begin..end`.
 pub type Body = unsafe extern "C" fn(data: *const c_void, begin: i64, end: i64);
@@ -32,6 +37,16 @@ pub struct Context {
     pub host: *mut c_void,
     /// The reason of the last failure, ends with a zero byte.
     pub message: [u8; 512],
+}
+
+/// What a caller keeps to compute on a GPU: a context whose version says that the rest is there.
+#[repr(C)]
+pub struct CudaContext {
+    pub context: Context,
+    /// The GPU of the current CUDA context; the CPU for calls on the CPU.
+    pub device: Device,
+    /// The stream (`CUstream`, `cudaStream_t`) that everything is done on.
+    pub stream: *mut c_void,
 }
 
 /// Memory of the caller.
@@ -71,6 +86,10 @@ pub struct DlTensor {
     pub strides: *const i64,
     pub byte_offset: u64,
 }
+
+/// DLPack's device types.
+pub const CPU: i32 = 1;
+pub const CUDA: i32 = 2;
 
 /// Number types, as tables name them.
 pub const F32: u32 = 0;
@@ -218,7 +237,70 @@ pub struct Model {
     pub hash: u64,
     /// Instructions the code needs, bits of [`FEATURE_V3`].
     pub features: u64,
+    /// The kernels for GPUs, or null.
+    pub cuda: *const Cuda,
 }
+
+/// A model's code for GPUs, and the part of the runtime that launches it: only libraries that have the code have that part.
+#[repr(C)]
+pub struct Cuda {
+    /// PTX, ends with a zero byte.
+    pub ptx: *const c_char,
+    /// The compute capability that the PTX is for, 80 meaning 8.0, and all later ones.
+    pub architecture: i64,
+    pub cubins: List<Cubin>,
+    pub prepare: List<Launch>,
+    pub call: List<Launch>,
+    pub memory_fn: CudaMemoryFn,
+    pub bind_fn: CudaBindFn,
+    pub prepare_fn: CudaPrepareFn,
+    pub call_fn: CudaCallFn,
+    pub run_fn: CudaRunFn,
+}
+
+/// Machine code for one compute capability, and for those of the same major version after it.
+#[repr(C)]
+pub struct Cubin {
+    pub architecture: i64,
+    pub data: *const c_void,
+}
+
+/// One launch: `ceil(Π sizes / tile) · times` blocks.
+#[repr(C)]
+pub struct Launch {
+    pub name: *const c_char,
+    pub threads: i64,
+    pub tile: i64,
+    pub times: i64,
+    pub sizes: List<Size>,
+    /// The words of the frame that are its arguments.
+    pub words: List<i64>,
+}
+
+/// Words a frame has at most where it is made for a launch: it lives on the stack.
+pub const MAX_FRAME: usize = 4096;
+/// Arguments that a launch has at most.
+pub const MAX_WORDS: usize = 512;
+
+pub type CudaMemoryFn = unsafe extern "C" fn(*mut CudaContext, *const Model, *const i64, *mut Memory) -> i32;
+pub type CudaBindFn =
+    unsafe extern "C" fn(*mut CudaContext, *const Model, *const *const DlTensor, *const i64, *const Memory) -> i32;
+pub type CudaPrepareFn =
+    unsafe extern "C" fn(*mut CudaContext, *const Model, *const *const DlTensor, *const Memory) -> i32;
+pub type CudaCallFn = unsafe extern "C" fn(
+    *mut CudaContext,
+    *const Model,
+    *const *const DlTensor,
+    *const *const DlTensor,
+    *const Memory,
+) -> i32;
+pub type CudaRunFn = unsafe extern "C" fn(
+    *mut CudaContext,
+    *const Model,
+    *const *const DlTensor,
+    *const *const DlTensor,
+    *const *const DlTensor,
+) -> i32;
 
 /// Bytes of a row of a panel of packed weights.
 pub const PANEL_BYTES: i64 = 64;

@@ -9,17 +9,19 @@ use super::layout::{MAGIC, header_words, lay_out, start};
 use super::message::{Checked, fail, text};
 
 /// The three memories of a model, aligned; null where a stage does not use one.
-struct Memories {
-    bound: *mut u8,
-    prepared: *mut u8,
-    workspace: *mut u8,
+pub(crate) struct Memories {
+    /// The start of the bound memory as the host reads it.
+    pub header: *mut u8,
+    pub bound: *mut u8,
+    pub prepared: *mut u8,
+    pub workspace: *mut u8,
 }
 
 /// The caller's arrays; null where a stage does not use one.
-struct Arguments {
-    inputs: *const *const DlTensor,
-    weights: *const *const DlTensor,
-    outputs: *const *const DlTensor,
+pub(crate) struct Arguments {
+    pub inputs: *const *const DlTensor,
+    pub weights: *const *const DlTensor,
+    pub outputs: *const *const DlTensor,
 }
 
 fn memories<'a>(context: &mut Context, memory: *const Memory) -> Checked<&'a [Memory; 3]> {
@@ -31,7 +33,7 @@ fn memories<'a>(context: &mut Context, memory: *const Memory) -> Checked<&'a [Me
 }
 
 /// The sizes an instance was bound with.
-unsafe fn bound_sizes<'a>(context: &mut Context, model: &Model, memory: &Memory) -> Checked<(*mut u8, &'a [i64])> {
+pub(crate) unsafe fn bound_sizes<'a>(context: &mut Context, model: &Model, memory: &Memory) -> Checked<(*mut u8, &'a [i64])> {
     let bound = start(context, memory, "bound", header_words(model, 0) * 8)?;
     let header = bound.cast::<i64>();
     if unsafe { *header != MAGIC[0] || *header.add(1) != model.hash as i64 } {
@@ -42,14 +44,14 @@ unsafe fn bound_sizes<'a>(context: &mut Context, model: &Model, memory: &Memory)
 }
 
 /// Fills the frame at the start of a stage's memory.
-unsafe fn fill(context: &mut Context, model: &Model, sizes: &[i64], at: *mut i64, a: &Arguments, m: &Memories) {
+pub(crate) unsafe fn fill(context: &mut Context, model: &Model, sizes: &[i64], at: *mut i64, a: &Arguments, m: &Memories) {
     unsafe {
         *at = &raw mut *context as i64;
         for (k, n) in sizes.iter().enumerate() {
             *at.add(1 + k) = *n;
         }
         let words = at.add(1 + sizes.len());
-        let offsets = m.bound.cast::<i64>().add(2 + sizes.len());
+        let offsets = m.header.cast::<i64>().add(2 + sizes.len());
         let pointer = |list: *const *const DlTensor, k: u32| {
             if list.is_null() || (*list.add(k as usize)).is_null() {
                 return null_mut();
@@ -130,7 +132,12 @@ pub(crate) unsafe fn bind(
         lay_out(context, model, sizes, Some(offsets))?;
         let frame = header.add(header_words(model, 0) as usize);
         let arguments = Arguments { inputs, weights: null(), outputs: null() };
-        fill(context, model, sizes, frame, &arguments, &Memories { bound, prepared: null_mut(), workspace: null_mut() });
+        fill(context, model, sizes, frame, &arguments, &Memories {
+            header: bound,
+            bound,
+            prepared: null_mut(),
+            workspace: null_mut(),
+        });
         copy_indices(context, model, sizes, inputs, TABLE, frame)?;
         for kernel in model.bind.get() {
             kernel(frame);
@@ -165,7 +172,12 @@ pub(crate) unsafe fn prepare(
         }
         let frame = header.add(header_words(model, 1) as usize);
         let arguments = Arguments { inputs: null(), weights, outputs: null() };
-        fill(context, model, sizes, frame, &arguments, &Memories { bound, prepared, workspace: null_mut() });
+        fill(context, model, sizes, frame, &arguments, &Memories {
+            header: bound,
+            bound,
+            prepared,
+            workspace: null_mut(),
+        });
         for (p, place) in model.places.get().iter().enumerate() {
             if place.memory == PREPARED && place.copy_of >= 0 {
                 let argument = Argument::get(context, weights, infos, place.copy_of as usize, "weight")?;
@@ -185,7 +197,7 @@ pub(crate) unsafe fn prepare(
 }
 
 /// Checks that the prepared memory belongs to this instance.
-unsafe fn check_prepared(context: &mut Context, model: &Model, sizes: &[i64], memory: &Memory) -> Checked<*mut u8> {
+pub(crate) unsafe fn check_prepared(context: &mut Context, model: &Model, sizes: &[i64], memory: &Memory) -> Checked<*mut u8> {
     let prepared = start(context, memory, "prepared", header_words(model, 1) * 8)?;
     let header = prepared.cast::<i64>();
     if unsafe { *header != MAGIC[1] || *header.add(1) != model.hash as i64 } {
@@ -204,6 +216,27 @@ unsafe fn check_prepared(context: &mut Context, model: &Model, sizes: &[i64], me
     Ok(prepared)
 }
 
+/// The real inputs and the outputs of a call.
+pub(crate) unsafe fn check_arguments(
+    context: &mut Context,
+    model: &Model,
+    sizes: &[i64],
+    inputs: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+    memory: &[Memory; 3],
+) -> Checked {
+    let infos = unsafe { (model.inputs.get(), model.outputs.get()) };
+    for k in 0..infos.0.len() {
+        if infos.0[k].element == REAL {
+            unsafe { Argument::get(context, inputs, infos.0, k, "input")?.check(context, model.real, sizes)? };
+        }
+    }
+    for k in 0..infos.1.len() {
+        unsafe { Argument::get(context, outputs, infos.1, k, "output")?.check(context, model.real, sizes)? };
+    }
+    unsafe { outputs_are_apart(context, model, sizes, inputs, outputs, memory) }
+}
+
 /// One call.
 pub(crate) unsafe fn call(
     context: &mut Context,
@@ -219,19 +252,11 @@ pub(crate) unsafe fn call(
     start(context, &memory[0], "bound", needed[0])?;
     start(context, &memory[1], "prepared", needed[1])?;
     let workspace = start(context, &memory[2], "workspace", needed[2])?;
-    let infos = unsafe { (model.inputs.get(), model.outputs.get()) };
-    for k in 0..infos.0.len() {
-        if infos.0[k].element == REAL {
-            unsafe { Argument::get(context, inputs, infos.0, k, "input")?.check(context, model.real, sizes)? };
-        }
-    }
-    for k in 0..infos.1.len() {
-        unsafe { Argument::get(context, outputs, infos.1, k, "output")?.check(context, model.real, sizes)? };
-    }
-    unsafe { outputs_are_apart(context, model, sizes, inputs, outputs, memory)? };
+    unsafe { check_arguments(context, model, sizes, inputs, outputs, memory)? };
     let frame = workspace.cast::<i64>();
     unsafe {
         fill(context, model, sizes, frame, &Arguments { inputs, weights: null(), outputs }, &Memories {
+            header: bound,
             bound,
             prepared,
             workspace,

@@ -9,6 +9,15 @@ const UNKNOWN: i64 = -1;
 /// Numbers of elements stay below it, so that byte counts cannot overflow.
 const LIMIT: i64 = 1 << 56;
 
+/// Where a call computes.
+pub(crate) fn device(context: &Context) -> Device {
+    if context.version != VERSION_CUDA {
+        return Device { kind: CPU, id: 0 };
+    }
+    // SAFETY: a context of this version begins a `CudaContext`.
+    unsafe { (*(&raw const *context).cast::<CudaContext>()).device }
+}
+
 /// The value of a size, or nothing where it is negative or absurd.
 pub(crate) fn eval(size: &Size, sizes: &[i64]) -> Option<i64> {
     let n = if size.scale == 0 { 0 } else { *sizes.get(size.var as usize)? };
@@ -90,10 +99,7 @@ impl<'a> Argument<'a> {
         }
         self.check_dtype(context, real)?;
         let t = self.tensor;
-        if t.device.kind != 1 {
-            let reason = format_args!("{role} `{name}` is on device {}, and must be on the CPU (1)", t.device.kind);
-            return Err(fail(context, INVALID, reason));
-        }
+        self.check_device(context)?;
         if shape.contains(&0) {
             return Ok(());
         }
@@ -105,6 +111,31 @@ impl<'a> Argument<'a> {
             return Err(fail(context, INVALID, format_args!("{role} `{name}`: its data is misaligned for its dtype")));
         }
         Ok(())
+    }
+
+    /// Index tables are read by the host; everything else is where the call computes.
+    fn check_device(&self, context: &mut Context) -> Checked {
+        let (role, name, given) = (self.role, self.name(), self.tensor.device);
+        let want = if self.info.element == TABLE { Device { kind: CPU, id: given.id } } else { device(context) };
+        if given.kind == want.kind && (given.kind == CPU || given.id == want.id) {
+            return Ok(());
+        }
+        let reason = match (want.kind, self.info.element, device(context).kind) {
+            (CUDA, ..) => {
+                let id = want.id;
+                let given = (given.kind, given.id);
+                return Err(fail(
+                    context,
+                    INVALID,
+                    format_args!("{role} `{name}` is on device {}:{}, and must be on CUDA (2:{id})", given.0, given.1),
+                ));
+            }
+            (_, TABLE, CUDA) => "the CPU (1): tables are read by the host, also for calls on a GPU",
+            _ if given.kind == CUDA => "the CPU (1); to compute on a GPU, call with a gdl_cuda_context",
+            _ => "the CPU (1)",
+        };
+        let kind = given.kind;
+        Err(fail(context, INVALID, format_args!("{role} `{name}` is on device {kind}, and must be on {reason}")))
     }
 
     fn check_dtype(&self, context: &mut Context, real: u32) -> Checked {

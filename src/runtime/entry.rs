@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use super::abi::*;
 use super::call;
-use super::check::solve;
+use super::check::{device, solve};
 use super::cpu;
 use super::layout::{ALIGN, lay_out};
 use super::message::{Checked, Failed, fail, text};
@@ -18,11 +18,23 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
     let mut own = Context { version: VERSION, threads: 0, parallel_for: None, host: null_mut(), message: [0; 512] };
     let context = unsafe { context.as_mut() }.unwrap_or(&mut own);
     let model = unsafe { &*model };
-    if context.version != VERSION {
+    if context.version != VERSION && context.version != VERSION_CUDA {
         let given = context.version;
         return fail(context, INVALID, format_args!("the context has version {given}, and needs {VERSION}")).0;
     }
     context.message[0] = 0;
+    let kind = device(context).kind;
+    if kind != CPU {
+        let name = text(model.name);
+        if kind != CUDA {
+            let reason = format_args!("the context names device {kind}; {CPU} (CPU) and {CUDA} (CUDA) are");
+            return fail(context, INVALID, reason).0;
+        }
+        if model.cuda.is_null() {
+            let reason = format_args!("`{name}` was built for the CPU alone: build it with `gdlc build --target cuda`");
+            return fail(context, UNSUPPORTED, reason).0;
+        }
+    }
     if !cpu::has(model.features) {
         let (name, missing) = (text(model.name), cpu::missing());
         let wide = model.features & FEATURE_AVX512 != 0;
@@ -34,6 +46,17 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
         Ok(()) => OK,
         Err(Failed(status)) => status,
     }
+}
+
+/// A call that computes on a GPU: the context with what is known of the GPU, and the model's part for it.
+unsafe fn on_gpu<'a>(context: &mut Context, model: &'a Model) -> Option<(*mut CudaContext, &'a Cuda)> {
+    let there = device(context).kind == CUDA;
+    // SAFETY: such a context begins a `CudaContext`; `guarded` has seen that the model has the part.
+    there.then(|| unsafe { ((&raw mut *context).cast(), &*model.cuda) })
+}
+
+fn status(status: i32) -> Checked {
+    if status == OK { Ok(()) } else { Err(Failed(status)) }
 }
 
 /// Finds the run-time sizes from the shapes of the inputs; those that follow from none are left -1, for the caller to set.
@@ -71,6 +94,9 @@ pub unsafe extern "C" fn gdl_rt_memory(
         if memory.is_null() || (sizes.is_null() && model.sizes.count > 0) {
             return Err(fail(context, INVALID, format_args!("the array of sizes or memories is missing (null)")));
         }
+        if let Some((context, cuda)) = unsafe { on_gpu(context, model) } {
+            return status(unsafe { (cuda.memory_fn)(context, model, sizes, memory) });
+        }
         let sizes = unsafe { super::check::slice(sizes, model.sizes.count) };
         super::check::preconditions(context, model, sizes)?;
         let bytes = unsafe { lay_out(context, model, sizes, None)? };
@@ -91,7 +117,13 @@ pub unsafe extern "C" fn gdl_rt_bind(
     memory: *const Memory,
     model: *const Model,
 ) -> i32 {
-    unsafe { guarded(context, model, |c, m| call::bind(c, m, inputs, sizes, memory)) }
+    let work = |context: &mut Context, model: &Model| unsafe {
+        match on_gpu(context, model) {
+            Some((context, cuda)) => status((cuda.bind_fn)(context, model, inputs, sizes, memory)),
+            None => call::bind(context, model, inputs, sizes, memory),
+        }
+    };
+    unsafe { guarded(context, model, work) }
 }
 
 /// Prepares the weights in `memory[1]`.
@@ -102,7 +134,13 @@ pub unsafe extern "C" fn gdl_rt_prepare(
     memory: *const Memory,
     model: *const Model,
 ) -> i32 {
-    unsafe { guarded(context, model, |c, m| call::prepare(c, m, weights, memory)) }
+    let work = |context: &mut Context, model: &Model| unsafe {
+        match on_gpu(context, model) {
+            Some((context, cuda)) => status((cuda.prepare_fn)(context, model, weights, memory)),
+            None => call::prepare(context, model, weights, memory),
+        }
+    };
+    unsafe { guarded(context, model, work) }
 }
 
 /// Computes the outputs; scratch is `memory[2]`.
@@ -114,7 +152,13 @@ pub unsafe extern "C" fn gdl_rt_call(
     memory: *const Memory,
     model: *const Model,
 ) -> i32 {
-    unsafe { guarded(context, model, |c, m| call::call(c, m, inputs, outputs, memory)) }
+    let work = |context: &mut Context, model: &Model| unsafe {
+        match on_gpu(context, model) {
+            Some((context, cuda)) => status((cuda.call_fn)(context, model, inputs, outputs, memory)),
+            None => call::call(context, model, inputs, outputs, memory),
+        }
+    };
+    unsafe { guarded(context, model, work) }
 }
 
 /// All in one, with memory of its own: sizes, bind, prepare, call.
@@ -127,6 +171,9 @@ pub unsafe extern "C" fn gdl_rt_run(
     model: *const Model,
 ) -> i32 {
     let work = |context: &mut Context, model: &Model| unsafe {
+        if let Some((context, cuda)) = on_gpu(context, model) {
+            return status((cuda.run_fn)(context, model, inputs, weights, outputs));
+        }
         let mut sizes = [0i64; MAX_SIZES];
         let n = model.sizes.count as usize;
         solve(context, model, inputs, outputs, &mut sizes[..n])?;

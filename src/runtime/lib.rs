@@ -11,6 +11,7 @@ mod call;
 mod check;
 mod contract;
 mod cpu;
+mod cuda;
 mod entry;
 mod layout;
 mod message;

@@ -4,6 +4,8 @@ use core::ffi::{c_char, c_int, c_long, c_void};
 
 unsafe extern "C" {
     pub(crate) fn abort() -> !;
+    pub(crate) fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
+    pub(crate) fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
     pub(crate) fn malloc(bytes: usize) -> *mut c_void;
     pub(crate) fn free(data: *mut c_void);
     pub(crate) fn getenv(name: *const c_char) -> *const c_char;

@@ -82,7 +82,7 @@ fn mistakes_have_their_status() {
     let program = gdlc(&["check", "tests/errors/type/schur.gdl"]);
     assert_eq!(program.status.code(), Some(1));
     assert!(text(&program.stderr).contains("E0304"), "{}", text(&program.stderr));
-    let option = gdlc(&["build", "examples/digits.gdl", "--target", "cuda"]);
+    let option = gdlc(&["build", "examples/digits.gdl", "--arch", "sm_80"]);
     assert_eq!(option.status.code(), Some(2));
     assert!(text(&option.stderr).contains("--target cuda"));
     let setting = gdlc(&["check", "examples/digits.gdl", "--set", "c"]);
@@ -215,9 +215,16 @@ fn every_stage_can_be_read() {
         assert_eq!(report["stage"], stage);
         assert!(report["text"].as_str().unwrap().contains(words));
     }
-    let output = gdlc(&["emit", "ptx", program]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("CUDA"), "{}", text(&output.stderr));
+    let output = gdlc(&["emit", "ptx", program, "--arch", "sm_80"]);
+    if cfg!(feature = "llvm") {
+        assert!(text(&output.stdout).contains(".target sm_80"), "{}", text(&output.stderr));
+        let unknown = gdlc(&["emit", "ptx", program, "--arch", "sm_1"]);
+        assert_eq!(unknown.status.code(), Some(2));
+        assert!(text(&unknown.stderr).contains("sm_75"), "{}", text(&unknown.stderr));
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("--features llvm"), "{}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ use gdlc::math::Rng;
 use gdlc::rewrite;
 use gdlc::tensor::eval::eval;
 
+use crate::gpu::{MOST_OPERATIONS, operations, spread_out};
 use crate::kernel::{compare, through_library};
 
 /// A program with one buffer an argument, and the numbers to run it on.
@@ -131,7 +132,12 @@ impl Case {
 
     /// What the interpreter computes.
     fn interpreted(&self) -> Vec<Vec<f64>> {
-        let mut machine = Machine::new(&self.program, &self.sizes, Order::Forward);
+        self.interpreted_as(&self.program)
+    }
+
+    /// What the interpreter computes by a program of the same arguments.
+    fn interpreted_as(&self, program: &Program) -> Vec<Vec<f64>> {
+        let mut machine = Machine::new(program, &self.sizes, Order::Forward);
         for (k, tensor) in self.inputs.iter().enumerate() {
             machine.set_input(k, &tensor.reals());
         }
@@ -154,9 +160,16 @@ impl Case {
         computed(&self.program, &path, &self.sizes, &self.inputs, &self.weights)
     }
 
-    /// Every library computes what the interpreter computes.
+    /// Every library computes what the interpreter computes, and so do the kernels spread over blocks and threads.
     pub(crate) fn conforms(&self, test: &str, tolerance: f64) {
         let wanted = self.interpreted();
+        let spread = spread_out(&self.program);
+        if operations(&spread, &self.sizes) < MOST_OPERATIONS {
+            assert_eq!(self.interpreted_as(&spread), wanted, "{test}, spread over threads");
+        }
+        let path = build(&spread, &self.interface, Code::default(), test);
+        let got = computed(&spread, &path, &self.sizes, &self.inputs, &self.weights);
+        self.agrees(&got, &wanted, &format!("{test}, spread over threads, compiled"), tolerance);
         for code in codes() {
             self.agrees(&self.computed_by(code, test), &wanted, &format!("{test}, {code:?}"), tolerance);
         }

@@ -22,6 +22,7 @@ use gdlc::tensor::graph::{
 use gdlc::tensor::op::{Func, Real, Reduction};
 
 use crate::conformance::{backends, build, computed, interface_of};
+use crate::gpu::{self, operations, spread_out};
 
 mod cases;
 mod dense;
@@ -117,6 +118,11 @@ impl Case {
         }
         let single = lower(&self.g, "case", Dtype::F32);
         compare(&run(&single, &args, Order::Forward), &expected, 1e-4, &single);
+        let spread = spread_out(&program);
+        if operations(&spread, &self.sizes) < gpu::MOST_OPERATIONS {
+            compare(&run(&spread, &args, Order::Forward), &expected, 1e-12, &spread);
+        }
+        compare(&through_library(&spread, Code::default(), &args), &expected, 1e-11, &spread);
         for code in backends() {
             compare(&through_library(&program, code, &args), &expected, 1e-11, &program);
             compare(&through_library(&single, code, &args), &expected, 1e-4, &single);

@@ -155,7 +155,10 @@ fn a_wrong_tensor_is_named() {
         (Owned::floats(&[3, 5], 1), "input `x`: axis 1 has 5 elements, and needs 4"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.bits = 64), "input `x` is float64, and needs float32"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.code = 0), "input `x` is int32, and needs float32"),
-        (Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2), "input `x` is on device 2, and must be on the CPU (1)"),
+        (
+            Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2),
+            "input `x` is on device 2, and must be on the CPU (1); to compute on a GPU, call with a gdl_cuda_context",
+        ),
         (Owned::floats(&[3, 4], 1).with(|t| t.data = std::ptr::null_mut()), "input `x` has no data (null)"),
         (Owned::floats(&[3, 4], 1).with(|t| t.shape = std::ptr::null()), "input `x` has no shape (null)"),
         (Owned::floats(&[3, 4], 1).with(|t| t.byte_offset = 2), "input `x`: its data is misaligned for its dtype"),

@@ -125,10 +125,10 @@ impl<'u, 'b, 'p> Emitter<'u, 'b, 'p> {
     ) -> Result<(), Unsupported> {
         let (begin, end) = (self.shared_index(begin)?, self.shared_index(end)?);
         match kind {
-            LoopKind::Serial => self.serial(var, begin, end, body),
+            LoopKind::Serial | LoopKind::Threads => self.serial(var, begin, end, body),
             LoopKind::Unrolled => self.unrolled(var, begin, end, body),
             LoopKind::Vector => self.vector(var, begin, end, body),
-            LoopKind::Parallel => self.parallel(var, begin, end, body),
+            LoopKind::Parallel | LoopKind::Blocks => self.parallel(var, begin, end, body),
         }
     }
 

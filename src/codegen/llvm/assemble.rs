@@ -10,7 +10,8 @@ use inkwell::targets::{
 };
 
 use super::processor::triple;
-use super::{Module, module};
+use super::{Module, device_module, module};
+use crate::codegen::device::{Architecture, DeviceCode};
 use crate::codegen::{Backend, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
 
@@ -38,27 +39,43 @@ pub fn object(module: &Module, target: Target) -> Object {
     Object { bytes: assemble(module, target, FileType::Object), kernels: module.kernels.clone() }
 }
 
-/// Panics where LLVM does not accept the module: the text is ours.
+/// The kernels of prepare and call as PTX for an architecture and all later ones.
+///
+/// # Errors
+/// What has no form on a GPU, by name.
+pub fn device_code(program: &Program, architecture: Architecture) -> Result<DeviceCode, Unsupported> {
+    let module = device_module(program)?;
+    Machines::initialize_nvptx(&InitializationConfig::default());
+    let version = format!("+ptx{}", architecture.ptx_version());
+    let machine = machine_for("nvptx64-nvidia-cuda", &architecture.to_string(), &version);
+    let ptx = run(&module.text, &machine, FileType::Assembly);
+    Ok(DeviceCode { ptx: String::from_utf8_lossy(&ptx).into_owned(), kernels: module.kernels })
+}
+
 fn assemble(module: &Module, target: Target, kind: FileType) -> Vec<u8> {
+    run(&module.text, &machine(target), kind)
+}
+
+/// Panics where LLVM does not accept the module: the text is ours.
+fn run(text: &str, machine: &TargetMachine, kind: FileType) -> Vec<u8> {
     let context = Context::create();
-    let mut text = module.text.clone().into_bytes();
-    text.push(0);
-    let buffer = MemoryBuffer::create_from_memory_range_copy(&text, "gdlc");
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    let buffer = MemoryBuffer::create_from_memory_range_copy(&bytes, "gdlc");
     let parsed = match context.create_module_from_ir(buffer) {
         Ok(parsed) => parsed,
-        Err(why) => panic!("llvm: {}\n{}", why.to_string(), module.text),
+        Err(why) => panic!("llvm: {}\n{text}", why.to_string()),
     };
     if cfg!(debug_assertions)
         && let Err(why) = parsed.verify()
     {
-        panic!("llvm: {}\n{}", why.to_string(), module.text);
+        panic!("llvm: {}\n{text}", why.to_string());
     }
-    let machine = machine(target);
     let options = PassBuilderOptions::create();
     options.set_loop_vectorization(false);
     options.set_loop_slp_vectorization(false);
     options.set_loop_interleaving(false);
-    parsed.run_passes("default<O3>", &machine, options).expect("llvm: the passes exist");
+    parsed.run_passes("default<O3>", machine, options).expect("llvm: the passes exist");
     let bytes = machine.write_to_memory_buffer(&parsed, kind).expect("llvm: the module can be written");
     bytes.as_slice().to_vec()
 }
@@ -69,16 +86,14 @@ fn machine(target: Target) -> TargetMachine {
         Target::X86_64 { .. } => Machines::initialize_x86(&config),
         Target::Aarch64 => Machines::initialize_aarch64(&config),
     }
-    let triple = TargetTriple::create(triple(target));
-    let machines = Machines::from_triple(&triple).expect("llvm: the triple is known");
     // The processor is an attribute of each function.
-    let machine = machines.create_target_machine(
-        &triple,
-        "",
-        "",
-        OptimizationLevel::Aggressive,
-        RelocMode::PIC,
-        CodeModel::Small,
-    );
+    machine_for(triple(target), "", "")
+}
+
+fn machine_for(triple: &str, cpu: &str, features: &str) -> TargetMachine {
+    let triple = TargetTriple::create(triple);
+    let machines = Machines::from_triple(&triple).expect("llvm: the triple is known");
+    let level = OptimizationLevel::Aggressive;
+    let machine = machines.create_target_machine(&triple, cpu, features, level, RelocMode::PIC, CodeModel::Small);
     machine.expect("llvm: this build has the target")
 }

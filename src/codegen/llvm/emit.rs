@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::local::Local;
+use super::nvptx::Sharing;
 use super::processor::Processor;
 use super::text::{Function, Scalar, Type, Value};
 use super::unit::{Origin, Scopes, Unit, scalar};
@@ -42,6 +43,12 @@ pub(super) struct Emitter<'u, 'p> {
     pub facts: Rc<Facts>,
     pub scopes: Rc<Scopes>,
     pub processor: Processor,
+    pub sharing: Option<Rc<Sharing>>,
+    /// The number of the thread of a GPU, where it has been asked for, and whether this is inside a loop over threads.
+    pub thread: Option<Value>,
+    pub inside_thread: bool,
+    /// Shared memory of the block so far.
+    pub shared_bytes: usize,
     pub frame: Value,
     /// The program's floats.
     pub real: Scalar,
@@ -75,6 +82,10 @@ impl<'u, 'p> Emitter<'u, 'p> {
             facts: origin.facts,
             scopes: origin.scopes,
             processor: origin.processor,
+            sharing: origin.sharing,
+            thread: None,
+            inside_thread: false,
+            shared_bytes: 0,
             frame,
             real,
             lanes: 1,
@@ -100,12 +111,13 @@ impl<'u, 'p> Emitter<'u, 'p> {
             facts: self.facts.clone(),
             scopes: self.scopes.clone(),
             processor: self.processor,
+            sharing: self.sharing.clone(),
         }
     }
 
     /// Lanes of one vector.
     pub(super) fn per_vector(&self) -> usize {
-        self.processor.vector_bytes() / Type::new(self.real, 1).bytes()
+        (self.processor.vector_bytes() / Type::new(self.real, 1).bytes()).max(1)
     }
 
     /// The statements of a body, in order.
@@ -154,6 +166,8 @@ impl<'u, 'p> Emitter<'u, 'p> {
             LoopKind::Unrolled => self.unrolled(var, begin, end, body),
             LoopKind::Vector => self.vector(var, begin, end, body),
             LoopKind::Parallel => self.parallel(var, begin, end, body),
+            LoopKind::Blocks => self.blocks(var, begin, end, body),
+            LoopKind::Threads => self.threads(var, begin, end, body),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Local {
     pub address: Value,
     /// Lanes an element has.
     pub lanes: usize,
+    /// The array's first axis is the thread, each of which has a part.
+    pub by_thread: bool,
 }
 
 impl Emitter<'_, '_> {
@@ -27,14 +29,24 @@ impl Emitter<'_, '_> {
         let Some(dims) = fixed else {
             return Err(Unsupported::new(format!("the local array `{name}` of a size known only at run time")));
         };
+        if let Some(local) = self.alloc_in_block(id, &dims)? {
+            self.locals.insert(id, local);
+            return Ok(());
+        }
         let count: usize = dims.iter().product::<usize>().max(1);
         let element = Type::new(scalar(*dtype), self.lanes);
         let bytes = count.saturating_mul(element.bytes());
         if bytes > MOST_BYTES {
             return Err(Unsupported::new(format!("the local array `{name}` of {bytes} bytes, above {MOST_BYTES}")));
         }
-        let address = self.f.at_entry(POINTER, format_args!("alloca [{count} x {element}], align 64"));
-        self.locals.insert(id, Local { address, lanes: self.lanes });
+        let address = self.array(id, count);
+        self.locals.insert(id, Local { address, lanes: self.lanes, by_thread: false });
         Ok(())
+    }
+
+    /// An array of the function.
+    pub(super) fn array(&mut self, id: Id<Buffer>, count: usize) -> Value {
+        let element = Type::new(scalar(self.unit.program.buffers[id].dtype), self.lanes);
+        self.f.at_entry(POINTER, format_args!("alloca [{count} x {element}], align 64"))
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Place {
     at: At,
     /// Memory that lanes which do not run have as well.
     own: bool,
+    /// What is known of the address, in bytes.
+    align: usize,
 }
 
 /// Where lanes read or write.
@@ -57,6 +59,11 @@ impl Emitter<'_, '_> {
         if let Some(known) = self.words.get(&offset) {
             return *known;
         }
+        if self.on_device() {
+            let argument = Value::argument(ty, offset as u32 / 8);
+            self.words.insert(offset, argument);
+            return argument;
+        }
         let at = self.f.at_entry(POINTER, format_args!("getelementptr i8, {}, i64 {offset}", self.frame.typed()));
         let range = if ty == I64 { ", !range !1" } else { "" };
         let load = format_args!("load {ty}, ptr {at}, align 8, !invariant.load !0{range}");
@@ -78,7 +85,7 @@ impl Emitter<'_, '_> {
     /// Where a buffer begins.
     pub(super) fn base(&mut self, buffer: Id<Buffer>) -> Value {
         match &self.unit.program.buffers[buffer].memory {
-            Memory::Constant(_) => self.unit.constant(buffer),
+            Memory::Constant(_) => self.unit.constant(buffer, self.sharing.is_some()),
             Memory::Local => self.locals.get(&buffer).expect("llvm: the local exists").address,
             Memory::Input(_)
             | Memory::Weight(_)
@@ -120,7 +127,8 @@ impl Emitter<'_, '_> {
                 At::Each(self.f.element(element, base, offsets))
             }
         };
-        Ok(Place { buffer: Some(access.buffer), dtype, at, own: inner > 1 })
+        let align = self.shared_alignment(access).unwrap_or(dtype.bytes());
+        Ok(Place { buffer: Some(access.buffer), dtype, at, own: inner > 1, align })
     }
 
     /// `base` moved by elements, the known part last.
@@ -133,7 +141,8 @@ impl Emitter<'_, '_> {
     fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
         let shape = &self.unit.program.buffers[access.buffer].shape;
         let mut at = Val::Int(Affine::constant(0));
-        for (index, dim) in access.index.iter().zip(shape) {
+        let part = usize::from(self.locals.get(&access.buffer).is_some_and(|local| local.by_thread));
+        for (index, dim) in access.index.iter().zip(shape).skip(part) {
             let dim = self.size(*dim);
             let scaled = self.binary(Binary::Mul, &at, &Val::Int(dim))?;
             let index = self.expr(*index)?;
@@ -146,7 +155,11 @@ impl Emitter<'_, '_> {
     fn knowledge(&self, place: &Place) -> String {
         let Some(buffer) = place.buffer else { return String::new() };
         match self.scopes.get(&buffer) {
-            Some(scope) => format!(", !alias.scope !{}, !noalias !{}", scope.own, scope.others),
+            Some(scope) => {
+                let constant = self.sharing.as_ref().is_some_and(|sharing| sharing.constant.contains(&buffer));
+                let constant = if constant { ", !invariant.load !0" } else { "" };
+                format!(", !alias.scope !{}, !noalias !{}{constant}", scope.own, scope.others)
+            }
             None => ", !invariant.load !0".to_string(),
         }
     }
@@ -162,6 +175,10 @@ impl Emitter<'_, '_> {
         let element = Type::new(scalar(place.dtype), 1);
         let guard = self.guard_of(place);
         let v = match (place.at, guard) {
+            (At::Same(at), Some(guard)) if self.on_device() => {
+                let cond = self.one_bit(&guard);
+                self.load_if(element, cond, |e| e.plain_load(element, at, place))
+            }
             (At::Same(at), guard) => {
                 let at = match guard {
                     None => at,
@@ -245,7 +262,8 @@ impl Emitter<'_, '_> {
     fn align(&self, place: &Place) -> usize {
         match place.at {
             At::Next(_) if place.own => (place.dtype.bytes() * self.lanes).min(64),
-            At::Same(_) | At::Next(_) | At::Each(_) => place.dtype.bytes(),
+            At::Same(_) => place.align,
+            At::Next(_) | At::Each(_) => place.dtype.bytes(),
         }
     }
 
@@ -326,7 +344,7 @@ impl Emitter<'_, '_> {
     /// A lane's place among those of all lanes.
     pub(super) fn one_of(&mut self, place: &Place, places: Value, lane: usize) -> Place {
         let at = self.f.extract(places, Value::int(I64, lane as i64));
-        Place { at: At::Same(at), ..*place }
+        Place { at: At::Same(at), align: place.dtype.bytes(), ..*place }
     }
 
     /// One number, at one address.
@@ -351,8 +369,7 @@ impl Emitter<'_, '_> {
                 panic!("llvm: one number was expected")
             }
         };
-        let knowledge = self.knowledge(place);
-        let align = place.dtype.bytes();
+        let (align, knowledge) = (place.align, self.knowledge(place));
         self.f.line(format_args!("store {}, ptr {at}, align {align}{knowledge}", v.typed()));
     }
 
@@ -361,7 +378,7 @@ impl Emitter<'_, '_> {
         let dtype = self.unit.program.dtype;
         let at = self.moved(Type::new(self.real, 1), line, j.first());
         let at = if j.lane == 0 { At::Same(at) } else { At::Next(at) };
-        self.load_place(&Place { buffer: None, dtype, at, own: false })
+        self.load_place(&Place { buffer: None, dtype, at, own: false, align: dtype.bytes() })
     }
 
     /// `base + offset` bytes.

@@ -130,7 +130,7 @@ impl<'p> Emitter<'_, 'p> {
                     }
                     Captured::Local(id) => {
                         let address = e.captured(at, POINTER);
-                        e.locals.insert(*id, Local { address, lanes: 1 });
+                        e.locals.insert(*id, Local { address, lanes: 1, by_thread: false });
                     }
                 }
             }

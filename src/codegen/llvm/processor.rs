@@ -7,6 +7,8 @@ use crate::codegen::{Level, Target};
 pub(super) enum Processor {
     X86(Level),
     Neon,
+    /// Any GPU of NVIDIA: one lane, as each thread is one.
+    Nvptx,
 }
 
 /// The processors that a target's kernels are compiled for, the least first.
@@ -32,6 +34,7 @@ impl Processor {
             Processor::X86(Level::V3) => "v3",
             Processor::X86(Level::V4) => "v4",
             Processor::Neon => "neon",
+            Processor::Nvptx => "nvptx",
         }
     }
 
@@ -41,6 +44,7 @@ impl Processor {
             Processor::X86(Level::V3) => 32,
             Processor::X86(Level::V4) => 64,
             Processor::Neon => 16,
+            Processor::Nvptx => 4,
         }
     }
 
@@ -49,6 +53,7 @@ impl Processor {
         match self {
             Processor::X86(Level::V3) => 16,
             Processor::X86(Level::V4) | Processor::Neon => 32,
+            Processor::Nvptx => 255,
         }
     }
 
@@ -56,7 +61,7 @@ impl Processor {
     pub(super) fn feature(self) -> i64 {
         match self {
             Processor::X86(level) => level.features() as i64,
-            Processor::Neon => 0,
+            Processor::Neon | Processor::Nvptx => 0,
         }
     }
 
@@ -71,6 +76,7 @@ impl Processor {
                 )
             }
             Processor::Neon => "\"target-cpu\"=\"generic\"".to_string(),
+            Processor::Nvptx => String::new(),
         };
         format!("nounwind {machine} \"no-builtins\" \"probe-stack\"=\"inline-asm\"")
     }

@@ -43,6 +43,10 @@ enum Name {
     /// Any bits; only for what is never looked at.
     Poison,
     Constant(usize),
+    /// A constant in the memory of a GPU.
+    DeviceConstant(usize),
+    /// An array in the shared memory of a GPU's block.
+    Shared(usize),
     Piece(usize),
 }
 
@@ -157,6 +161,14 @@ impl Value {
         Value { ty: POINTER, name: Name::Constant(number) }
     }
 
+    pub(super) fn device_constant(number: usize) -> Value {
+        Value { ty: POINTER, name: Name::DeviceConstant(number) }
+    }
+
+    pub(super) fn shared(number: usize) -> Value {
+        Value { ty: POINTER, name: Name::Shared(number) }
+    }
+
     pub(super) fn piece(number: usize) -> Value {
         Value { ty: POINTER, name: Name::Piece(number) }
     }
@@ -203,6 +215,8 @@ impl fmt::Display for Value {
             Name::Register(n) => return write!(f, "%v{n}"),
             Name::Argument(n) => return write!(f, "%a{n}"),
             Name::Constant(n) => return write!(f, "@constant_{n}"),
+            Name::DeviceConstant(n) => return write!(f, "addrspacecast (ptr addrspace(1) @constant_{n} to ptr)"),
+            Name::Shared(n) => return write!(f, "addrspacecast (ptr addrspace(3) @shared_{n} to ptr)"),
             Name::Piece(n) => return write!(f, "@piece_{n}"),
             Name::Null => return f.write_str("null"),
             Name::Poison => return f.write_str("poison"),

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::emit::Emitter;
+use super::nvptx::Sharing;
 use super::processor::Processor;
-use super::text::{BYTE, Function, POINTER, Scalar, Value, exact};
+use super::text::{BYTE, Function, POINTER, Scalar, Type, Value, exact};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::frame::Frame;
@@ -16,12 +17,17 @@ use crate::codegen::{Target, Unsupported};
 use crate::kernel::ir::{Access, Buffer, Expr, Kernel, Memory, Program, Stmt};
 use crate::kernel::walk::each_stmt;
 
+/// How LLVM lays out data for 64-bit GPUs of NVIDIA.
+const DEVICE_LAYOUT: &str = "e-p6:32:32-i64:64-i128:128-i256:256-v16:16-v32:32-n16:32:64";
+
 /// A module in the making.
 pub(super) struct Unit<'p> {
     pub program: &'p Program,
     pub frame: Frame,
     functions: String,
     constants: BTreeMap<Id<Buffer>, usize>,
+    /// Arrays in the shared memory of a GPU's blocks: element and number.
+    shared: Vec<(Type, usize)>,
     /// `!0` is empty, `!1` the range of sizes; the others tell memory apart.
     metadata: Vec<String>,
     n_pieces: usize,
@@ -44,6 +50,8 @@ pub(super) struct Origin<'p> {
     pub facts: Rc<Facts>,
     pub scopes: Rc<Scopes>,
     pub processor: Processor,
+    /// How the threads of a block use memory; none on a CPU.
+    pub sharing: Option<Rc<Sharing>>,
 }
 
 impl<'p> Unit<'p> {
@@ -53,6 +61,7 @@ impl<'p> Unit<'p> {
             frame: Frame::of(program),
             functions: String::new(),
             constants: BTreeMap::new(),
+            shared: Vec::new(),
             metadata: vec!["!{}".into(), "!{i64 0, i64 281474976710656}".into()],
             n_pieces: 0,
         }
@@ -68,7 +77,8 @@ impl<'p> Unit<'p> {
         let name = format!("gdl_kernel_{number}");
         let (facts, scopes) = (Rc::new(Facts::of(kernel)), Rc::new(self.scopes(kernel)));
         for processor in processors {
-            let origin = Origin { kernel, facts: facts.clone(), scopes: scopes.clone(), processor: *processor };
+            let (facts, scopes) = (facts.clone(), scopes.clone());
+            let origin = Origin { kernel, facts, scopes, processor: *processor, sharing: None };
             let mut emitter = Emitter::new(self, origin, Value::argument(POINTER, 0));
             emitter.body(&kernel.body)?;
             let (one, attributes) = (processors.len() == 1, processor.attributes());
@@ -122,13 +132,25 @@ impl<'p> Unit<'p> {
     }
 
     /// The address of a constant buffer.
-    pub(super) fn constant(&mut self, buffer: Id<Buffer>) -> Value {
+    pub(super) fn constant(&mut self, buffer: Id<Buffer>, on_device: bool) -> Value {
         let next = self.constants.len();
-        Value::constant(*self.constants.entry(buffer).or_insert(next))
+        let number = *self.constants.entry(buffer).or_insert(next);
+        if on_device { Value::device_constant(number) } else { Value::constant(number) }
+    }
+
+    /// A new array of shared memory.
+    pub(super) fn shared(&mut self, element: Type, n: usize) -> Value {
+        self.shared.push((element, n));
+        Value::shared(self.shared.len() - 1)
+    }
+
+    /// Adds the text of a function.
+    pub(super) fn add(&mut self, text: &str) {
+        self.functions.push_str(text);
     }
 
     /// Buffers of one kernel never overlap: what it reads and what it writes is alive together.
-    fn scopes(&mut self, kernel: &Kernel) -> Scopes {
+    pub(super) fn scopes(&mut self, kernel: &Kernel) -> Scopes {
         let mut used: BTreeSet<Id<Buffer>> = BTreeSet::new();
         for (_, expr) in kernel.exprs.iter() {
             if let Expr::Load(access) = expr {
@@ -165,9 +187,28 @@ impl<'p> Unit<'p> {
         number
     }
 
-    /// The text of the module.
+    /// The text of the module, for a CPU.
     pub(super) fn finish(self, target: Target) -> String {
-        let mut text = format!("; {}\ntarget triple = \"{}\"\n\n", self.program.name, super::processor::triple(target));
+        let mut text = self.head(super::processor::triple(target), "");
+        text.push_str("\ndeclare void @gdl_rt_parallel(ptr, i64, i64, i64, ptr, ptr)\n");
+        text.push_str("declare void @gdl_rt_contract(ptr, ptr)\ndeclare i8 @gdl_rt_has(i64)\n\n");
+        self.with_functions(text)
+    }
+
+    /// The text of the module, for a GPU.
+    pub(super) fn finish_device(self) -> String {
+        let mut text = format!("target datalayout = \"{DEVICE_LAYOUT}\"\n");
+        text.push_str(&self.head("nvptx64-nvidia-cuda", "addrspace(1) "));
+        for (number, (element, n)) in self.shared.iter().enumerate() {
+            let _ = writeln!(text, "@shared_{number} = internal addrspace(3) global [{n} x {element}] undef, align 16");
+        }
+        text.push('\n');
+        self.with_functions(text)
+    }
+
+    /// The target and the constants, in a space of addresses.
+    fn head(&self, triple: &str, space: &str) -> String {
+        let mut text = format!("; {}\ntarget triple = \"{triple}\"\n\n", self.program.name);
         let mut numbered: Vec<(usize, Id<Buffer>)> = self.constants.iter().map(|(id, n)| (*n, *id)).collect();
         numbered.sort_unstable();
         for (number, id) in numbered {
@@ -175,12 +216,14 @@ impl<'p> Unit<'p> {
             let Memory::Constant(numbers) = memory else { panic!("llvm: the buffer is not a constant") };
             let _ = writeln!(
                 text,
-                "; {name}\n@constant_{number} = internal unnamed_addr constant {}, align 64",
+                "; {name}\n@constant_{number} = internal unnamed_addr {space}constant {}, align 64",
                 array(*dtype, numbers)
             );
         }
-        text.push_str("\ndeclare void @gdl_rt_parallel(ptr, i64, i64, i64, ptr, ptr)\n");
-        text.push_str("declare void @gdl_rt_contract(ptr, ptr)\ndeclare i8 @gdl_rt_has(i64)\n\n");
+        text
+    }
+
+    fn with_functions(self, mut text: String) -> String {
         text.push_str(&self.functions);
         for (number, node) in self.metadata.iter().enumerate() {
             let _ = writeln!(text, "!{number} = {node}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::driver::arguments::{Build, Target};
+use crate::driver::code;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
@@ -14,6 +15,11 @@ use crate::package::python;
 pub fn build(options: &Build) -> Result<(), Failure> {
     refuse_what_is_not_built(options)?;
     let mut session = Session::open(&options.source)?.with_code(&options.code)?;
+    session.device = match options.target {
+        Target::Cuda => Some(code::device(&options.arch)?),
+        Target::Cpu if options.arch.is_empty() => None,
+        Target::Cpu => return Err(Failure::call("--arch names GPUs; say --target cuda too")),
+    };
     let program = session.check()?;
     let models = session.models(&program)?;
     if models.is_empty() {
@@ -73,10 +79,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(String, usize), Failure> {
 
 fn refuse_what_is_not_built(options: &Build) -> Result<(), Failure> {
     let missing = |what: &str| Err(Failure::call(format!("{what} is not in this version; leave it out")));
-    match options.target {
-        Target::Cuda => return missing("--target cuda"),
-        Target::Cpu => (),
-    }
     if let Some(other) = options.bind.iter().find(|b| *b != "python") {
         return missing(&format!("--bind {other}"));
     }

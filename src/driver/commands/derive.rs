@@ -4,7 +4,8 @@ use crate::driver::arguments::Source;
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::session::Session;
-use crate::kernel::ir::{Program, Stage};
+use crate::kernel::gpu::{self, Launch};
+use crate::kernel::ir::{Kernel, Program, Stage};
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, work};
 
@@ -15,6 +16,7 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
     for model in session.models_and_layers(&program)? {
         let algebra = session.algebra(&program, model)?;
         let kernels = session.lower(&algebra.graph, &session.library_name(&program, model), session.dtype())?;
+        let launches = launches(&kernels).map_err(|why| Failure::program(format!("{}: {why}", model.name)))?;
         let made = Made::of(kernels);
         let blueprint = &algebra.derived.blueprint;
         if options.json {
@@ -23,12 +25,41 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
             report["flops"] = serde_json::json!(made.work.flops);
             report["bytes"] = serde_json::json!(made.work.bytes);
             report["sizes"] = serde_json::json!(made.sizes);
+            let launch = |l: &Launched| serde_json::json!({ "kernel": l.name, "blocks": l.blocks, "threads": l.threads, "owns": l.owns });
+            report["on_gpu"] = launches.iter().map(launch).collect();
             say!("{report}");
         } else {
             say!("{blueprint}\n{made}");
+            if !launches.is_empty() {
+                say!("  on a GPU, blocks of threads, and what a thread owns:");
+            }
+            for l in &launches {
+                say!("    {:<24} {:>8} x {:<4} {}", l.name, l.blocks, l.threads, l.owns);
+            }
         }
     }
     Ok(())
+}
+
+/// One launch of a call on a GPU, at the expected sizes.
+struct Launched {
+    name: String,
+    blocks: usize,
+    threads: usize,
+    owns: &'static str,
+}
+
+/// The launches of a call.
+fn launches(program: &Program) -> Result<Vec<Launched>, String> {
+    let spread = gpu::spread(program)?;
+    let of_call = spread.program.kernels.iter().zip(&spread.launches).filter(|(k, _)| k.stage == Stage::Call);
+    let one = |(kernel, launch): (&Kernel, &Launch)| Launched {
+        name: kernel.name.clone(),
+        blocks: launch.blocks(|size| program.sizes.hint(size)),
+        threads: launch.threads,
+        owns: launch.owns,
+    };
+    Ok(of_call.map(one).collect())
 }
 
 /// The kernels of a model, with their work at the expected sizes.

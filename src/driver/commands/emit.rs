@@ -1,10 +1,11 @@
 //! `gdlc emit STAGE`: what a stage made, as text.
 
 use crate::codegen::cranelift::{self, Text};
+use crate::codegen::device::{self, Architecture};
 use crate::codegen::{Unsupported, llvm};
 use crate::derive::Derived;
 use crate::driver::arguments::{Emit, Stage};
-use crate::driver::code::Code;
+use crate::driver::code::{self, Code};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::session::Session;
@@ -18,9 +19,12 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
         show(options, None, &format!("{:#?}", session.parse()?));
         return Ok(());
     }
-    if options.stage == Stage::Ptx {
-        return Err(Failure::call("emit ptx: this build has no CUDA target"));
-    }
+    let device = match options.stage {
+        Stage::Ptx => Some(code::device(options.arch.as_slice())?),
+        _ if options.arch.is_some() => return Err(Failure::call("--arch names a GPU: only `emit ptx` is for one")),
+        _ => None,
+    };
+    session.device = device;
     let program = session.check()?;
     for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
@@ -50,7 +54,12 @@ fn text(
         Stage::Clif => cranelift::text(&kernels(derived)?, target, Text::Clif).map_err(unsupported),
         Stage::Asm => backend.assembly(&kernels(derived)?, target).map_err(unsupported),
         Stage::Llvm => Ok(llvm::module(&kernels(derived)?, target).map_err(unsupported)?.text),
-        Stage::Ast | Stage::Ptx => Err(Failure::bug(format!("emit {stage:?} has no model"))),
+        Stage::Ptx => {
+            let architecture = session.device.as_ref().and_then(|d| d.architectures.first()).copied();
+            let code = device::emit(&kernels(derived)?, architecture.unwrap_or(Architecture::LEAST));
+            Ok(code.map_err(unsupported)?.ptx)
+        }
+        Stage::Ast => Err(Failure::bug(format!("emit {stage:?} has no model"))),
     }
 }
 

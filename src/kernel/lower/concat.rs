@@ -127,7 +127,7 @@ impl Lowering<'_> {
         let outer: Vec<usize> = home.order.iter().copied().filter(|a| *a != axis).collect();
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
-        cx.element_loops(&outer, &dims, LoopKind::Serial, &mut index, &mut |cx, index| {
+        cx.element_loops(&outer, &dims, LoopKind::Parallel, &mut index, &mut |cx, index| {
             for block in &blocks {
                 // the longest on lanes
                 let mut order: Vec<usize> = (0..block.dims.len()).collect();

@@ -249,14 +249,10 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// Loops over all indices of an array, the first in parallel, the last on lanes.
+    /// Loops over all indices of an array, in parallel, the last on lanes.
     fn nested(&mut self, shape: &[Size], index: &mut Vec<Id<Expr>>, body: &mut dyn FnMut(&mut Self, &[Id<Expr>])) {
         let Some((dim, rest)) = shape.split_first() else { return body(self, index) };
-        let kind = match (index.is_empty(), rest.is_empty()) {
-            (_, true) => LoopKind::Vector,
-            (true, false) => LoopKind::Parallel,
-            (false, false) => LoopKind::Serial,
-        };
+        let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Parallel };
         let extent = self.b.size(*dim);
         self.each(extent, kind, |cx, i| {
             index.push(i);

@@ -222,7 +222,7 @@ impl<'g> Lowering<'g> {
         let mut index = vec![cx.b.int(0); dims.len()];
         let loops: Vec<usize> = home.order.iter().copied().filter(|axis| !written_out.contains(axis)).collect();
         let contiguous = loops.last() == home.order.last();
-        let last = if contiguous { LoopKind::Vector } else { LoopKind::Serial };
+        let last = if contiguous { LoopKind::Vector } else { LoopKind::Parallel };
         cx.element_loops(&loops, &dims, last, &mut index, &mut |cx, index| {
             cx.each_place(written_out, &dims, &mut index.to_vec(), &mut |cx, index| {
                 let value = cx.element(id, index);
@@ -270,7 +270,7 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// Loops over the axes `order` of an array of `dims`, the first in parallel, the last as `last` says.
+    /// Loops over the axes `order` of an array of `dims`, in parallel, the last as `last` says.
     fn element_loops(
         &mut self,
         order: &[usize],
@@ -296,7 +296,7 @@ impl Cx<'_, '_> {
         body: &mut dyn FnMut(&mut Self, &[Id<crate::kernel::ir::Expr>]),
     ) {
         let Some((axis, rest)) = order.split_first() else { return body(self, index) };
-        let kind = if rest.is_empty() { last } else { LoopKind::Serial };
+        let kind = if rest.is_empty() { last } else { LoopKind::Parallel };
         let extent = self.b.size(dims[*axis]);
         self.each(extent, kind, |cx, i| {
             index[*axis] = i;

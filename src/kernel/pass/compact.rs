@@ -14,7 +14,8 @@ pub fn compact(program: &mut Program) {
     drop_buffers(program);
 }
 
-fn drop_exprs(kernel: &mut Kernel) {
+/// Drops the expressions that no statement uses.
+pub fn drop_exprs(kernel: &mut Kernel) {
     let mut used = vec![false; kernel.exprs.len()];
     uses(&kernel.body, &mut |id: Id<Expr>| used[id.index()] = true);
     for (id, expr) in kernel.exprs.iter().rev() {

@@ -1,0 +1,278 @@
+//! CUDA's driver, found when a call needs it: `libcuda.so.1` is opened then, and never before.
+//! In: names. Out: functions, or a message that says what is missing. Everything the runtime asks of the driver goes through here.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::transmute_copy;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::abi::*;
+use crate::message::{Checked, fail, text};
+use crate::system;
+
+const RTLD_NOW: c_int = 2;
+/// The driver's `CUDA_ERROR_..` are other than this.
+const SUCCESS: c_int = 0;
+
+/// The functions, in the order of [`NAMES`].
+#[derive(Clone, Copy)]
+enum Function {
+    Init,
+    CtxGetCurrent,
+    CtxGetDevice,
+    DeviceGetAttribute,
+    ModuleLoadDataEx,
+    ModuleGetFunction,
+    LaunchKernel,
+    MemcpyHtoDAsync,
+    MemcpyDtoDAsync,
+    MemAlloc,
+    MemFree,
+    StreamSynchronize,
+    GetErrorName,
+}
+
+const NAMES: [&CStr; 13] = [
+    c"cuInit",
+    c"cuCtxGetCurrent",
+    c"cuCtxGetDevice",
+    c"cuDeviceGetAttribute",
+    c"cuModuleLoadDataEx",
+    c"cuModuleGetFunction",
+    c"cuLaunchKernel",
+    c"cuMemcpyHtoDAsync_v2",
+    c"cuMemcpyDtoDAsync_v2",
+    c"cuMemAlloc_v2",
+    c"cuMemFree_v2",
+    c"cuStreamSynchronize",
+    c"cuGetErrorName",
+];
+
+/// Their addresses, 0 before the library is open. Threads that come at once find the same.
+static ADDRESSES: [AtomicUsize; NAMES.len()] = [const { AtomicUsize::new(0) }; NAMES.len()];
+/// `cuCtxGetId`, which drivers before CUDA 12 do not have; 0 where it is not there.
+static CONTEXT_ID: AtomicUsize = AtomicUsize::new(0);
+static READY: AtomicUsize = AtomicUsize::new(0);
+
+/// The driver, open and initialised.
+#[derive(Clone, Copy)]
+pub(super) struct Driver(());
+
+/// A kernel of a loaded module.
+pub(super) type Kernel = *mut c_void;
+
+/// Opens the driver, once in the life of the process.
+pub(super) fn open(context: &mut Context) -> Checked<Driver> {
+    if READY.load(Ordering::Acquire) == 0 {
+        // SAFETY: names end with a zero byte; the library stays open.
+        unsafe {
+            let library = system::dlopen(c"libcuda.so.1".as_ptr(), RTLD_NOW);
+            if library.is_null() {
+                let reason = format_args!("libcuda.so.1 is not here: calls on a GPU need NVIDIA's driver; the CPU works");
+                return Err(fail(context, CUDA_FAILED, reason));
+            }
+            for (name, address) in NAMES.iter().zip(&ADDRESSES) {
+                let found = system::dlsym(library, name.as_ptr()) as usize;
+                if found == 0 {
+                    let name = text(name.as_ptr());
+                    let reason = format_args!("libcuda.so.1 has no `{name}`: NVIDIA's driver is too old");
+                    return Err(fail(context, CUDA_FAILED, reason));
+                }
+                address.store(found, Ordering::Relaxed);
+            }
+            CONTEXT_ID.store(system::dlsym(library, c"cuCtxGetId".as_ptr()) as usize, Ordering::Relaxed);
+            let init: unsafe extern "C" fn(u32) -> c_int = Driver(()).function(Function::Init);
+            Driver(()).check(context, "cuInit", init(0))?;
+        }
+        READY.store(1, Ordering::Release);
+    }
+    Ok(Driver(()))
+}
+
+impl Driver {
+    /// A function, as the type that it has.
+    ///
+    /// # Safety
+    /// `F` is that type.
+    unsafe fn function<F>(self, which: Function) -> F {
+        let address = ADDRESSES[which as usize].load(Ordering::Relaxed);
+        unsafe { transmute_copy(&address) }
+    }
+
+    fn check(self, context: &mut Context, what: &str, status: c_int) -> Checked {
+        if status == SUCCESS {
+            return Ok(());
+        }
+        let mut name: *const c_char = core::ptr::null();
+        // SAFETY: the signature is the driver's.
+        unsafe {
+            let get: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int = self.function(Function::GetErrorName);
+            get(status, &mut name);
+        }
+        Err(fail(context, CUDA_FAILED, format_args!("{what} failed: {} ({status})", text(name))))
+    }
+
+    /// The current CUDA context: its address, and what tells it from one that had that address before.
+    pub(super) unsafe fn current(self, context: &mut Context) -> Checked<(usize, u64)> {
+        let mut current: *mut c_void = null_mut();
+        unsafe {
+            let get: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxGetCurrent);
+            self.check(context, "cuCtxGetCurrent", get(&mut current))?;
+        }
+        if current.is_null() {
+            let reason = format_args!("no CUDA context is current in this thread: make one first (cuCtxSetCurrent, cudaSetDevice)");
+            return Err(fail(context, CUDA_FAILED, reason));
+        }
+        let mut id = current as u64;
+        let get = CONTEXT_ID.load(Ordering::Relaxed);
+        if get != 0 {
+            unsafe {
+                let get: unsafe extern "C" fn(*mut c_void, *mut u64) -> c_int = transmute_copy(&get);
+                self.check(context, "cuCtxGetId", get(current, &mut id))?;
+            }
+        }
+        Ok((current as usize, id))
+    }
+
+    /// The number of the current GPU and its compute capability, 80 meaning 8.0.
+    pub(super) unsafe fn device(self, context: &mut Context) -> Checked<(c_int, i64)> {
+        const MAJOR: c_int = 75;
+        const MINOR: c_int = 76;
+        let (mut device, mut major, mut minor) = (0, 0, 0);
+        unsafe {
+            let get: unsafe extern "C" fn(*mut c_int) -> c_int = self.function(Function::CtxGetDevice);
+            self.check(context, "cuCtxGetDevice", get(&mut device))?;
+            let get: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int =
+                self.function(Function::DeviceGetAttribute);
+            self.check(context, "cuDeviceGetAttribute", get(&mut major, MAJOR, device))?;
+            self.check(context, "cuDeviceGetAttribute", get(&mut minor, MINOR, device))?;
+        }
+        Ok((device, 10 * i64::from(major) + i64::from(minor)))
+    }
+
+    /// Loads a module from PTX or machine code; on failure the first line of the assembler's reasons.
+    pub(super) unsafe fn load(self, context: &mut Context, code: *const c_void) -> Checked<*mut c_void> {
+        const ERROR_LOG: c_int = 5;
+        const ERROR_LOG_BYTES: c_int = 6;
+        let mut log = [0u8; 256];
+        let mut options = [ERROR_LOG, ERROR_LOG_BYTES];
+        let mut values = [log.as_mut_ptr().cast::<c_void>(), (log.len() - 1) as *mut c_void];
+        let mut module = null_mut();
+        let status = unsafe {
+            let load: unsafe extern "C" fn(
+                *mut *mut c_void,
+                *const c_void,
+                u32,
+                *mut c_int,
+                *mut *mut c_void,
+            ) -> c_int = self.function(Function::ModuleLoadDataEx);
+            load(&mut module, code, 2, options.as_mut_ptr(), values.as_mut_ptr())
+        };
+        if status != SUCCESS && log[0] != 0 {
+            let why = text(log.as_ptr().cast());
+            let why = why.split('\n').next().unwrap_or("");
+            return Err(fail(context, CUDA_FAILED, format_args!("the driver does not take the code ({status}): {why}")));
+        }
+        self.check(context, "cuModuleLoadDataEx", status)?;
+        Ok(module)
+    }
+
+    pub(super) unsafe fn find(
+        self,
+        context: &mut Context,
+        module: *mut c_void,
+        name: *const c_char,
+    ) -> Checked<Kernel> {
+        let mut found = null_mut();
+        unsafe {
+            let get: unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> c_int =
+                self.function(Function::ModuleGetFunction);
+            self.check(context, text(name), get(&mut found, module, name))?;
+        }
+        Ok(found)
+    }
+
+    /// Launches on a stream; `arguments` point at the values.
+    pub(super) unsafe fn launch(
+        self,
+        context: &mut Context,
+        name: &str,
+        kernel: Kernel,
+        (blocks, threads): (u32, u32),
+        stream: *mut c_void,
+        arguments: *mut *mut c_void,
+    ) -> Checked {
+        unsafe {
+            type Launch = unsafe extern "C" fn(
+                *mut c_void,
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+                u32,
+                *mut c_void,
+                *mut *mut c_void,
+                *mut *mut c_void,
+            ) -> c_int;
+            let launch: Launch = self.function(Function::LaunchKernel);
+            let status = launch(kernel, blocks, 1, 1, threads, 1, 1, 0, stream, arguments, null_mut());
+            self.check(context, name, status)
+        }
+    }
+
+    /// Copies from the host, in the stream's order; the host's memory may change afterwards.
+    pub(super) unsafe fn copy_from_host(
+        self,
+        context: &mut Context,
+        to: *mut u8,
+        from: *const u8,
+        bytes: i64,
+        stream: *mut c_void,
+    ) -> Checked {
+        unsafe {
+            let copy: unsafe extern "C" fn(u64, *const c_void, usize, *mut c_void) -> c_int =
+                self.function(Function::MemcpyHtoDAsync);
+            let status = copy(to as u64, from.cast(), bytes as usize, stream);
+            self.check(context, "cuMemcpyHtoDAsync", status)
+        }
+    }
+
+    /// Copies on the GPU, in the stream's order.
+    pub(super) unsafe fn copy(
+        self,
+        context: &mut Context,
+        to: *mut u8,
+        from: *const u8,
+        bytes: i64,
+        stream: *mut c_void,
+    ) -> Checked {
+        unsafe {
+            let copy: unsafe extern "C" fn(u64, u64, usize, *mut c_void) -> c_int =
+                self.function(Function::MemcpyDtoDAsync);
+            self.check(context, "cuMemcpyDtoDAsync", copy(to as u64, from as u64, bytes as usize, stream))
+        }
+    }
+
+    pub(super) unsafe fn allocate(self, context: &mut Context, bytes: i64) -> Checked<*mut u8> {
+        let mut address = 0u64;
+        unsafe {
+            let allocate: unsafe extern "C" fn(*mut u64, usize) -> c_int = self.function(Function::MemAlloc);
+            self.check(context, "cuMemAlloc", allocate(&mut address, bytes as usize))?;
+        }
+        Ok(address as *mut u8)
+    }
+
+    /// Waits for the stream, then frees; the first failure counts.
+    pub(super) unsafe fn finish(self, context: &mut Context, data: *mut u8, stream: *mut c_void) -> Checked {
+        unsafe {
+            let wait: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::StreamSynchronize);
+            let free: unsafe extern "C" fn(u64) -> c_int = self.function(Function::MemFree);
+            let waited = wait(stream);
+            let freed = free(data as u64);
+            self.check(context, "cuStreamSynchronize", waited)?;
+            self.check(context, "cuMemFree", freed)
+        }
+    }
+}
