@@ -42,25 +42,32 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
-    build_tower(&[(program, interface)], backend, target)
+    build_all(&[Member { program, interface, vjp: None, jvp: None }], backend, target)
 }
 
-/// A library of a model and its derivatives: each program is that of the derivatives of the one before it.
+/// One model of a library.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    pub program: &'a Program,
+    pub interface: &'a Interface,
+    /// Which members are its derivatives, by reverse and by forward mode.
+    pub vjp: Option<usize>,
+    pub jvp: Option<usize>,
+}
+
+/// A library of a model, the first member, and its derivatives.
 ///
 /// # Errors
 /// What the backend or the linker cannot do, by name.
-pub fn build_tower(
-    tower: &[(&Program, &Interface)],
-    backend: &dyn Backend,
-    target: Target,
-) -> Result<Library, Unsupported> {
+pub fn build_all(members: &[Member<'_>], backend: &dyn Backend, target: Target) -> Result<Library, Unsupported> {
     let Target::X86_64 { least, .. } = target else {
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
     };
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
-    for (k, (program, interface)) in tower.iter().enumerate() {
+    for Member { program, interface, vjp, jvp } in members {
         let object = backend.emit(program, target)?;
         let memories = places::Memories::of(program, interface)?;
+        let named = |k: &Option<usize>| k.map(|k| members[k].interface.name.as_str());
         let description = tables::Description {
             program,
             interface,
@@ -68,19 +75,20 @@ pub fn build_tower(
             kernels: &object.kernels,
             hash: hash(&object.bytes),
             features: least.features(),
-            vjp: tower.get(k + 1).map(|(_, next)| next.name.as_str()),
+            vjp: named(vjp),
+            jvp: named(jvp),
         };
         groups.push([tables::object(&description), object.bytes]);
     }
     let mut objects: Vec<Vec<&[u8]>> = groups.iter().map(|g| g.iter().map(Vec::as_slice).collect()).collect();
     objects.push(vec![RUNTIME]);
-    let interfaces: Vec<&Interface> = tower.iter().map(|(_, interface)| *interface).collect();
+    let interfaces: Vec<&Interface> = members.iter().map(|m| m.interface).collect();
     let name = tables::symbol_name(&interfaces[0].name);
     let exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
     Ok(Library {
         so_bytes: link::link(&format!("lib{name}.so"), &objects, &exports),
         header: header::header(&interfaces, &name),
-        manifest: manifest::manifest(&interfaces),
+        manifest: manifest::manifest(members),
         name,
     })
 }

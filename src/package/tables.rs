@@ -13,9 +13,11 @@ use crate::codegen::abi::{Element, Interface, Tensor};
 use crate::kernel::ir::{Program, Stage};
 
 /// The version of the tables, `VERSION` of the runtime.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
+/// The entries of hosts, which no table names.
+const HOSTS: [(&str, usize); 3] = [("torch", 3), ("torch_functions", 1), ("xla", 1)];
 
 /// A table in the making: bytes, and the places that hold addresses.
 struct Table {
@@ -188,7 +190,7 @@ fn model_symbol(model: &str) -> String {
 /// The exported symbols, in order.
 pub(super) fn exports(model: &str) -> Vec<String> {
     let name = symbol_name(model);
-    let entries = ENTRIES.iter().map(|(entry, _)| format!("gdl_{name}_{entry}"));
+    let entries = ENTRIES.iter().chain(&HOSTS).map(|(entry, _)| format!("gdl_{name}_{entry}"));
     std::iter::once(format!("gdl_{name}_query")).chain(entries).collect()
 }
 
@@ -203,8 +205,9 @@ pub(super) struct Description<'a> {
     pub hash: u64,
     /// What the code needs of a processor, as the runtime counts it.
     pub features: u64,
-    /// The name of the model of its derivatives, in the same library.
+    /// The names of the models of its derivatives, in the same library.
     pub vjp: Option<&'a str>,
+    pub jvp: Option<&'a str>,
 }
 
 /// The object with the table and the entry points, for x86-64.
@@ -298,9 +301,11 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     for (entry, _) in ENTRIES {
         t.address(Target::Symbol(format!("gdl_{name}_{entry}")));
     }
-    match d.vjp {
-        Some(name) => t.address(Target::Symbol(model_symbol(name))),
-        None => t.i64(0),
+    for derivative in [d.vjp, d.jvp] {
+        match derivative {
+            Some(name) => t.address(Target::Symbol(model_symbol(name))),
+            None => t.i64(0),
+        }
     }
     for list in [preconditions, places, slots, members, bind, prepare, call] {
         t.list(list);
@@ -333,7 +338,7 @@ fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &st
     // lea rax, [rip + model]; ret
     let at = define(object, "query", &[0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xc3]);
     relocate(object, text, at + 3, data, model as i64 - 4, elf::R_X86_64_PC32);
-    for (entry, before) in ENTRIES {
+    for (entry, before) in ENTRIES.into_iter().chain(HOSTS) {
         let mut code = LEA[before].to_vec();
         code.extend([0, 0, 0, 0, 0xe9, 0, 0, 0, 0]);
         let at = define(object, entry, &code);

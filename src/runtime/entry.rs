@@ -6,9 +6,9 @@ use super::abi::*;
 use super::call;
 use super::check::solve;
 use super::cpu;
-use super::layout::{ALIGN, lay_out};
+use super::instance::Origin;
+use super::layout::lay_out;
 use super::message::{Checked, Failed, fail, text};
-use super::system;
 
 /// More run-time sizes than any program has; they live on the stack.
 const MAX_SIZES: usize = 256;
@@ -23,17 +23,22 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
         return fail(context, INVALID, format_args!("the context has version {given}, and needs {VERSION}")).0;
     }
     context.message[0] = 0;
-    if !cpu::has(model.features) {
-        let (name, missing) = (text(model.name), cpu::missing());
-        let wide = model.features & FEATURE_AVX512 != 0;
-        let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
-        let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
-        return fail(context, UNSUPPORTED, reason).0;
-    }
-    match work(context, model) {
+    match supported(context, model).and_then(|()| work(context, model)) {
         Ok(()) => OK,
         Err(Failed(status)) => status,
     }
+}
+
+/// This processor has the instructions that the library was built for.
+fn supported(context: &mut Context, model: &Model) -> Checked {
+    if cpu::has(model.features) {
+        return Ok(());
+    }
+    let (name, missing) = (text(model.name), cpu::missing());
+    let wide = model.features & FEATURE_AVX512 != 0;
+    let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
+    let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
+    Err(fail(context, UNSUPPORTED, reason))
 }
 
 /// Finds the run-time sizes from the shapes of the inputs; those that follow from none are left -1, for the caller to set.
@@ -117,7 +122,7 @@ pub unsafe extern "C" fn gdl_rt_call(
     unsafe { guarded(context, model, |c, m| call::call(c, m, inputs, outputs, memory)) }
 }
 
-/// All in one, with memory of its own: sizes, bind, prepare, call.
+/// All in one, with memory of its own: sizes; bind and prepare where they are not done already for the same tables and weights; call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gdl_rt_run(
     context: *mut Context,
@@ -126,27 +131,33 @@ pub unsafe extern "C" fn gdl_rt_run(
     outputs: *const *const DlTensor,
     model: *const Model,
 ) -> i32 {
-    let work = |context: &mut Context, model: &Model| unsafe {
-        let mut sizes = [0i64; MAX_SIZES];
-        let n = model.sizes.count as usize;
-        solve(context, model, inputs, outputs, &mut sizes[..n])?;
-        super::check::preconditions(context, model, &sizes[..n])?;
-        let bytes = lay_out(context, model, &sizes[..n], None)?;
-        let total = bytes.iter().sum::<i64>() + 3 * ALIGN;
-        let block = system::malloc(total as usize).cast::<u8>();
-        if block.is_null() {
-            return Err(fail(context, NO_MEMORY, format_args!("no memory: {total} bytes are needed")));
-        }
-        let memory = [
-            Memory { data: block, bytes: bytes[0] },
-            Memory { data: block.wrapping_add(bytes[0] as usize), bytes: bytes[1] },
-            Memory { data: block.wrapping_add((bytes[0] + bytes[1]) as usize), bytes: bytes[2] },
-        ];
-        let done = call::bind(context, model, inputs, sizes.as_ptr(), memory.as_ptr())
-            .and_then(|()| call::prepare(context, model, weights, memory.as_ptr()))
-            .and_then(|()| call::call(context, model, inputs, outputs, memory.as_ptr()));
-        system::free(block.cast());
-        done
-    };
-    unsafe { guarded(context, model, work) }
+    unsafe { guarded(context, model, |context, model| run(context, model, inputs, weights, outputs)) }
+}
+
+/// As [`gdl_rt_run`], for the entries of hosts.
+pub(crate) unsafe fn checked_run(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    weights: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+) -> Checked {
+    supported(context, model)?;
+    unsafe { run(context, model, inputs, weights, outputs) }
+}
+
+unsafe fn run(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    weights: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+) -> Checked {
+    let mut sizes = [0i64; MAX_SIZES];
+    let sizes = &mut sizes[..model.sizes.count as usize];
+    unsafe {
+        solve(context, model, inputs, outputs, sizes)?;
+        super::check::preconditions(context, model, sizes)?;
+        Origin { model, sizes, inputs, weights }.run(context, outputs)
+    }
 }

@@ -12,6 +12,8 @@ mod check;
 mod contract;
 mod cpu;
 mod entry;
+mod host;
+mod instance;
 mod layout;
 mod message;
 mod microkernel;
