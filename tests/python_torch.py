@@ -56,7 +56,7 @@ def derivatives(model, x, e, tables):
 
 def compiled(package, model, x, e, tables):
     inputs, sizes = in_order(package, x, e, tables)
-    call = (*inputs, *model._weights(), *sizes)
+    call = ([*inputs, *model._weights()], sizes)
     found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, call)
     assert set(found.values()) == {"SUCCESS"}, found
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")

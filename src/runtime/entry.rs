@@ -11,7 +11,7 @@ use super::layout::lay_out;
 use super::message::{Checked, Failed, fail, text};
 
 /// More run-time sizes than any program has; they live on the stack.
-const MAX_SIZES: usize = 256;
+pub(crate) const MAX_SIZES: usize = 256;
 
 /// Runs `work` with the caller's context, or with one of its own where none is given; an empty message means success.
 unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(&mut Context, &Model) -> Checked) -> i32 {

@@ -40,11 +40,13 @@ def _shim():
     if os.environ.get("GDL_TORCH") == "python":
         return None
     path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
-    names = ["get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "empty_strided", "delete_tensor_object", "check"]
+    tensors = ["get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "empty_strided", "delete_tensor_object"]
+    lists = ["torch_list_size", "torch_list_get_item", "torch_delete_list", "torch_new_list_reserve_size", "torch_list_push_back"]
+    names = [*(f"aoti_torch_{name}" for name in tensors), *lists, "aoti_torch_check"]
     try:
         shim = ctypes.CDLL(path)
         shim.aoti_torch_library_init_impl, shim.aoti_torch_library_impl
-        addresses = [ctypes.cast(getattr(shim, f"aoti_torch_{name}"), ctypes.c_void_p) for name in names]
+        addresses = [ctypes.cast(getattr(shim, name), ctypes.c_void_p) for name in names]
     except (OSError, AttributeError):
         return None
     shim.table = (ctypes.c_void_p * len(names))(*addresses)
@@ -58,19 +60,17 @@ _shim = _shim()
 
 
 class _Operator:
-    """The operator of a model: inputs, then weights, then all run-time sizes. Its derivatives are the operators of `model.vjp` and `model.jvp`."""
+    """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes; the outputs are a list too, for
+    without lists an operator has at most 64 arguments. Its derivatives are the operators of `model.vjp` and `model.jvp`."""
 
     def __init__(self, model):
         self.model = model
         self.arguments = model.inputs + model.weights
-        self.n_tensors = len(self.arguments)
         self.vjp = model.vjp and _Operator(model.vjp)
         self.jvp = model.jvp and _Operator(model.jvp)
         word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
-        parameters = [f"Tensor a{k}" for k in range(self.n_tensors)] + [f"SymInt s{k}" for k in range(len(model.sizes))]
-        results = ", ".join(["Tensor"] * len(model.outputs))
         name = f"gdl_{_name}::{word}"
-        _namespace.define(f"{word}({', '.join(parameters)}) -> ({results})", tags=(torch.Tag.pt2_compliant_tag,))
+        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
         self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
         native = _shim and not _shim.aoti_torch_library_impl(_shim.handle, word.encode(), model.entry("torch"))
         if not native:
@@ -83,86 +83,73 @@ class _Operator:
         self.function = type(f"{_class}_{word}", (_SingleLevelFunction,), _function(self))
         _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
 
-    def results(self, outputs):
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
-
-    def kernel(self, *values):
+    def kernel(self, tensors, sizes):
         n_inputs = len(self.model.inputs)
-        tensors = [_checked(a, x) for a, x in zip(self.arguments, values)]
-        outputs = [torch.empty(a.shape(values[self.n_tensors:]), dtype=_REAL) for a in self.model.outputs]
+        tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
+        outputs = [torch.empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
         views = [_view(x) for x in tensors]
         self.model.run(views[:n_inputs], views[n_inputs:], [_view(y) for y in outputs])
-        return self.results(outputs)
+        return outputs
 
-    def fake(self, *values):
-        for a, x in zip(self.arguments, values):
+    def fake(self, tensors, sizes):
+        for a, x in zip(self.arguments, tensors):
             if a.real and x.dtype != _REAL:
                 raise RuntimeError(f"`{a.name}` is {x.dtype}; the library was built for {_REAL}: convert it, or build with --dtype")
-        return self.results([values[0].new_empty(a.shape(values[self.n_tensors:]), dtype=_REAL) for a in self.model.outputs])
+        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
 
-    def batched(self, info, in_dims, *values):
+    def batched(self, info, in_dims, tensors, sizes):
         """One call an element of the batch."""
-        def element(k):
-            return [x if d is None else x.select(d, k) for x, d in zip(values, in_dims)]
-
         if info.batch_size == 0:
             raise RuntimeError(f"gdl_{_name}: vmap over a batch of no elements")
-        all_results = [self.call(*element(k)) for k in range(info.batch_size)]
-        if len(self.model.outputs) == 1:
-            return torch.stack(all_results), 0
-        return tuple(torch.stack(parts) for parts in zip(*all_results)), tuple(0 for _ in self.model.outputs)
+        element = lambda k: [x if d is None else x.select(d, k) for x, d in zip(tensors, in_dims[0])]
+        found = [self.call(element(k), sizes) for k in range(info.batch_size)]
+        return [torch.stack(parts) for parts in zip(*found)], [0] * len(self.model.outputs)
 
-    def below(self, keys, values):
+    def below(self, keys, tensors, sizes):
         with torch._C._AutoDispatchBelowAutograd():
-            return self.call.redispatch(keys & _WHOLE, *values)
+            return self.call.redispatch(keys & _WHOLE, tensors, sizes)
 
-    def differentiable(self, keys, *values):
-        needed = torch.is_grad_enabled() and torch._C._any_requires_grad(*values)
+    def differentiable(self, keys, tensors, sizes):
+        needed = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
         if not needed and _forward._current_level >= 0:
-            tensors = values[:self.n_tensors]
             needed = any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
         if not needed:
-            return self.below(keys, values)
+            return self.below(keys, tensors, sizes)
         if not torch._C._are_functorch_transforms_active():
-            return self.function.apply(keys, *values)
+            return list(self.function.apply(keys, sizes, *tensors))
         with _one_level():
-            return self.function.apply(keys, *values)
+            return list(self.function.apply(keys, sizes, *tensors))
 
-    def derivative(self, operator, values, changes):
+    def derivative(self, operator, tensors, changes, sizes):
         """The operator of a derivative: its inputs are those of this one and then the changes."""
         if operator is None:
             raise RuntimeError(self.model.needed())
         n_inputs = len(self.model.inputs)
-        tensors, sizes = values[:self.n_tensors], values[self.n_tensors:]
-        found = operator.call(*tensors[:n_inputs], *changes, *tensors[n_inputs:], *sizes)
-        return (found,) if torch.is_tensor(found) else found
+        return operator.call([*tensors[:n_inputs], *changes, *tensors[n_inputs:]], sizes)
 
 
 def _function(operator):
-    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys comes first."""
-    def forward(keys, *values):
+    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys and the sizes come first."""
+    def forward(keys, sizes, *tensors):
         if not torch._C._are_functorch_transforms_active():
-            return operator.below(keys, values)
+            return tuple(operator.below(keys, tensors, sizes))
         # the transforms further out derive what is below
         with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
-            return operator.below(keys, values)
+            return tuple(operator.below(keys, tensors, sizes))
 
     def setup_context(ctx, inputs, output):
-        ctx.keys, values = inputs[0], inputs[1:]
-        ctx.save_for_backward(*values[:operator.n_tensors])
-        ctx.save_for_forward(*values[:operator.n_tensors])
-        ctx.sizes = values[operator.n_tensors:]
+        _, ctx.sizes, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     def backward(ctx, *cotangents):
-        found = iter(operator.derivative(operator.vjp, (*ctx.saved_tensors, *ctx.sizes), cotangents))
-        gradients = [next(found) if a.real else None for a in operator.arguments]
-        return (None, *gradients, *[None] * len(ctx.sizes))
+        found = iter(operator.derivative(operator.vjp, ctx.saved_tensors, cotangents, ctx.sizes))
+        return (None, None, *(next(found) if a.real else None for a in operator.arguments))
 
-    def jvp(ctx, _, *tangents):
-        values = (*ctx.saved_tensors, *ctx.sizes)
-        real = [(x, t) for a, x, t in zip(operator.arguments, values, tangents) if a.real]
+    def jvp(ctx, _keys, _sizes, *tangents):
+        real = [(x, t) for a, x, t in zip(operator.arguments, ctx.saved_tensors, tangents) if a.real]
         changes = [torch.zeros_like(x) if t is None else t for x, t in real]
-        return operator.results(operator.derivative(operator.jvp, values, changes))
+        return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes))
 
     return {f.__name__: staticmethod(f) for f in (forward, setup_context, backward, jvp)}
 
@@ -211,7 +198,8 @@ class Model(torch.nn.Module):
         inputs, given = _library.completed(
             _model, inputs, given, lambda n: torch.zeros(n, dtype=torch.int64), lambda index: int(index[-1])
         )
-        return _call(*inputs, *self._weights(), *_model.solve([x.shape for x in inputs], given))
+        found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given))
+        return found[0] if len(found) == 1 else tuple(found)
 
 
 Model.__name__ = Model.__qualname__ = _class

@@ -1,5 +1,6 @@
 //! The entry for PyTorch's dispatcher, by the stable C interface of LibTorch (`torch/csrc/stable`, `aoti_torch/c/shim.h`): the arguments are
-//! the inputs, the weights, all run-time sizes; the results are the outputs.
+//! the list of inputs and weights and the list of all run-time sizes; the result is the list of outputs. (Without lists an operator has
+//! at most 64 arguments.)
 //!
 //! A kernel of the dispatcher reports an error by an exception of C++, and there are no tables here to unwind by. So the entry leaves the
 //! stack as it found it and then jumps to the function of LibTorch that throws.
@@ -12,10 +13,12 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use super::{Tensors, context, counted, shape};
 use crate::abi::*;
 use crate::check::{bytes_of, eval, slice};
+use crate::entry::MAX_SIZES;
 use crate::message::{Checked, Failed, fail, text};
 use crate::system;
 
 type Tensor = *mut c_void;
+type List = *mut c_void;
 type Get<T> = unsafe extern "C" fn(Tensor, *mut T) -> i32;
 
 /// What is needed of LibTorch, in the order in which a package gives the addresses.
@@ -29,6 +32,11 @@ struct Functions {
     device: Get<i32>,
     empty: unsafe extern "C" fn(i64, *const i64, *const i64, i32, i32, i32, *mut Tensor) -> i32,
     delete: unsafe extern "C" fn(Tensor) -> i32,
+    list_size: unsafe extern "C" fn(List, *mut usize) -> i32,
+    list_get: unsafe extern "C" fn(List, usize, *mut u64) -> i32,
+    list_delete: unsafe extern "C" fn(List) -> i32,
+    list_new: unsafe extern "C" fn(usize, *mut List) -> i32,
+    list_push: unsafe extern "C" fn(List, u64) -> i32,
     check: *mut c_void,
 }
 
@@ -51,7 +59,7 @@ unsafe impl Sync for Messages {}
 static MESSAGES: Messages = Messages(UnsafeCell::new([[0; 512]; 64]));
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// One call of the dispatcher: `stack` has the arguments and takes the results.
+/// One call of the dispatcher: `stack` has the two lists and takes the third.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -77,75 +85,107 @@ pub unsafe extern "C" fn gdl_rt_torch(stack: *mut u64, n_arguments: u64, n_resul
 }
 
 /// The call; null, or why not.
-unsafe extern "C" fn work(stack: *mut u64, n_arguments: u64, n_results: u64, model: *const Model) -> *const u8 {
+unsafe extern "C" fn work(stack: *mut u64, _: u64, _: u64, model: *const Model) -> *const u8 {
     let (torch, model) = unsafe { (&*FUNCTIONS.load(Ordering::Acquire), &*model) };
     let mut context = context();
-    let n_tensors = (model.inputs.count + model.weights.count) as usize;
-    let done = unsafe { call(&mut context, torch, model, stack, [n_arguments, n_results].map(|n| n as i64)) };
-    // The arguments are this kernel's to release. The results have been written in their place only when all went well.
-    let Err(Failed(_)) = done else { return core::ptr::null() };
-    for k in 0..n_tensors.min(n_arguments as usize) {
-        unsafe { (torch.delete)(*stack.add(k) as Tensor) };
+    // The arguments are this kernel's to release.
+    let [tensors, sizes] = [0, 1].map(|k| unsafe { *stack.add(k) as List });
+    let done = unsafe { call(&mut context, torch, model, tensors, sizes) };
+    unsafe {
+        (torch.list_delete)(tensors);
+        (torch.list_delete)(sizes);
     }
-    let slot = NEXT.fetch_add(1, Ordering::Relaxed) % 64;
-    // SAFETY: one of 64 entries.
-    let to = unsafe { MESSAGES.0.get().cast::<[u8; 512]>().add(slot) };
-    unsafe { *to = context.message };
-    to.cast()
+    match done {
+        Ok(outputs) => {
+            unsafe { *stack = outputs as u64 };
+            core::ptr::null()
+        }
+        Err(Failed(_)) => {
+            let slot = NEXT.fetch_add(1, Ordering::Relaxed) % 64;
+            // SAFETY: one of 64 entries.
+            let to = unsafe { MESSAGES.0.get().cast::<[u8; 512]>().add(slot) };
+            unsafe { *to = context.message };
+            to.cast()
+        }
+    }
 }
 
-/// Tensors that a call made and must release: the outputs unless they are handed over, and copies.
+/// What a call made and must release: handles of tensors, and row-major copies.
 struct Made<'a> {
     torch: &'a Functions,
-    outputs: *mut Tensor,
-    n_outputs: usize,
+    handles: *mut Tensor,
+    n_handles: usize,
     copies: *mut *mut c_void,
     n_copies: usize,
+}
+
+impl<'a> Made<'a> {
+    /// With room for all tensors of a model.
+    fn new(context: &mut Context, torch: &'a Functions, model: &Model) -> Checked<Made<'a>> {
+        let count = (model.inputs.count + model.weights.count + model.outputs.count) as usize;
+        let handles = unsafe { system::malloc((2 * count + 1) * size_of::<Tensor>()) }.cast::<Tensor>();
+        if handles.is_null() {
+            return Err(fail(context, NO_MEMORY, format_args!("no memory for the call of `{}`", text(model.name))));
+        }
+        Ok(Made { torch, handles, n_handles: 0, copies: handles.wrapping_add(count), n_copies: 0 })
+    }
+
+    fn hold(&mut self, tensor: Tensor) {
+        // SAFETY: there is room for each tensor of the model, and each is held once.
+        unsafe { *self.handles.add(self.n_handles) = tensor };
+        self.n_handles += 1;
+    }
 }
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         unsafe {
-            for k in 0..self.n_outputs {
-                (self.torch.delete)(*self.outputs.add(k));
+            for k in 0..self.n_handles {
+                (self.torch.delete)(*self.handles.add(k));
             }
             for k in 0..self.n_copies {
                 system::free(*self.copies.add(k));
             }
-            system::free(self.outputs.cast());
+            system::free(self.handles.cast());
         }
     }
 }
 
-unsafe fn call(context: &mut Context, torch: &Functions, model: &Model, stack: *mut u64, given: [i64; 2]) -> Checked {
-    let n_tensors = model.inputs.count + model.weights.count;
-    let n_outputs = model.outputs.count as usize;
-    counted(context, model, "inputs, weights and sizes", given[0], n_tensors + model.sizes.count)?;
-    counted(context, model, "outputs", given[1], model.outputs.count)?;
-    let mut tensors = Tensors::new(context, model)?;
-    let room = unsafe { system::malloc((n_outputs + n_tensors as usize + 1) * size_of::<Tensor>()) }.cast::<Tensor>();
-    if room.is_null() {
-        return Err(fail(context, NO_MEMORY, format_args!("no memory for the call of `{}`", text(model.name))));
+unsafe fn call(context: &mut Context, torch: &Functions, model: &Model, given: List, sizes: List) -> Checked<List> {
+    let n_tensors = (model.inputs.count + model.weights.count) as usize;
+    for (list, what, wanted) in [(given, "inputs and weights", n_tensors), (sizes, "sizes", model.sizes.count as usize)] {
+        let mut n = 0;
+        unsafe { (torch.list_size)(list, &mut n) };
+        counted(context, model, what, n as i64, wanted as i64)?;
     }
-    let copies = room.wrapping_add(n_outputs);
-    let mut made = Made { torch, outputs: room, n_outputs: 0, copies, n_copies: 0 };
+    let mut tensors = Tensors::new(context, model)?;
+    let mut made = Made::new(context, torch, model)?;
     let infos = unsafe { (model.inputs.get(), model.weights.get()) };
     for (k, info) in infos.0.iter().chain(infos.1).enumerate() {
-        unsafe { argument(context, &mut tensors, &mut made, k, *stack.add(k) as Tensor, info)? };
+        let mut tensor = 0;
+        unsafe { (torch.list_get)(given, k, &mut tensor) };
+        made.hold(tensor as Tensor);
+        unsafe { argument(context, &mut tensors, &mut made, k, tensor as Tensor, info)? };
     }
-    let sizes = unsafe { slice(stack.add(n_tensors as usize).cast::<i64>(), model.sizes.count) };
+    let mut values = [0i64; MAX_SIZES];
+    let values = &mut values[..model.sizes.count as usize];
+    for (k, value) in values.iter_mut().enumerate() {
+        unsafe { (torch.list_get)(sizes, k, (&raw mut *value).cast()) };
+    }
     for (k, info) in unsafe { model.outputs.get() }.iter().enumerate() {
-        unsafe { output(context, &mut tensors, &mut made, n_tensors as usize + k, model.real, info, sizes)? };
+        unsafe { output(context, &mut tensors, &mut made, n_tensors + k, model.real, info, values)? };
     }
     unsafe { tensors.run(context)? };
-    for k in 0..n_tensors as usize {
-        unsafe { (torch.delete)(*stack.add(k) as Tensor) };
+    let mut outputs = null_mut();
+    unsafe {
+        (torch.list_new)(model.outputs.count as usize, &mut outputs);
+        for k in n_tensors..made.n_handles {
+            // the list takes the handle
+            (torch.list_push)(outputs, *made.handles.add(k) as u64);
+        }
     }
-    for k in 0..n_outputs {
-        unsafe { *stack.add(k) = *room.add(k) as u64 };
-    }
-    made.n_outputs = 0;
-    Ok(())
+    made.n_handles = n_tensors;
+    Ok(outputs)
 }
 
 /// LibTorch's numbers for the types that a model may take (`c10::ScalarType`); any other is refused by name.
@@ -257,8 +297,7 @@ unsafe fn output(
         if (made.torch.empty)(rank, lengths.as_ptr(), strides.as_ptr(), code, 0, 0, &mut tensor) != 0 {
             return Err(fail(context, NO_MEMORY, format_args!("no memory for the output `{}`", text(info.name))));
         }
-        *made.outputs.add(made.n_outputs) = tensor;
-        made.n_outputs += 1;
+        made.hold(tensor);
         (made.torch.data)(tensor, &mut data);
         (made.torch.sizes)(tensor, &mut shape_of);
         let bits = bytes_of(real) as u8 * 8;
