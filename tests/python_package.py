@@ -1,4 +1,4 @@
-"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy, JAX and PyTorch.
+"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy, JAX, ONNX Runtime and PyTorch.
 
 Needs GDLC (the compiler), pip, numpy and safetensors. A host that is not installed is left out, with a word, unless GDL_TEST_HOSTS names it.
 """
@@ -91,6 +91,10 @@ def main():
             import python_jax
 
             python_jax.check(weights, golden["x"], golden["digits.logits"])
+        if present("onnxruntime"):
+            import python_onnx
+
+            python_onnx.check(weights, golden["x"], golden["digits.logits"], folder)
         if present("torch"):
             import python_torch
 

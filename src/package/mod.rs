@@ -64,7 +64,7 @@ pub fn build_all(members: &[Member<'_>], backend: &dyn Backend, target: Target) 
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
     };
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
-    for Member { program, interface, vjp, jvp } in members {
+    for (k, Member { program, interface, vjp, jvp }) in members.iter().enumerate() {
         let object = backend.emit(program, target)?;
         let memories = places::Memories::of(program, interface)?;
         let named = |k: &Option<usize>| k.map(|k| members[k].interface.name.as_str());
@@ -77,6 +77,7 @@ pub fn build_all(members: &[Member<'_>], backend: &dyn Backend, target: Target) 
             features: least.features(),
             vjp: named(vjp),
             jvp: named(jvp),
+            first: k == 0,
         };
         groups.push([tables::object(&description), object.bytes]);
     }
@@ -84,7 +85,8 @@ pub fn build_all(members: &[Member<'_>], backend: &dyn Backend, target: Target) 
     objects.push(vec![RUNTIME]);
     let interfaces: Vec<&Interface> = members.iter().map(|m| m.interface).collect();
     let name = tables::symbol_name(&interfaces[0].name);
-    let exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
+    let mut exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
+    exports.push(tables::REGISTER.to_string());
     Ok(Library {
         so_bytes: link::link(&format!("lib{name}.so"), &objects, &exports),
         header: header::header(&interfaces, &name),

@@ -17,7 +17,10 @@ const VERSION: u32 = 3;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 /// The entries of hosts, which no table names.
-const HOSTS: [(&str, usize); 3] = [("torch", 3), ("torch_functions", 1), ("xla", 1)];
+const HOSTS: [(&str, usize); 4] = [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("xla", 1)];
+
+/// What ONNX Runtime looks for: the entry `onnx` of the library's first model.
+pub(super) const REGISTER: &str = "RegisterCustomOps";
 
 /// A table in the making: bytes, and the places that hold addresses.
 struct Table {
@@ -208,6 +211,8 @@ pub(super) struct Description<'a> {
     /// The names of the models of its derivatives, in the same library.
     pub vjp: Option<&'a str>,
     pub jvp: Option<&'a str>,
+    /// Whether it is the library's first model.
+    pub first: bool,
 }
 
 /// The object with the table and the entry points, for x86-64.
@@ -221,6 +226,13 @@ pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
     entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
+    if d.first {
+        let entry = named(&mut object, &format!("gdl_{}_onnx", symbol_name(&d.interface.name)));
+        let (section, value) = (object.symbol(entry).section, object.symbol(entry).value);
+        let register = named(&mut object, REGISTER);
+        let register = object.symbol_mut(register);
+        (register.section, register.value, register.scope) = (section, value, SymbolScope::Linkage);
+    }
     let section = object.section_id(StandardSection::ReadOnlyDataWithRel);
     let own = named(&mut object, &model_symbol(&d.interface.name));
     let own = object.symbol_mut(own);

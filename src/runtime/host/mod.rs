@@ -2,6 +2,7 @@
 //! A host gives tables, weights and inputs at every call, so each goes through `run`, which keeps instances.
 //! The hosts' structures are written out here: no header, no library of a host is needed to build or to load.
 
+pub(crate) mod onnx;
 pub(crate) mod torch;
 pub(crate) mod xla;
 
@@ -53,6 +54,11 @@ impl<'a> Tensors<'a> {
         let tensor = DlTensor { data, device, ndim, dtype, shape, strides: null(), byte_offset: 0 };
         // SAFETY: there is room for `count` of them.
         unsafe { self.tensors.add(k).write(tensor) };
+    }
+
+    /// The inputs, as the checks take them; they have been set.
+    pub(crate) fn inputs(&self) -> *const *const DlTensor {
+        self.pointers
     }
 
     /// Computes the outputs; all tensors have been set.
