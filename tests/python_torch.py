@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import tempfile
 import threading
 
 import torch
@@ -116,6 +117,54 @@ def kept(model, x, e, tables):
     print("messages.torch: other tables, other weights, copies, pickles, 8 threads, a fork")
 
 
+def examples(step, graphs):
+    """Some of the four graphs of a step as one, each the graph of TABLES with its own numbers."""
+    n, m = len(TABLES["index"]), len(TABLES["senders"])
+    index, edges = max(TABLES["index"]) + 1, {name: torch.tensor(TABLES[name]) for name in ["senders", "receivers"]}
+    own = [torch.Generator().manual_seed(10 * step + g) for g in graphs]
+    x = torch.cat([torch.randn(n, 3, dtype=torch.float64, generator=g) for g in own])
+    e = torch.cat([torch.randn(m, 2, dtype=torch.float64, generator=g) for g in own])
+    tables = {name: torch.cat([ends + k * n for k in range(len(graphs))]) for name, ends in edges.items()}
+    tables["index"] = torch.cat([torch.tensor(TABLES["index"]) + k * index for k in range(len(graphs))])
+    return x, e, tables
+
+
+def trained(model, graphs, steps=5):
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(steps):
+        x, e, tables = examples(step, graphs)
+        optimiser.zero_grad()
+        (model(x, e, **tables) - 1).square().mean().backward()
+        optimiser.step()
+
+
+def process(rank, folder):
+    """One of two processes: half of the graphs of each step."""
+    import messages.torch
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = messages.torch.Messages()
+    trained(torch.nn.parallel.DistributedDataParallel(model), [2 * rank, 2 * rank + 1])
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def distributed(package):
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(process, args=(folder,), nprocs=2)
+        states = [torch.load(f"{folder}/{rank}.pt") for rank in range(2)]
+    torch.manual_seed(0)
+    model = package.Messages()
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    trained(model, [0, 1, 2, 3])
+    for name, w in model.state_dict().items():
+        assert torch.equal(states[0][name], states[1][name]), name
+        assert torch.allclose(states[0][name], w, rtol=1e-9, atol=1e-12), name
+    assert any(not torch.allclose(w, before[name], atol=1e-3) for name, w in model.state_dict().items()), "nothing was learnt"
+    print("messages.torch: two processes by DistributedDataParallel reach the weights of one")
+
+
 def refused(model, x, e, tables):
     """What cannot be is an error that says what to do."""
     (a,) = torch.autograd.grad(model(x, e, **tables).square().sum(), x, create_graph=True)
@@ -151,4 +200,5 @@ def check():
     derivatives(model, x, e, tables)
     compiled(messages, model, x, e, tables)
     kept(model, x, e, tables)
+    distributed(messages.torch)
     refused(model, x, e, tables)
