@@ -99,6 +99,9 @@ def main():
             import python_torch
 
             python_torch.check()
+            import python_weights
+
+            python_weights.check(install, folder)
 
 
 if __name__ == "__main__":

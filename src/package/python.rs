@@ -21,6 +21,7 @@ pub fn package(library: &Library, class: &str) -> Vec<(String, Vec<u8>)> {
         text("torch.py", include_str!("python/torch.py")),
         text("jax.py", include_str!("python/jax.py")),
         text("onnx.py", include_str!("python/onnx.py")),
+        text("weights.py", include_str!("python/weights.py")),
         (format!("{name}/lib{name}.so"), library.so_bytes.clone()),
     ]
 }

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use super::abi::*;
 use super::call;
-use super::check::solve;
+use super::check::{UNKNOWN, slice, solve};
 use super::cpu;
 use super::instance::Origin;
 use super::layout::lay_out;
@@ -146,6 +146,13 @@ pub(crate) unsafe fn checked_run(
     unsafe { run(context, model, inputs, weights, outputs) }
 }
 
+/// Whether some input or output has the size.
+unsafe fn mentioned(model: &Model, var: usize) -> bool {
+    let (inputs, outputs) = unsafe { (model.inputs.get(), model.outputs.get()) };
+    let dims = |info: &TensorInfo| unsafe { slice(info.dims, info.rank) }.iter();
+    inputs.iter().chain(outputs).flat_map(dims).any(|d| d.scale != 0 && d.var as usize == var)
+}
+
 unsafe fn run(
     context: &mut Context,
     model: &Model,
@@ -157,6 +164,12 @@ unsafe fn run(
     let sizes = &mut sizes[..model.sizes.count as usize];
     unsafe {
         solve(context, model, inputs, outputs, sizes)?;
+        for v in 0..sizes.len() {
+            // the edges of a model that reads none, say
+            if sizes[v] == UNKNOWN && !mentioned(model, v) {
+                sizes[v] = 0;
+            }
+        }
         super::check::preconditions(context, model, sizes)?;
         Origin { model, sizes, inputs, weights }.run(context, outputs)
     }

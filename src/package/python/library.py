@@ -201,7 +201,7 @@ def arrange(model, arguments, tables, kind):
 
 
 def completed(model, inputs, sizes, zeros, last):
-    """The inputs with what may be left out: all points belong to one sample, and there are as many samples as the index says.
+    """The inputs with what may be left out: all points belong to one sample, and there are as many samples as the index says, one without an index.
 
     `zeros` makes an index of a length, `last` reads its last entry.
     """
@@ -218,4 +218,6 @@ def completed(model, inputs, sizes, zeros, last):
         index = [x for a, x in zip(model.inputs, inputs) if keyword(a) == "index"]
         if index:
             sizes = dict(sizes, samples=last(index[0]) + 1 if len(index[0]) else 0)
+        elif model._found[model.sizes.index("samples")] is None:
+            sizes = dict(sizes, samples=1)
     return inputs, sizes
