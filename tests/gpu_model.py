@@ -94,7 +94,7 @@ class Instance:
     def __init__(self, model, device):
         self.model, self.device = model, device
         on_gpu = device != "cpu"
-        self.context = Context(version=3, device_type=CUDA if on_gpu else CPU)
+        self.context = Context(version=4, device_type=CUDA if on_gpu else CPU)
         if on_gpu:
             self.context.stream = torch.cuda.current_stream().cuda_stream
         about = model.model

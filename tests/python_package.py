@@ -1,9 +1,9 @@
-"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy and on PyTorch.
+"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy, JAX, ONNX Runtime and PyTorch.
 
-Needs GDLC (the compiler), pip, numpy and safetensors. The part on PyTorch needs torch; where there is none it says so and is left out,
-unless GDL_TEST_TORCH is set.
+Needs GDLC (the compiler), pip, numpy and safetensors. A host that is not installed is left out, with a word, unless GDL_TEST_HOSTS names it.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -37,12 +37,10 @@ def relative(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-def on_numpy():
+def on_numpy(weights, images, logits):
     import digits.numpy
 
-    weights = load_file(os.path.join(DATA, "digits.weights.safetensors"))
-    golden = load_file(os.path.join(ROOT, "tests", "golden", "digits_logits.safetensors"))
-    error = relative(digits.numpy.call(weights, golden["x"]), golden["digits.logits"])
+    error = relative(digits.numpy.call(weights, images), logits)
     assert error < 5e-6 * np.sqrt(25 + 1600 + 8), error
     print(f"digits.numpy: logits against torch, relative error {error:.1e}")
 
@@ -63,69 +61,19 @@ def on_numpy():
     expected = (value(1e-5) - value(-1e-5)) / 2e-5
     slope = sum((gradients[name] * steps[name]).sum() for name in steps)
     assert abs(slope - expected) < 1e-6 * abs(expected), (slope, expected)
-    print("messages.numpy: derivatives are those of central differences")
+    tangent = messages.numpy.jvp(weights, steps, x, e, **tables)
+    assert abs((tangent * cotangent).sum() - slope) < 1e-12 * abs(slope)
+    print("messages.numpy: derivatives are those of central differences, and the modes are adjoint")
 
 
-def on_torch():
-    import copy
-    import pickle
-
-    import torch
-    import messages.torch
-
-    torch.manual_seed(0)
-    model = messages.torch.Messages()
-    assert set(model.state_dict()) == {a.name for a in messages.MODEL.weights}, "names of the safetensors"
-    x, e = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in [(5, 3), (7, 2)])
-    tables = {name: torch.tensor(table) for name, table in TABLES.items()}
-    y = model(x, e, **tables)
-
-    def by_all(x, e, *weights):
-        return torch.func.functional_call(model, dict(zip(dict(model.named_parameters()), weights)), (x, e), tables)
-
-    arguments = (x, e, *model.parameters())
-    assert torch.autograd.gradcheck(by_all, arguments) and torch.autograd.gradgradcheck(by_all, arguments)
-    print("messages.torch: gradcheck and gradgradcheck by inputs and weights")
-    given = {"x": x, "e": e, **{f"G.{name}": table for name, table in tables.items()}}
-    inputs = [given[a.name] for a in messages.MODEL.inputs]
-    sizes = messages.MODEL.solve([i.shape for i in inputs], {"samples": 2})
-    found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, (*inputs, *model._weights(), *sizes))
-    assert set(found.values()) == {"SUCCESS"}, found
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    (g,) = torch.autograd.grad(compiled(x, e, **tables, samples=2).sum(), x)
-    (h,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
-    assert torch.equal(g, h)
-    print("messages.torch: opcheck, torch.compile(fullgraph=True) forward and backward")
-    for other in [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]:
-        assert torch.equal(other(x, e, **tables), y)
-    refused(torch, model, x, e, tables)
-
-
-def refused(torch, model, x, e, tables):
-    """What cannot be is an error that says what to do."""
-    (a,) = torch.autograd.grad(model(x, e, **tables).square().sum(), x, create_graph=True)
-    (b,) = torch.autograd.grad(a.square().sum(), x, create_graph=True)
-
-    def forward_mode():
-        with torch.autograd.forward_ad.dual_level():
-            model(torch.autograd.forward_ad.make_dual(x.detach(), torch.ones_like(x)), e, **tables)
-
-    cases = {
-        "--grad 3": lambda: torch.autograd.grad(b.sum(), x),
-        "forward mode": forward_mode,
-        "torch.float32": lambda: model(x.float(), e, **tables),
-        "the input `e` is missing": lambda: model(x, **tables),
-        "outside 0..5": lambda: model(x, e, **{**tables, "senders": tables["senders"] + 4}),
-        "neither an input": lambda: model(x, e, neighbours=tables["senders"]),
-    }
-    for words, call in cases.items():
-        try:
-            call()
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
-            assert words in str(why), f"{words}: {why}"
-        else:
-            raise AssertionError(f"{words}: no error")
-    print(f"messages.torch: {len(cases)} wrong uses are refused in words")
+def present(host):
+    """Whether a host is installed; one that GDL_TEST_HOSTS names must be."""
+    if importlib.util.find_spec(host) is None:
+        if host in os.environ.get("GDL_TEST_HOSTS", "").split():
+            raise ImportError(f"{host} is not installed, and GDL_TEST_HOSTS names it")
+        print(f"{host} is not installed: its part was left out")
+        return False
+    return True
 
 
 def main():
@@ -133,18 +81,29 @@ def main():
         program = os.path.join(folder, "messages.gdl")
         with open(program, "w") as file:
             file.write(GRAPH)
-        install(os.path.join(ROOT, "examples", "digits.gdl"), os.path.join(folder, "digits"))
+        install(os.path.join(ROOT, "examples", "digits.gdl"), os.path.join(folder, "digits"), "--grad", "1")
         install(program, os.path.join(folder, "messages"), "--grad", "2", "--dtype", "f64")
-        on_numpy()
-        try:
-            import torch  # noqa: F401
-        except ImportError:
-            if os.environ.get("GDL_TEST_TORCH"):
-                raise
-            print("torch is not installed: the part on PyTorch was left out")
-            return
-        on_torch()
+        weights = load_file(os.path.join(DATA, "digits.weights.safetensors"))
+        golden = load_file(os.path.join(ROOT, "tests", "golden", "digits_logits.safetensors"))
+        on_numpy(weights, golden["x"], golden["digits.logits"])
+        if present("jax"):
+            os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+            import python_jax
+
+            python_jax.check(weights, golden["x"], golden["digits.logits"])
+        if present("onnxruntime"):
+            import python_onnx
+
+            python_onnx.check(weights, golden["x"], golden["digits.logits"], folder)
+        if present("torch"):
+            import python_torch
+
+            python_torch.check()
+            import python_weights
+
+            python_weights.check(install, folder)
 
 
 if __name__ == "__main__":
+    sys.modules["python_package"] = sys.modules["__main__"]
     main()

@@ -15,10 +15,10 @@ use crate::driver::session::{Algebra, Session};
 use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
 use crate::package::device::DeviceTarget;
-use crate::package::{self, Library};
+use crate::package::{self, Library, Member};
 use crate::sema::hir;
 use crate::tensor::graph::Graph;
-use crate::tensor::pass::vjp::vjp;
+use crate::tensor::pass::derivatives::{jvp, vjp};
 
 /// A compiled model.
 #[derive(Debug)]
@@ -26,14 +26,26 @@ pub struct Compiled {
     pub algebra: Algebra,
     pub program: kernel::ir::Program,
     pub interface: Interface,
-    /// The derivatives in the library: each of the model, or of the one before.
+    /// The derivatives in the library, each after what it derives: of everything below the order asked for, one a mode.
     pub derivatives: Vec<Derivative>,
     pub library: Library,
+}
+
+/// How a derivative is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// From cotangents of the outputs to cotangents of the variables.
+    Reverse,
+    /// From tangents of the variables to tangents of the outputs.
+    Forward,
 }
 
 /// A program of derivatives.
 #[derive(Debug)]
 pub struct Derivative {
+    pub mode: Mode,
+    /// What it derives: one of the derivatives before it, or the model.
+    pub of: Option<usize>,
     /// What it means.
     pub graph: Graph,
     pub program: kernel::ir::Program,
@@ -64,10 +76,16 @@ impl Compiled {
         let interface = session.interface(&algebra.derived.graph, &name, dtype);
         let program = session.lower(&algebra.graph, &name, dtype)?;
         let mut derivatives: Vec<Derivative> = Vec::new();
-        for k in 1..=order {
-            let of = derivatives.last().map_or(&algebra.derived.graph, |d| &d.graph);
-            let name = format!("{name}{}", "_vjp".repeat(k));
-            derivatives.push(Derivative::new(session, vjp(of), &name, dtype)?);
+        let mut last = vec![None];
+        for _ in 0..order {
+            for of in std::mem::take(&mut last) {
+                for mode in [Mode::Reverse, Mode::Forward] {
+                    let derived = of.map_or((&algebra.derived.graph, &interface), |k: usize| derivatives[k].derived());
+                    let derivative = Derivative::new(session, mode, of, derived)?;
+                    last.push(Some(derivatives.len()));
+                    derivatives.push(derivative);
+                }
+            }
         }
         let _progress = Progress::of(format!("compiling {name}"));
         let library = build(&program, &interface, &derivatives, session.code, session.device.as_ref())?;
@@ -124,11 +142,26 @@ impl Compiled {
 }
 
 impl Derivative {
-    fn new(session: &Session, graph: Graph, name: &str, dtype: Dtype) -> Result<Derivative, Failure> {
+    fn new(
+        session: &Session,
+        mode: Mode,
+        of: Option<usize>,
+        (graph, interface): (&Graph, &Interface),
+    ) -> Result<Derivative, Failure> {
+        let (graph, word) = match mode {
+            Mode::Reverse => (vjp(graph), "vjp"),
+            Mode::Forward => (jvp(graph), "jvp"),
+        };
+        let name = format!("{}_{word}", interface.name);
         let (optimised, _) = session.optimise(&graph)?;
-        let program = session.lower(&optimised, name, dtype)?;
-        let interface = session.interface(&graph, name, dtype);
-        Ok(Derivative { graph, program, interface })
+        let program = session.lower(&optimised, &name, interface.dtype)?;
+        let interface = session.interface(&graph, &name, interface.dtype);
+        Ok(Derivative { mode, of, graph, program, interface })
+    }
+
+    /// What it means, and its interface.
+    pub fn derived(&self) -> (&Graph, &Interface) {
+        (&self.graph, &self.interface)
     }
 }
 
@@ -161,9 +194,17 @@ fn build(
     code: Code,
     device: Option<&DeviceTarget>,
 ) -> Result<Library, Failure> {
-    let mut tower = vec![(program, interface)];
-    tower.extend(derivatives.iter().map(|d| (&d.program, &d.interface)));
-    package::build_tower(&tower, code.backend, code.target, device)
+    let of =
+        |of: Option<usize>, mode: Mode| derivatives.iter().position(|d| d.of == of && d.mode == mode).map(|k| k + 1);
+    let member = |k: Option<usize>, program, interface| Member {
+        program,
+        interface,
+        vjp: of(k, Mode::Reverse),
+        jvp: of(k, Mode::Forward),
+    };
+    let mut members = vec![member(None, program, interface)];
+    members.extend(derivatives.iter().enumerate().map(|(k, d)| member(Some(k), &d.program, &d.interface)));
+    package::build_all(&members, code.backend, code.target, device)
         .map_err(|e| Failure::program(format!("{}: {e}", interface.name)))
 }
 

@@ -1,21 +1,20 @@
 //! What is checked of the derivatives in a library, in f64 on random instances: each against its meaning, against central differences of the
-//! library's own values, against the other mode; second derivatives are symmetric.
+//! library's own values; reverse and forward mode are adjoint; second derivatives are symmetric.
 
 use crate::base::dtype::Dtype;
 use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
 use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance};
-use crate::driver::compiled::{Compiled, Derivative};
+use crate::driver::compiled::{Compiled, Derivative, Mode};
 use crate::driver::failure::Failure;
 use crate::driver::reference;
 use crate::driver::session::Session;
 use crate::driver::tensors::Tensors;
 use crate::math::Rng;
 use crate::sema::hir;
-use crate::tensor::differential::forward::jvp;
-use crate::tensor::eval::Arguments;
-use crate::tensor::graph::{Graph, Input, InputKind, Val};
-use crate::tensor::op::Op;
+use crate::tensor::eval::{Arguments, Array};
+use crate::tensor::graph::{Graph, InputKind};
+use crate::tensor::pass::derivatives::tangent_prefix;
 
 /// The library computes what a derivative means, and forward and reverse agree, up to this, relative.
 const EXACT: f64 = 1e-10;
@@ -35,25 +34,25 @@ impl Certificate {
         let compiled = Compiled::with_derivatives(session, program, model, Dtype::F64, order)?;
         let mut rng = Rng::new(SEED);
         let mut res = Certificate::default();
-        let mut of = (&compiled.algebra.derived.graph, &compiled.interface);
-        for (k, derivative) in compiled.derivatives.iter().enumerate() {
-            let graph = &derivative.graph;
-            let sizes = instance::small_sizes(graph, LEAST);
-            let arguments = instance::arguments(graph, sizes, Filling::Generic, &mut rng);
-            let point = Point { compiled: &compiled, of, derivative, arguments };
-            point.check(k + 1, &mut res, &mut rng)?;
-            of = (graph, &derivative.interface);
+        for of in std::iter::once(None).chain((0..compiled.derivatives.len()).map(Some)) {
+            let by = |mode| compiled.derivatives.iter().find(|d| d.of == of && d.mode == mode);
+            let (Some(reverse), Some(forward)) = (by(Mode::Reverse), by(Mode::Forward)) else { continue };
+            let sizes = instance::small_sizes(&reverse.graph, LEAST);
+            let arguments = instance::arguments(&reverse.graph, sizes, Filling::Generic, &mut rng);
+            let point = Point { compiled: &compiled, of, reverse, forward, arguments };
+            point.check(&mut res, &mut rng)?;
         }
         Ok(res)
     }
 }
 
-/// A derivative at a point.
+/// The derivatives of a program at a point.
 struct Point<'a> {
     compiled: &'a Compiled,
-    /// What it is the derivative of.
-    of: (&'a Graph, &'a Interface),
-    derivative: &'a Derivative,
+    /// The program: a derivative of the library, or the model.
+    of: Option<usize>,
+    reverse: &'a Derivative,
+    forward: &'a Derivative,
     /// Cotangents included.
     arguments: Arguments,
 }
@@ -62,27 +61,64 @@ struct Point<'a> {
 type Direction = Vec<(String, Vec<f64>)>;
 
 impl Point<'_> {
-    fn check(&self, order: usize, res: &mut Certificate, rng: &mut Rng) -> Result<(), Failure> {
-        let found = self.library(&self.derivative.interface, &self.derivative.graph, &self.arguments)?;
-        let meaning = reference::evaluate(&self.derivative.graph, &self.arguments)?;
-        let error = meaning.iter().map(|(name, y)| distance(&found[name].reals(), &y.data));
-        res.push(format!("derivative {order}: compiled = as derived"), error.fold(0.0, worse), Bound::AtMost(EXACT));
+    fn check(&self, res: &mut Certificate, rng: &mut Rng) -> Result<(), Failure> {
+        let title = self.title();
         let u = self.direction(rng);
-        let slope = along(&found, &u);
-        let expected = self.difference(&u)?;
-        res.push(
-            format!("derivative {order} = central differences"),
-            relative(slope, expected),
-            Bound::AtMost(DIFFERENCE),
-        );
-        let adjoint = self.forward(&u)?;
-        res.push(format!("derivative {order}: reverse = forward"), relative(slope, adjoint), Bound::AtMost(EXACT));
-        if order == 2 {
+        let gradients = self.compiled_as_derived(&format!("{title}, reverse"), self.reverse, &self.arguments, res)?;
+        let moved = self.with_tangents(&u);
+        let tangents = self.compiled_as_derived(&format!("{title}, forward"), self.forward, &moved, res)?;
+        let (slope, expected) = (along(&gradients, &u), self.difference(&u)?);
+        res.push(format!("{title} = central differences"), relative(slope, expected), Bound::AtMost(DIFFERENCE));
+        let prefix = tangent_prefix(self.derived().0);
+        let cotangent = |name: &str| &self.arguments.inputs[&name.replacen(&prefix, "grad.", 1)].data;
+        let adjoint = tangents.iter().map(|(name, tangent)| dot(&tangent.reals(), cotangent(name))).sum();
+        res.push(format!("{title}: reverse = forward"), relative(slope, adjoint), Bound::AtMost(EXACT));
+        let of = self.of.map(|k| &self.compiled.derivatives[k]);
+        if of.is_some_and(|d| d.of.is_none() && d.mode == Mode::Reverse) {
             let v = self.direction(rng);
             let (uv, vu) = (self.second(&u, &v)?, self.second(&v, &u)?);
             res.push("second derivatives are symmetric".into(), relative(uv, vu), Bound::AtMost(EXACT));
         }
         Ok(())
+    }
+
+    /// `derivative 2 of vjp`
+    fn title(&self) -> String {
+        let mut chain = Vec::new();
+        let mut of = self.of;
+        while let Some(k) = of {
+            let derivative = &self.compiled.derivatives[k];
+            chain.push(if derivative.mode == Mode::Reverse { "vjp" } else { "jvp" });
+            of = derivative.of;
+        }
+        let order = chain.len() + 1;
+        if chain.is_empty() {
+            format!("derivative {order}")
+        } else {
+            format!("derivative {order} of {}", chain.join(" of "))
+        }
+    }
+
+    /// What is derived, and its interface.
+    fn derived(&self) -> (&Graph, &Interface) {
+        let model = (&self.compiled.algebra.derived.graph, &self.compiled.interface);
+        self.of.map_or(model, |k| self.compiled.derivatives[k].derived())
+    }
+
+    /// The library computes what a derivative means; the numbers.
+    fn compiled_as_derived(
+        &self,
+        title: &str,
+        derivative: &Derivative,
+        arguments: &Arguments,
+        res: &mut Certificate,
+    ) -> Result<Tensors, Failure> {
+        let (graph, interface) = derivative.derived();
+        let found = self.library(interface, graph, arguments)?;
+        let meaning = reference::evaluate(graph, arguments)?;
+        let error = meaning.iter().map(|(name, y)| distance(&found[name].reals(), &y.data));
+        res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worse), Bound::AtMost(EXACT));
+        Ok(found)
     }
 
     fn library(&self, interface: &Interface, graph: &Graph, arguments: &Arguments) -> Result<Tensors, Failure> {
@@ -92,7 +128,7 @@ impl Point<'_> {
 
     /// The variables of what is derived.
     fn variables(&self) -> Vec<String> {
-        let graph = self.of.0;
+        let (graph, _) = self.derived();
         let inputs = graph.inputs.iter().filter(|(_, i)| i.kind == InputKind::Real).map(|(_, i)| i.name.clone());
         inputs.chain(graph.weights.iter().map(|(_, w)| w.name.clone())).collect()
     }
@@ -115,7 +151,8 @@ impl Point<'_> {
                 let data = array.map(|a| a.data.iter_mut()).into_iter().flatten();
                 data.zip(direction).for_each(|(x, d)| *x += t * d);
             }
-            let outputs = self.library(self.of.1, self.of.0, &moved)?;
+            let (graph, interface) = self.derived();
+            let outputs = self.library(interface, graph, &moved)?;
             let weighted = |(name, y): (&String, &crate::driver::tensors::Tensor)| {
                 dot(&y.reals(), &self.arguments.inputs[&format!("grad.{name}")].data)
             };
@@ -124,38 +161,16 @@ impl Point<'_> {
         Ok((at(STEP)? - at(-STEP)?) / (2.0 * STEP))
     }
 
-    /// `Σ ẏ · grad.y` with the tangents of forward mode.
-    fn forward(&self, u: &Direction) -> Result<f64, Failure> {
-        let mut graph = self.of.0.clone();
+    /// The arguments of forward mode along a direction.
+    fn with_tangents(&self, u: &Direction) -> Arguments {
+        let prefix = tangent_prefix(self.derived().0);
         let mut arguments = self.arguments.clone();
-        let mut pairs = Vec::new();
         for (name, direction) in u {
-            let (value, array) = variable(&mut graph, &self.arguments, name);
-            let dims = graph.ty(value.id).dims.clone();
-            let input = Input { name: format!("tangent.{name}"), dims, kind: InputKind::Real };
-            arguments
-                .inputs
-                .insert(input.name.clone(), crate::tensor::eval::Array { dims: array, data: direction.clone() });
-            let tangent = graph.input(input);
-            let tangent = Val { id: tangent.id, axes: value.axes.clone() };
-            pairs.push((value, tangent));
+            let of = self.arguments.inputs.get(name).unwrap_or_else(|| &self.arguments.weights[name]);
+            let tangent = Array { dims: of.dims.clone(), data: direction.clone() };
+            arguments.inputs.insert(format!("{prefix}{name}"), tangent);
         }
-        let outputs = std::mem::take(&mut graph.outputs);
-        let mut total = Vec::new();
-        for output in &outputs {
-            let value = graph.fresh(output.id);
-            let Some(tangent) = jvp(&mut graph, std::slice::from_ref(&value), &pairs).remove(0) else { continue };
-            let dims = output.order.iter().map(|k| graph.ty(output.id).dims[*k]).collect();
-            let cotangent = Input { name: format!("grad.{}", output.name), dims, kind: InputKind::Real };
-            let cotangent = graph.input(cotangent);
-            let axes = output.order.iter().map(|k| value.axes[*k]).collect();
-            let cotangent = Val { id: cotangent.id, axes };
-            total.push(graph.contract(&[&tangent, &cotangent], &[]));
-        }
-        let zero = graph.scalar(0.0);
-        let sum = graph.sum(&[&zero].into_iter().chain(&total).collect::<Vec<_>>());
-        graph.output("sum", &sum, &[]);
-        Ok(reference::evaluate(&graph, &arguments)?["sum"].data[0])
+        arguments
     }
 
     /// `v · H u` of the second derivative: `u` as the cotangents of the gradients, of which the model's own cotangents stay as they are.
@@ -170,19 +185,10 @@ impl Point<'_> {
                 }
             }
         }
-        let found = self.library(&self.derivative.interface, &self.derivative.graph, &arguments)?;
+        let found = self.library(&self.reverse.interface, &self.reverse.graph, &arguments)?;
         let own: Direction = v.iter().filter(|(n, _)| !n.starts_with("grad.")).cloned().collect();
         Ok(along(&found, &own))
     }
-}
-
-/// A variable of a graph, and the shape of its array.
-fn variable(graph: &mut Graph, arguments: &Arguments, name: &str) -> (Val, Vec<usize>) {
-    let input = graph.inputs.iter().find(|(_, i)| i.name == name).map(|(id, _)| Op::Input(id));
-    let weight = || graph.weights.iter().find(|(_, w)| w.name == name).map(|(id, _)| Op::Weight(id));
-    let op = input.or_else(weight).expect("a variable of the graph");
-    let array = arguments.inputs.get(name).unwrap_or_else(|| &arguments.weights[name]);
-    (graph.leaf(op), array.dims.clone())
 }
 
 /// `Σ grad.x · u_x`

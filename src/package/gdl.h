@@ -17,8 +17,8 @@ typedef struct {
 } DLTensor;
 #endif
 
-#define GDL_VERSION 2
-#define GDL_VERSION_CUDA 3
+#define GDL_VERSION 3
+#define GDL_VERSION_CUDA 4
 enum { GDL_OK = 0, GDL_INVALID = 1, GDL_UNSUPPORTED = 2, GDL_NO_MEMORY = 3, GDL_CUDA_FAILED = 4 };
 
 /* What a thread keeps: set version to GDL_VERSION, the rest to zero. After a failure `message` says why. */
@@ -78,8 +78,11 @@ typedef struct gdl_model {
     int (*call)(gdl_context *, const DLTensor *const *inputs, const DLTensor *const *outputs, const gdl_memory *memory);
     int (*run)(gdl_context *, const DLTensor *const *inputs, const DLTensor *const *weights,
         const DLTensor *const *outputs);
-    /* The derivatives, a model like this one, or null: its inputs are these and then `grad.y` for each output y; its weights are these; its
+    /* The derivatives by reverse mode, a model like this one, or null: its inputs are these and then `grad.y` for each output y; its weights are these; its
      * outputs are `grad.x` for each real input x and then for each weight: the sum over y of dy/dx times grad.y. */
     const struct gdl_model *vjp;
+    /* The derivatives by forward mode, or null: its inputs are these, then `dot.x` for each real input x and then for each weight; its
+     * weights are these; its outputs are `dot.y` for each output y: the sum over x of dy/dx times dot.x. */
+    const struct gdl_model *jvp;
 } gdl_model;
 #endif

@@ -2,19 +2,21 @@
 
 use serde_json::{Value, json};
 
+use super::Member;
 use super::header::real;
 use crate::codegen::abi::{Element, Interface, Tensor};
 
-/// The manifest of a model and, within it, of its derivatives.
-pub(super) fn manifest(tower: &[&Interface]) -> String {
-    let value = tower.iter().rev().fold(Value::Null, |vjp, interface| model(interface, vjp));
-    let mut text = serde_json::to_string_pretty(&value).expect("manifest: names are text");
+/// The manifest of a model, the first member, and, within it, of its derivatives.
+pub(super) fn manifest(members: &[Member<'_>]) -> String {
+    let mut text = serde_json::to_string_pretty(&model(members, 0)).expect("manifest: names are text");
     text.push('\n');
     text
 }
 
-/// One model, whose symbols are `gdl_<name>_..`, and the model of its derivatives.
-fn model(interface: &Interface, vjp: Value) -> Value {
+/// One model, whose symbols are `gdl_<name>_..`, and the models of its derivatives.
+fn model(members: &[Member<'_>], k: usize) -> Value {
+    let interface = members[k].interface;
+    let derivative = |of: Option<usize>| of.map_or(Value::Null, |k| model(members, k));
     let name = super::tables::symbol_name(&interface.name);
     let tensors = |all: &[Tensor]| -> Vec<Value> { all.iter().map(|t| tensor(interface, t)).collect() };
     let needed: Vec<Value> = interface
@@ -26,7 +28,7 @@ fn model(interface: &Interface, vjp: Value) -> Value {
     let facts: serde_json::Map<String, Value> =
         interface.facts.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
     json!({
-        "version": 2,
+        "version": 3,
         "name": interface.name,
         "symbols": format!("gdl_{name}_"),
         "dtype": real(interface.dtype),
@@ -36,7 +38,8 @@ fn model(interface: &Interface, vjp: Value) -> Value {
         "weights": tensors(&interface.weights),
         "outputs": tensors(&interface.outputs),
         "facts": facts,
-        "vjp": vjp,
+        "vjp": derivative(members[k].vjp),
+        "jvp": derivative(members[k].jvp),
     })
 }
 

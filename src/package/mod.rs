@@ -45,16 +45,25 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
-    build_tower(&[(program, interface)], backend, target, None)
+    build_all(&[Member { program, interface, vjp: None, jvp: None }], backend, target, None)
 }
 
-/// A library of a model and its derivatives: each program is that of the derivatives of the one before it. With a part for GPUs where a
-/// `device` is given.
+/// One model of a library.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    pub program: &'a Program,
+    pub interface: &'a Interface,
+    /// Which members are its derivatives, by reverse and by forward mode.
+    pub vjp: Option<usize>,
+    pub jvp: Option<usize>,
+}
+
+/// A library of a model, the first member, and its derivatives. With a part for GPUs where a `device` is given.
 ///
 /// # Errors
 /// What the backend or the linker cannot do, by name.
-pub fn build_tower(
-    tower: &[(&Program, &Interface)],
+pub fn build_all(
+    members: &[Member<'_>],
     backend: &dyn Backend,
     target: Target,
     device: Option<&DeviceTarget>,
@@ -63,10 +72,11 @@ pub fn build_tower(
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
     };
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
-    for (k, (program, interface)) in tower.iter().enumerate() {
+    for (k, Member { program, interface, vjp, jvp }) in members.iter().enumerate() {
         let object = backend.emit(program, target)?;
         let memories = places::Memories::of(program, interface)?;
         let device = device.map(|target| Device::of(program, target)).transpose()?;
+        let named = |k: &Option<usize>| k.map(|k| members[k].interface.name.as_str());
         let description = tables::Description {
             program,
             interface,
@@ -75,19 +85,22 @@ pub fn build_tower(
             hash: hash(&object.bytes),
             features: least.features(),
             device: device.as_ref(),
-            vjp: tower.get(k + 1).map(|(_, next)| next.name.as_str()),
+            vjp: named(vjp),
+            jvp: named(jvp),
+            first: k == 0,
         };
         groups.push([tables::object(&description), object.bytes]);
     }
     let mut objects: Vec<Vec<&[u8]>> = groups.iter().map(|g| g.iter().map(Vec::as_slice).collect()).collect();
     objects.push(vec![RUNTIME]);
-    let interfaces: Vec<&Interface> = tower.iter().map(|(_, interface)| *interface).collect();
+    let interfaces: Vec<&Interface> = members.iter().map(|m| m.interface).collect();
     let name = tables::symbol_name(&interfaces[0].name);
-    let exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
+    let mut exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
+    exports.push(tables::REGISTER.to_string());
     Ok(Library {
         so_bytes: link::link(&format!("lib{name}.so"), &objects, &exports),
         header: header::header(&interfaces, &name),
-        manifest: manifest::manifest(&interfaces),
+        manifest: manifest::manifest(members),
         name,
     })
 }

@@ -14,9 +14,14 @@ use crate::codegen::abi::{Element, Interface, Tensor};
 use crate::kernel::ir::{Program, Stage};
 
 /// The version of the tables, `VERSION` of the runtime.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
+/// The entries of hosts, which no table names.
+const HOSTS: [(&str, usize); 4] = [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("xla", 1)];
+
+/// What ONNX Runtime looks for: the entry `onnx` of the library's first model.
+pub(super) const REGISTER: &str = "RegisterCustomOps";
 
 /// A table in the making: bytes, and the places that hold addresses.
 struct Table {
@@ -219,7 +224,7 @@ fn model_symbol(model: &str) -> String {
 /// The exported symbols, in order.
 pub(super) fn exports(model: &str) -> Vec<String> {
     let name = symbol_name(model);
-    let entries = ENTRIES.iter().map(|(entry, _)| format!("gdl_{name}_{entry}"));
+    let entries = ENTRIES.iter().chain(&HOSTS).map(|(entry, _)| format!("gdl_{name}_{entry}"));
     std::iter::once(format!("gdl_{name}_query")).chain(entries).collect()
 }
 
@@ -236,8 +241,11 @@ pub(super) struct Description<'a> {
     pub features: u64,
     /// The code for GPUs.
     pub device: Option<&'a Device>,
-    /// The name of the model of its derivatives, in the same library.
+    /// The names of the models of its derivatives, in the same library.
     pub vjp: Option<&'a str>,
+    pub jvp: Option<&'a str>,
+    /// Whether it is the library's first model.
+    pub first: bool,
 }
 
 /// The object with the table and the entry points, for x86-64.
@@ -251,6 +259,13 @@ pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
     entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
+    if d.first {
+        let entry = named(&mut object, &format!("gdl_{}_onnx", symbol_name(&d.interface.name)));
+        let (section, value) = (object.symbol(entry).section, object.symbol(entry).value);
+        let register = named(&mut object, REGISTER);
+        let register = object.symbol_mut(register);
+        (register.section, register.value, register.scope) = (section, value, SymbolScope::Linkage);
+    }
     let section = object.section_id(StandardSection::ReadOnlyDataWithRel);
     let own = named(&mut object, &model_symbol(&d.interface.name));
     let own = object.symbol_mut(own);
@@ -332,9 +347,11 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     for (entry, _) in ENTRIES {
         t.address(Target::Symbol(format!("gdl_{name}_{entry}")));
     }
-    match d.vjp {
-        Some(name) => t.address(Target::Symbol(model_symbol(name))),
-        None => t.i64(0),
+    for derivative in [d.vjp, d.jvp] {
+        match derivative {
+            Some(name) => t.address(Target::Symbol(model_symbol(name))),
+            None => t.i64(0),
+        }
     }
     for list in [preconditions, places, slots, members, bind, prepare, call] {
         t.list(list);
@@ -391,7 +408,7 @@ fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &st
     // lea rax, [rip + model]; ret
     let at = define(object, "query", &[0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xc3]);
     relocate(object, text, at + 3, data, model as i64 - 4, elf::R_X86_64_PC32);
-    for (entry, before) in ENTRIES {
+    for (entry, before) in ENTRIES.into_iter().chain(HOSTS) {
         let mut code = LEA[before].to_vec();
         code.extend([0, 0, 0, 0, 0xe9, 0, 0, 0, 0]);
         let at = define(object, entry, &code);

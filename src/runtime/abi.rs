@@ -4,10 +4,10 @@
 use core::ffi::{c_char, c_void};
 
 /// The version of every structure here; [`Model::version`] and [`Context::version`] carry it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The version of a context that begins a [`CudaContext`].
-pub const VERSION_CUDA: u32 = 3;
+pub const VERSION_CUDA: u32 = 4;
 
 /// All went well.
 pub const OK: i32 = 0;
@@ -206,7 +206,7 @@ pub type CallFn =
 pub type RunFn =
     unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const *const DlTensor, *const *const DlTensor) -> i32;
 
-/// All that is known about a model. The fields up to `vjp` are public (`gdl_model` of the header).
+/// All that is known about a model. The fields up to `jvp` are public (`gdl_model` of the header).
 #[repr(C)]
 pub struct Model {
     pub version: u32,
@@ -223,9 +223,12 @@ pub struct Model {
     pub prepare_fn: PrepareFn,
     pub call_fn: CallFn,
     pub run_fn: RunFn,
-    /// The model of the derivatives of this one, or null: inputs and weights as here, then a cotangent for each output;
+    /// The model of the derivatives of this one by reverse mode, or null: inputs and weights as here, then a cotangent for each output;
     /// outputs the derivatives by each real input and each weight, in that order.
     pub vjp: *const Model,
+    /// The model of the derivatives of this one by forward mode, or null: inputs and weights as here, then a tangent for each real input
+    /// and each weight; outputs the tangents of the outputs.
+    pub jvp: *const Model,
     pub preconditions: List<Precondition>,
     pub places: List<Place>,
     pub slots: List<Slot>,

@@ -5,7 +5,7 @@ use super::abi::*;
 use super::message::{Checked, fail, text};
 
 /// A run-time size that is not known yet.
-const UNKNOWN: i64 = -1;
+pub(crate) const UNKNOWN: i64 = -1;
 /// Numbers of elements stay below it, so that byte counts cannot overflow.
 const LIMIT: i64 = 1 << 56;
 
@@ -239,7 +239,7 @@ pub(crate) unsafe fn slice<'a, T>(items: *const T, count: i64) -> &'a [T] {
 
 /// Learns run-time sizes from the shapes of tensors; null entries are passed over. First from axes that are a size itself,
 /// then from those that a size can be worked out of.
-unsafe fn learn(
+pub(crate) unsafe fn learn(
     context: &mut Context,
     list: *const *const DlTensor,
     infos: &[TensorInfo],

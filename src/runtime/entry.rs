@@ -4,14 +4,14 @@ use core::ptr::null_mut;
 
 use super::abi::*;
 use super::call;
-use super::check::{device, solve};
+use super::check::{UNKNOWN, device, slice, solve};
 use super::cpu;
-use super::layout::{ALIGN, lay_out};
+use super::instance::Origin;
+use super::layout::lay_out;
 use super::message::{Checked, Failed, fail, text};
-use super::system;
 
 /// More run-time sizes than any program has; they live on the stack.
-const MAX_SIZES: usize = 256;
+pub(crate) const MAX_SIZES: usize = 256;
 
 /// Runs `work` with the caller's context, or with one of its own where none is given; an empty message means success.
 unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(&mut Context, &Model) -> Checked) -> i32 {
@@ -23,26 +23,7 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
         return fail(context, INVALID, format_args!("the context has version {given}, and needs {VERSION}")).0;
     }
     context.message[0] = 0;
-    let kind = device(context).kind;
-    if kind != CPU {
-        let name = text(model.name);
-        if kind != CUDA {
-            let reason = format_args!("the context names device {kind}; {CPU} (CPU) and {CUDA} (CUDA) are");
-            return fail(context, INVALID, reason).0;
-        }
-        if model.cuda.is_null() {
-            let reason = format_args!("`{name}` was built for the CPU alone: build it with `gdlc build --target cuda`");
-            return fail(context, UNSUPPORTED, reason).0;
-        }
-    }
-    if !cpu::has(model.features) {
-        let (name, missing) = (text(model.name), cpu::missing());
-        let wide = model.features & FEATURE_AVX512 != 0;
-        let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
-        let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
-        return fail(context, UNSUPPORTED, reason).0;
-    }
-    match work(context, model) {
+    match supported(context, model).and_then(|()| work(context, model)) {
         Ok(()) => OK,
         Err(Failed(status)) => status,
     }
@@ -51,12 +32,34 @@ unsafe fn guarded(context: *mut Context, model: *const Model, work: impl FnOnce(
 /// A call that computes on a GPU: the context with what is known of the GPU, and the model's part for it.
 unsafe fn on_gpu<'a>(context: &mut Context, model: &'a Model) -> Option<(*mut CudaContext, &'a Cuda)> {
     let there = device(context).kind == CUDA;
-    // SAFETY: such a context begins a `CudaContext`; `guarded` has seen that the model has the part.
+    // SAFETY: such a context begins a `CudaContext`; `supported` has seen that the model has the part.
     there.then(|| unsafe { ((&raw mut *context).cast(), &*model.cuda) })
 }
 
 fn status(status: i32) -> Checked {
     if status == OK { Ok(()) } else { Err(Failed(status)) }
+}
+
+/// The library has code for the device of the context, and this processor has the instructions that it was built for.
+fn supported(context: &mut Context, model: &Model) -> Checked {
+    let kind = device(context).kind;
+    let name = text(model.name);
+    if kind != CPU && kind != CUDA {
+        let reason = format_args!("the context names device {kind}; {CPU} (CPU) and {CUDA} (CUDA) are");
+        return Err(fail(context, INVALID, reason));
+    }
+    if kind == CUDA && model.cuda.is_null() {
+        let reason = format_args!("`{name}` was built for the CPU alone: build it with `gdlc build --target cuda`");
+        return Err(fail(context, UNSUPPORTED, reason));
+    }
+    if cpu::has(model.features) {
+        return Ok(());
+    }
+    let missing = cpu::missing();
+    let wide = model.features & FEATURE_AVX512 != 0;
+    let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
+    let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
+    Err(fail(context, UNSUPPORTED, reason))
 }
 
 /// Finds the run-time sizes from the shapes of the inputs; those that follow from none are left -1, for the caller to set.
@@ -161,7 +164,7 @@ pub unsafe extern "C" fn gdl_rt_call(
     unsafe { guarded(context, model, work) }
 }
 
-/// All in one, with memory of its own: sizes, bind, prepare, call.
+/// All in one, with memory of its own: sizes; bind and prepare where they are not done already for the same tables and weights; call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gdl_rt_run(
     context: *mut Context,
@@ -171,29 +174,51 @@ pub unsafe extern "C" fn gdl_rt_run(
     model: *const Model,
 ) -> i32 {
     let work = |context: &mut Context, model: &Model| unsafe {
-        if let Some((context, cuda)) = on_gpu(context, model) {
-            return status((cuda.run_fn)(context, model, inputs, weights, outputs));
+        match on_gpu(context, model) {
+            Some((context, cuda)) => status((cuda.run_fn)(context, model, inputs, weights, outputs)),
+            None => run(context, model, inputs, weights, outputs),
         }
-        let mut sizes = [0i64; MAX_SIZES];
-        let n = model.sizes.count as usize;
-        solve(context, model, inputs, outputs, &mut sizes[..n])?;
-        super::check::preconditions(context, model, &sizes[..n])?;
-        let bytes = lay_out(context, model, &sizes[..n], None)?;
-        let total = bytes.iter().sum::<i64>() + 3 * ALIGN;
-        let block = system::malloc(total as usize).cast::<u8>();
-        if block.is_null() {
-            return Err(fail(context, NO_MEMORY, format_args!("no memory: {total} bytes are needed")));
-        }
-        let memory = [
-            Memory { data: block, bytes: bytes[0] },
-            Memory { data: block.wrapping_add(bytes[0] as usize), bytes: bytes[1] },
-            Memory { data: block.wrapping_add((bytes[0] + bytes[1]) as usize), bytes: bytes[2] },
-        ];
-        let done = call::bind(context, model, inputs, sizes.as_ptr(), memory.as_ptr())
-            .and_then(|()| call::prepare(context, model, weights, memory.as_ptr()))
-            .and_then(|()| call::call(context, model, inputs, outputs, memory.as_ptr()));
-        system::free(block.cast());
-        done
     };
     unsafe { guarded(context, model, work) }
+}
+
+/// As [`gdl_rt_run`] on the CPU, for the entries of hosts.
+pub(crate) unsafe fn checked_run(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    weights: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+) -> Checked {
+    supported(context, model)?;
+    unsafe { run(context, model, inputs, weights, outputs) }
+}
+
+/// Whether some input or output has the size.
+unsafe fn mentioned(model: &Model, var: usize) -> bool {
+    let (inputs, outputs) = unsafe { (model.inputs.get(), model.outputs.get()) };
+    let dims = |info: &TensorInfo| unsafe { slice(info.dims, info.rank) }.iter();
+    inputs.iter().chain(outputs).flat_map(dims).any(|d| d.scale != 0 && d.var as usize == var)
+}
+
+unsafe fn run(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    weights: *const *const DlTensor,
+    outputs: *const *const DlTensor,
+) -> Checked {
+    let mut sizes = [0i64; MAX_SIZES];
+    let sizes = &mut sizes[..model.sizes.count as usize];
+    unsafe {
+        solve(context, model, inputs, outputs, sizes)?;
+        for v in 0..sizes.len() {
+            // the edges of a model that reads none, say
+            if sizes[v] == UNKNOWN && !mentioned(model, v) {
+                sizes[v] = 0;
+            }
+        }
+        super::check::preconditions(context, model, sizes)?;
+        Origin { model, sizes, inputs, weights }.run(context, outputs)
+    }
 }

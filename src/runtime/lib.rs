@@ -13,6 +13,8 @@ mod contract;
 mod cpu;
 mod cuda;
 mod entry;
+mod host;
+mod instance;
 mod layout;
 mod message;
 mod microkernel;

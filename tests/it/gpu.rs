@@ -205,11 +205,11 @@ fn a_library_for_the_cpu_says_how_to_build_one_for_gpus() {
 #[test]
 fn a_missing_driver_is_an_error_of_the_call() {
     use gdlc::codegen::{BACKENDS, Target, device::Architecture};
-    use gdlc::package::{build_tower, device::DeviceTarget};
+    use gdlc::package::{Member, build_all, device::DeviceTarget};
     let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
     let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None };
-    let tower = [(&case.program, &case.interface)];
-    let library = build_tower(&tower, BACKENDS[0], Target::X86_64, Some(&device)).expect("it builds");
+    let model = Member { program: &case.program, interface: &case.interface, vjp: None, jvp: None };
+    let library = build_all(&[model], BACKENDS[0], Target::X86_64, Some(&device)).expect("it builds");
     let folder = std::env::temp_dir().join(format!("gdlc-driver-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");
     let path = folder.join("libedges.so");

@@ -68,7 +68,7 @@ class Library:
         self.library = ctypes.CDLL(os.path.join(os.path.abspath(folder), f"lib{name}.so"))
         with open(f"{path}.json") as file:
             self.model = json.load(file)
-        self.context = Context(version=2)
+        self.context = Context(version=3)
 
     def entry(self, step, *arguments):
         """Calls one of the library's functions; a failure is an exception with the library's own words."""

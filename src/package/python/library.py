@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 
-VERSION = 2
+VERSION = 3
 REALS = {0: "float32", 1: "float64"}
 CODES = {"float32": (2, 32), "float64": (2, 64), "int32": (0, 32), "int64": (0, 64)}
 
@@ -53,7 +53,7 @@ _Model._fields_ = [
     ("n_outputs", ctypes.c_int64), ("outputs", ctypes.POINTER(_Info)),
     ("n_facts", ctypes.c_int64), ("facts", ctypes.c_void_p),
     ("sizes_of", ctypes.c_void_p), ("memory", ctypes.c_void_p), ("bind", ctypes.c_void_p), ("prepare", ctypes.c_void_p),
-    ("call", ctypes.c_void_p), ("run", ctypes.c_void_p), ("vjp", ctypes.POINTER(_Model)),
+    ("call", ctypes.c_void_p), ("run", ctypes.c_void_p), ("vjp", ctypes.POINTER(_Model)), ("jvp", ctypes.POINTER(_Model)),
 ]
 
 
@@ -71,38 +71,63 @@ class Argument:
         """The shape for these run-time sizes."""
         return tuple((scale * (sizes[var] if scale else 0) + offset) // divisor for var, scale, offset, divisor in self.dims)
 
-    def solve(self, shape, sizes):
-        """Writes the sizes that follow from the shape of this argument."""
-        if len(shape) != len(self.dims):
-            raise ValueError(f"`{self.name}` has {len(shape)} axes, not {len(self.dims)}: shape {tuple(shape)}")
-        for n, (var, scale, offset, divisor) in zip(shape, self.dims):
-            if scale and sizes[var] is None:
-                sizes[var] = (n * divisor - offset) // scale
-
 
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _local = threading.local()
 
 
 class Model:
-    """One model of the library. `vjp` is the model of its derivatives, or None."""
+    """One model of the library. `vjp` and `jvp` are the models of its derivatives by reverse and forward mode, or None; `order` says how
+    many derivatives the model is itself."""
 
-    def __init__(self, table):
+    def __init__(self, table, library, order=0):
         self.name = table.name.decode()
+        self.library = library
+        self.order = order
         self.real = REALS[table.real]
         self.sizes = [table.sizes[k].decode() for k in range(table.n_sizes)]
         self.inputs = [Argument(table.inputs[k]) for k in range(table.n_inputs)]
         self.weights = [Argument(table.weights[k]) for k in range(table.n_weights)]
         self.outputs = [Argument(table.outputs[k]) for k in range(table.n_outputs)]
         self._run = _RUN(table.run)
-        self.vjp = Model(table.vjp.contents) if table.vjp else None
+        self.vjp = Model(table.vjp.contents, library, order + 1) if table.vjp else None
+        self.jvp = Model(table.jvp.contents, library, order + 1) if table.jvp else None
+        self._found = [self._where(var) for var in range(len(self.sizes))]
 
-    def solve(self, shapes, given=()):
-        """The run-time sizes, from the shapes of the inputs and the given ones; None where neither says."""
-        sizes = [dict(given).get(name) for name in self.sizes]
+    def entry(self, host):
+        """The function by which a host calls the model."""
+        return getattr(self.library, f"gdl_{self.name}_{host}")
+
+    def _where(self, var):
+        """Where a size is found: an input, its axis, and what to do with the length; an axis that is the size itself, if there is one."""
+        places = [
+            ((scale, offset, divisor) != (1, 0, 1), k, axis, scale, offset, divisor)
+            for k, argument in enumerate(self.inputs)
+            for axis, (v, scale, offset, divisor) in enumerate(argument.dims)
+            if scale and v == var
+        ]
+        return min(places, default=None)
+
+    def solve(self, shapes, given={}):
+        """The run-time sizes, from the given ones and the shapes of the inputs; TypeError where neither says."""
         for argument, shape in zip(self.inputs, shapes):
-            argument.solve(shape, sizes)
+            if len(shape) != len(argument.dims):
+                raise ValueError(f"`{argument.name}` has {len(shape)} axes, not {len(argument.dims)}: shape {tuple(shape)}")
+        sizes = []
+        for name, found in zip(self.sizes, self._found):
+            if name in given:
+                sizes.append(given[name])
+            elif found is None:
+                raise TypeError(f"the size `{name}` follows from no input: give it by name")
+            else:
+                inexact, k, axis, scale, offset, divisor = found
+                n = shapes[k][axis]
+                sizes.append((n * divisor - offset) // scale if inexact else n)
         return sizes
+
+    def needed(self):
+        """Says how to build a library that has the derivatives of this model."""
+        return f"the library has derivatives to order {self.order}; build it again with `gdlc build --grad {self.order + 1}`"
 
     def run(self, inputs, weights, outputs):
         """Computes the outputs. Each tensor is (address, shape, dtype)."""
@@ -136,9 +161,7 @@ def load(name):
     table = query().contents
     if table.version != VERSION:
         raise ImportError(f"lib{name}.so has version {table.version}, this package needs {VERSION}: build both again")
-    model = Model(table)
-    model.library = library
-    return model
+    return Model(table, library)
 
 
 def keyword(argument):
@@ -151,6 +174,8 @@ def arrange(model, arguments, tables, kind):
 
     `kind` says whether something is a tensor, so that sizes may be given by name too. Returns inputs (None where missing) and sizes.
     """
+    if not tables and len(arguments) == len(model.inputs):
+        return list(arguments), {}
     own = [a for a in model.inputs if "." not in a.name]
     if len(arguments) > len(own):
         raise TypeError(f"{len(own)} arguments are taken ({', '.join(a.name for a in own)}), {len(arguments)} were given")
@@ -173,3 +198,26 @@ def arrange(model, arguments, tables, kind):
         if a.name not in found and keyword(a) != "index":
             raise TypeError(f"the input `{a.name}` is missing")
     return [found.get(a.name) for a in model.inputs], sizes
+
+
+def completed(model, inputs, sizes, zeros, last):
+    """The inputs with what may be left out: all points belong to one sample, and there are as many samples as the index says, one without an index.
+
+    `zeros` makes an index of a length, `last` reads its last entry.
+    """
+    if ("samples" not in model.sizes or "samples" in sizes) and all(x is not None for x in inputs):
+        return inputs, sizes
+    lengths = {}
+    for a, x in zip(model.inputs, inputs):
+        if x is not None:
+            for (var, scale, offset, divisor), n in zip(a.dims, x.shape):
+                if (scale, offset, divisor) == (1, 0, 1):
+                    lengths[var] = n
+    inputs = [zeros(lengths[a.dims[0][0]]) if x is None else x for a, x in zip(model.inputs, inputs)]
+    if "samples" in model.sizes and "samples" not in sizes:
+        index = [x for a, x in zip(model.inputs, inputs) if keyword(a) == "index"]
+        if index:
+            sizes = dict(sizes, samples=last(index[0]) + 1 if len(index[0]) else 0)
+        elif model._found[model.sizes.index("samples")] is None:
+            sizes = dict(sizes, samples=1)
+    return inputs, sizes

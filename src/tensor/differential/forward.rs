@@ -63,3 +63,15 @@ pub(super) fn total(graph: &mut Graph, terms: Vec<Val>) -> Option<Val> {
         _ => Some(graph.sum(&terms.iter().collect::<Vec<_>>())),
     }
 }
+
+/// A change of a value that may lack axes along which it is constant, with all axes of the value.
+pub fn complete(graph: &mut Graph, change: &Val, value: &Val) -> Val {
+    let dims = graph.ty(value.id).dims.clone();
+    let axes = value.axes.iter().zip(dims);
+    let missing: Vec<Val> = axes.filter(|(a, _)| !change.has(**a)).map(|(a, n)| graph.ones(*a, n)).collect();
+    if missing.is_empty() {
+        return change.clone();
+    }
+    let operands: Vec<&Val> = [change].into_iter().chain(&missing).collect();
+    graph.contract(&operands, &value.axes)
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tensor::differential::forward::{named, placed, total};
+use crate::tensor::differential::forward::{complete, named, placed, total};
 use crate::tensor::differential::partial::{Opened, open};
 use crate::tensor::graph::{Axis, Graph, Val};
 use crate::tensor::op::ValueId;
@@ -32,7 +32,11 @@ pub fn vjp(graph: &mut Graph, of: &[(Val, Val)], by: &[Val]) -> Vec<Option<Val>>
             }
         }
     }
-    by.iter().map(|v| terms.get(&v.id).cloned().and_then(|list| complete(graph, list, v))).collect()
+    let whole = |v: &Val| {
+        let sum = total(graph, terms.get(&v.id)?.clone())?;
+        Some(complete(graph, &named(&sum, &v.axes), v))
+    };
+    by.iter().map(whole).collect()
 }
 
 /// Which values up to `last` depend on some of `by`.
@@ -61,17 +65,4 @@ fn transposed(graph: &mut Graph, node: &Opened, factors: &[Val], cotangent: &Val
     let factors: Vec<Val> = factors.iter().chain(&diagonals).cloned().collect();
     let term = node.product(graph, &factors, cotangent, &distinct);
     placed(&term, &distinct)
-}
-
-/// The sum of the cotangents of a value with all its axes.
-fn complete(graph: &mut Graph, terms: Vec<Val>, value: &Val) -> Option<Val> {
-    let sum = named(&total(graph, terms)?, &value.axes);
-    let dims = graph.ty(value.id).dims.clone();
-    let missing: Vec<Val> =
-        value.axes.iter().zip(dims).filter(|(a, _)| !sum.has(**a)).map(|(a, n)| graph.ones(*a, n)).collect();
-    if missing.is_empty() {
-        return Some(sum);
-    }
-    let operands: Vec<&Val> = [&sum].into_iter().chain(&missing).collect();
-    Some(graph.contract(&operands, &value.axes))
 }

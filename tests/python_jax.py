@@ -1,0 +1,92 @@
+"""The package of a model on JAX. `python_package.py` installs it and calls `check`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.test_util import check_grads
+
+from python_package import TABLES
+
+
+def derivatives(messages, params, x, e, tables):
+    f = lambda x: (messages(params, x, e, **tables, samples=2) ** 2).sum()
+    steps = 1e-5 * np.eye(15).reshape(15, 5, 3)
+    slopes = np.array([(f(x + d) - f(x - d)) / 2e-5 for d in steps]).reshape(5, 3)
+    gradient = jax.jit(jax.grad(f))
+    assert np.allclose(gradient(x), slopes, rtol=1e-6, atol=1e-9)
+    expected = np.stack([(gradient(x + d) - gradient(x - d)) / 2e-5 for d in steps]).reshape(5, 3, 5, 3)
+    modes = {"forward": jax.jacfwd, "reverse": jax.jacrev}
+    for a, outer in modes.items():
+        for b, inner in modes.items():
+            error = np.abs(jax.jit(outer(inner(f)))(x) - expected).max() / np.abs(expected).max()
+            assert error < 1e-6, f"{a} over {b}: {error}"
+    check_grads(lambda p, x, e: messages(p, x, e, **tables), (params, x, e), order=2, modes=["fwd", "rev"])
+    print("messages.jax: the four Hessians are those of differences; check_grads of order 2 by inputs and weights, both modes")
+    batch = np.random.default_rng(2).normal(size=(3, 5, 3))
+    apart = np.stack([gradient(x) for x in batch])
+    assert np.allclose(jax.jit(jax.vmap(jax.grad(f)))(batch), apart, rtol=1e-12)
+    assert np.allclose(jax.grad(lambda batch: jax.vmap(f)(batch).sum())(batch), apart, rtol=1e-12)
+    print("messages.jax: jit, vmap of grad, grad of vmap")
+
+
+def sharded(classify, params, x):
+    """The batch over two devices of the host."""
+    if jax.device_count() < 2:
+        print("one device: shard_map was left out")
+        return
+    shard_map = getattr(jax, "shard_map", None)
+    if shard_map is None:
+        from jax.experimental.shard_map import shard_map
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))
+    whole, batch = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("batch")
+    loss = lambda params, x: jax.lax.pmean((classify(params, x) ** 2).mean(), "batch")
+    spread = jax.jit(jax.grad(shard_map(loss, mesh=mesh, in_specs=(whole, batch), out_specs=whole)))
+    alone = jax.jit(jax.grad(lambda params, x: (classify(params, x) ** 2).mean()))
+    for name, expected in alone(params, x).items():
+        found = spread(params, x)[name]
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max(), name
+    print("digits.jax: gradients of a batch over two devices by shard_map are those of one")
+
+
+def refused(messages, params, x, e, tables):
+    """What cannot be is an error that says what to do."""
+    third = jax.grad(lambda x: jax.grad(lambda x: jax.grad(lambda x: messages(params, x, e, **tables).sum())(x).sum())(x).sum())
+    cases = {
+        "--grad 3": lambda: third(x),
+        "float32": lambda: messages(params, x.astype("float32"), e, **tables),
+        "has the shape (5, 2)": lambda: messages(params, x[:, :2], e, **tables),
+        "outside 0..5": lambda: messages(params, x, e, **{**tables, "senders": tables["senders"] + 4}),
+        "give `samples=`": lambda: jax.jit(lambda index: messages(params, x, e, **{**tables, "index": index}))(tables["index"]),
+        "is missing": lambda: messages({}, x, e, **tables),
+    }
+    for words, call in cases.items():
+        try:
+            jax.block_until_ready(call())
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
+            assert words in str(why), f"{words}: {why}"
+        else:
+            raise AssertionError(f"{words}: no error")
+    print(f"messages.jax: {len(cases)} wrong uses are refused in words")
+
+
+def check(weights, images, logits):
+    """`weights`, `images` and `logits` are those of digits, from torch."""
+    import digits.jax
+    import messages.jax
+    import messages.numpy
+
+    jax.config.update("jax_enable_x64", True)
+    print(f"JAX {jax.__version__}")
+    found = jax.jit(digits.jax.digits)(weights, images.astype("float32"))
+    error = np.abs(found - logits).max() / np.abs(logits).max()
+    assert error < 5e-6 * np.sqrt(25 + 1600 + 8), error
+    print(f"digits.jax: logits against torch, relative error {error:.1e}")
+    rng = np.random.default_rng(1)
+    x, e = rng.normal(size=(5, 3)), rng.normal(size=(7, 2))
+    tables = {name: np.array(table) for name, table in TABLES.items()}
+    params = messages.jax.initial(jax.random.key(0))
+    y = messages.numpy.call({name: np.asarray(w) for name, w in params.items()}, x, e, **tables)
+    assert np.array_equal(messages.jax.messages(params, jnp.asarray(x), e, **tables), y)
+    derivatives(messages.jax.messages, params, x, e, tables)
+    sharded(digits.jax.digits, weights, images.astype("float32"))
+    refused(messages.jax.messages, params, x, e, tables)

@@ -1,0 +1,204 @@
+"""The package of a model on PyTorch. `python_package.py` installs it and calls `check`."""
+
+import copy
+import os
+import pickle
+import tempfile
+import threading
+
+import torch
+
+from python_package import TABLES
+
+
+def arguments():
+    torch.manual_seed(0)
+    x, e = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in [(5, 3), (7, 2)])
+    return x, e, {name: torch.tensor(table) for name, table in TABLES.items()}
+
+
+def in_order(package, x, e, tables):
+    """What the operator takes: all inputs, and the run-time sizes."""
+    given = {"x": x, "e": e, **{f"G.{name}": table for name, table in tables.items()}}
+    inputs = [given[a.name] for a in package.MODEL.inputs]
+    return inputs, package.MODEL.solve([i.shape for i in inputs], {"samples": 2})
+
+
+def derivatives(model, x, e, tables):
+    def by_all(x, e, *weights):
+        return torch.func.functional_call(model, dict(zip(dict(model.named_parameters()), weights)), (x, e), tables)
+
+    variables = (x, e, *model.parameters())
+    assert torch.autograd.gradcheck(by_all, variables, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(by_all, variables, check_fwd_over_rev=True)
+    print("messages.torch: gradcheck and gradgradcheck by inputs and weights, both modes")
+
+    weights = [w.detach() for w in model.parameters()]
+    f = lambda x: by_all(x, e.detach(), *weights).square().sum()
+    point, fn = x.detach(), torch.func
+
+    def gradient(x):
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(f(x), x)[0]
+
+    steps = torch.eye(15, dtype=torch.float64).reshape(15, 5, 3) * 1e-5
+    expected = torch.stack([(gradient(point + d) - gradient(point - d)) / 2e-5 for d in steps]).reshape(5, 3, 5, 3)
+    modes = {"forward": fn.jacfwd, "reverse": fn.jacrev}
+    for a, outer in modes.items():
+        for b, inner in modes.items():
+            error = (outer(inner(f))(point) - expected).abs().max() / expected.abs().max()
+            assert error < 1e-6, f"{a} over {b}: {error}"
+    batch = torch.randn(3, 5, 3, dtype=torch.float64)
+    apart = torch.stack([gradient(x) for x in batch])
+    assert torch.allclose(fn.vmap(fn.grad(f))(batch), apart, rtol=1e-12)
+    assert torch.allclose(fn.grad(lambda batch: fn.vmap(f)(batch).sum())(batch), apart, rtol=1e-12)
+    print("messages.torch: the four Hessians of torch.func are those of differences; vmap of grad, grad of vmap")
+
+
+def compiled(package, model, x, e, tables):
+    inputs, sizes = in_order(package, x, e, tables)
+    call = ([*inputs, *model._weights()], sizes)
+    found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, call)
+    assert set(found.values()) == {"SUCCESS"}, found
+    whole = torch.compile(model, fullgraph=True, backend="aot_eager")
+    (g,) = torch.autograd.grad(whole(x, e, **tables, samples=2).sum(), x)
+    (h,) = torch.autograd.grad(model(x, e, **tables).sum(), x)
+    assert torch.equal(g, h)
+
+    class Exported(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, e, senders, receivers, index):
+            return self.model(x, e, senders=senders, receivers=receivers, index=index, samples=2)
+
+    n, m = torch.export.Dim("n"), torch.export.Dim("m")
+    dims = {"x": {0: n}, "e": {0: m}, "senders": {0: m}, "receivers": {0: m}, "index": {0: n}}
+    program = torch.export.export(Exported(), (x.detach(), e.detach(), *tables.values()), dynamic_shapes=dims)
+    other = [torch.tensor(t) for t in ([0, 1, 2, 3, 4, 5, 0, 1], [0, 0, 1, 1, 2, 2, 3, 5], [0, 0, 0, 1, 1, 1])]
+    x, e = torch.randn(6, 3, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+    assert torch.equal(program.module()(x, e, *other), Exported()(x, e, *other))
+    print("messages.torch: opcheck, torch.compile(fullgraph=True) forward and backward, torch.export with other sizes")
+
+
+def kept(model, x, e, tables):
+    """Instances that the library keeps are never those of other weights, tables, threads or processes."""
+    y = model(x, e, **tables)
+    for other in [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]:
+        assert torch.equal(other(x, e, **tables), y)
+    turned = {**tables, "senders": tables["senders"].flip(0)}
+    z = model(x, e, **turned)
+    assert not torch.equal(y, z)
+    assert torch.equal(model(x, e, **tables), y) and torch.equal(model(x, e, **turned), z)
+    weight = next(model.parameters())
+    before = weight.detach().clone()
+    weight.data.mul_(1.5)
+    assert not torch.equal(model(x, e, **tables), y)
+    weight.data.copy_(before)
+    assert torch.equal(model(x, e, **tables), y)
+    assert torch.equal(model(x.detach().T.contiguous().T, e, **tables), y), "tensors that are not row-major"
+    found = [None] * 8
+
+    def work(k):
+        mine = {**tables, "senders": tables["senders"].roll(k)}
+        results = [model(x, e, **mine) for _ in range(50)]
+        found[k] = results[0] if all(torch.equal(r, results[0]) for r in results) else None
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    for k, result in enumerate(found):
+        assert torch.equal(result, model(x, e, **{**tables, "senders": tables["senders"].roll(k)})), k
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(model(x, e, **tables), y) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    print("messages.torch: other tables, other weights, copies, pickles, 8 threads, a fork")
+
+
+def examples(step, graphs):
+    """Some of the four graphs of a step as one, each the graph of TABLES with its own numbers."""
+    n, m = len(TABLES["index"]), len(TABLES["senders"])
+    index, edges = max(TABLES["index"]) + 1, {name: torch.tensor(TABLES[name]) for name in ["senders", "receivers"]}
+    own = [torch.Generator().manual_seed(10 * step + g) for g in graphs]
+    x = torch.cat([torch.randn(n, 3, dtype=torch.float64, generator=g) for g in own])
+    e = torch.cat([torch.randn(m, 2, dtype=torch.float64, generator=g) for g in own])
+    tables = {name: torch.cat([ends + k * n for k in range(len(graphs))]) for name, ends in edges.items()}
+    tables["index"] = torch.cat([torch.tensor(TABLES["index"]) + k * index for k in range(len(graphs))])
+    return x, e, tables
+
+
+def trained(model, graphs, steps=5):
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(steps):
+        x, e, tables = examples(step, graphs)
+        optimiser.zero_grad()
+        (model(x, e, **tables) - 1).square().mean().backward()
+        optimiser.step()
+
+
+def process(rank, folder):
+    """One of two processes: half of the graphs of each step."""
+    import messages.torch
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = messages.torch.Messages()
+    trained(torch.nn.parallel.DistributedDataParallel(model), [2 * rank, 2 * rank + 1])
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def distributed(package):
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(process, args=(folder,), nprocs=2)
+        states = [torch.load(f"{folder}/{rank}.pt") for rank in range(2)]
+    torch.manual_seed(0)
+    model = package.Messages()
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    trained(model, [0, 1, 2, 3])
+    for name, w in model.state_dict().items():
+        assert torch.equal(states[0][name], states[1][name]), name
+        assert torch.allclose(states[0][name], w, rtol=1e-9, atol=1e-12), name
+    assert any(not torch.allclose(w, before[name], atol=1e-3) for name, w in model.state_dict().items()), "nothing was learnt"
+    print("messages.torch: two processes by DistributedDataParallel reach the weights of one")
+
+
+def refused(model, x, e, tables):
+    """What cannot be is an error that says what to do."""
+    (a,) = torch.autograd.grad(model(x, e, **tables).square().sum(), x, create_graph=True)
+    (b,) = torch.autograd.grad(a.square().sum(), x, create_graph=True)
+    cases = {
+        "--grad 3": lambda: torch.autograd.grad(b.sum(), x),
+        "float32": lambda: model(x.float(), e, **tables),
+        "the input `e` is missing": lambda: model(x, **tables),
+        "outside 0..5": lambda: model(x, e, **{**tables, "senders": tables["senders"] + 4}),
+        "neither an input": lambda: model(x, e, neighbours=tables["senders"]),
+        "axis 1 has 4 elements": lambda: model(torch.zeros(5, 4, dtype=torch.float64), e, **tables),
+        "has 1 axes, not 2": lambda: model(x[0], e, **tables),
+    }
+    for words, call in cases.items():
+        try:
+            call()
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
+            assert words in str(why), f"{words}: {why}"
+        else:
+            raise AssertionError(f"{words}: no error")
+    print(f"messages.torch: {len(cases)} wrong uses are refused in words")
+
+
+def check():
+    import messages
+    import messages.torch
+
+    torch.manual_seed(0)
+    x, e, tables = arguments()
+    model = messages.torch.Messages()
+    assert set(model.state_dict()) == {a.name for a in messages.MODEL.weights}, "names of the safetensors"
+    print(f"messages.torch: the kernel is {'the library' if messages.torch._shim else 'Python'}")
+    derivatives(model, x, e, tables)
+    compiled(messages, model, x, e, tables)
+    kept(model, x, e, tables)
+    distributed(messages.torch)
+    refused(model, x, e, tables)
