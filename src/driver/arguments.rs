@@ -179,6 +179,9 @@ pub struct Bench {
     /// How many calls are timed
     #[arg(long, default_value_t = 20)]
     pub calls: usize,
+    /// Time the library's derivatives up to this order too
+    #[arg(long, default_value_t = 0)]
+    pub grad: usize,
 }
 
 #[derive(Debug, Args)]

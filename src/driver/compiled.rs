@@ -102,9 +102,9 @@ impl Compiled {
         load(&self.library, name)
     }
 
-    /// Loads a library of the same model, made another way.
-    pub fn load_by(&self, code: Code) -> Result<Loaded, Failure> {
-        load(&build(&self.program, &self.interface, &self.derivatives, code, None)?, &self.library.name)
+    /// Loads a library of the same models, made another way, for the one whose symbols are `gdl_<name>_..`.
+    pub fn load_by(&self, code: Code, name: &str) -> Result<Loaded, Failure> {
+        load(&build(&self.program, &self.interface, &self.derivatives, code, None)?, name)
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
@@ -119,7 +119,7 @@ impl Compiled {
 
     /// The tensors of the model's inputs, in the order of the interface.
     pub fn arguments<'t>(&self, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
-        arguments(&self.interface, inputs)
+        in_order(&self.interface, inputs)
     }
 
     /// The outputs by name.
@@ -136,7 +136,7 @@ impl Compiled {
     pub fn run_model(&self, interface: &Interface, inputs: &Tensors, weights: &Tensors) -> Result<Tensors, Failure> {
         let loaded = self.load_model(&interface.name)?;
         let mut instance = bound(interface, &loaded, inputs, weights)?;
-        let outputs = instance.call(&arguments(interface, inputs))?;
+        let outputs = instance.call(&in_order(interface, inputs))?;
         Ok(interface.outputs.iter().map(|o| o.name.clone()).zip(outputs).collect())
     }
 }
@@ -165,7 +165,8 @@ impl Derivative {
     }
 }
 
-fn bound<'l>(
+/// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
+pub fn bound<'l>(
     interface: &Interface,
     loaded: &'l Loaded,
     inputs: &Tensors,
@@ -177,13 +178,14 @@ fn bound<'l>(
         let found = interface.sizes.iter().find(|(_, info)| info.name == name);
         found.map(|(var, _)| sizes.eval(Size::var(var)))
     };
-    let mut instance = loaded.bind_sizes(&arguments(interface, inputs), named)?;
+    let mut instance = loaded.bind_sizes(&in_order(interface, inputs), named)?;
     let weights: Vec<&Tensor> = interface.weights.iter().map(|w| &weights[&w.name]).collect();
     instance.prepare(&weights)?;
     Ok(instance)
 }
 
-fn arguments<'t>(interface: &Interface, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
+/// The tensors of the inputs, in the order of the interface.
+pub fn in_order<'t>(interface: &Interface, inputs: &'t Tensors) -> Vec<Option<&'t Tensor>> {
     interface.inputs.iter().map(|i| inputs.get(&i.name)).collect()
 }
 

@@ -173,6 +173,21 @@ fn every_kernel_is_timed() {
     assert!(shown.contains("share of the ceiling") && shown.contains("a call, 1 thread"), "{shown}");
 }
 
+#[test]
+fn derivatives_are_timed_as_models() {
+    let program = "tests/programs/expect/mlp.gdl";
+    let output = gdlc(&["bench", program, "--size", "n=1000", "--calls", "2", "--grad", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = text(&output.stdout);
+    let reports: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let flops = |report: &serde_json::Value| report["calls"][0]["flops"].as_f64().unwrap();
+    assert_eq!(reports.len(), 3, "the model, its vjp and its jvp: {lines}");
+    for derivative in &reports[1..] {
+        // each needs the forward pass and as many products again, at least
+        assert!(flops(derivative) > 1.8 * flops(&reports[0]), "{lines}");
+    }
+}
+
 /// With the LLVM backend where it is built in, else the default one against itself.
 #[test]
 fn backends_are_timed_kernel_by_kernel() {

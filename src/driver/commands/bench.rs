@@ -1,19 +1,21 @@
 //! `gdlc bench`: the time of a call and of each of its kernels on random inputs, beside the measured ceiling of this machine.
 
+use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
 use crate::driver::arguments::Bench;
 use crate::driver::ceiling::Ceiling;
 use crate::driver::code::{self, Code};
-use crate::driver::compiled::Compiled;
+use crate::driver::compiled::{Compiled, Derivative, bound, in_order};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::progress::Progress;
 use crate::driver::reference;
 use crate::driver::session::Session;
-use crate::kernel::ir::Stage;
+use crate::kernel::ir::{Program, Stage};
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, work};
 use crate::math::Rng;
+use crate::tensor::graph::Graph;
 
 /// Times every model of the file, or the one named.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
@@ -28,33 +30,55 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
     }
     let ceiling = Ceiling::measure();
     for model in session.models(&program)? {
-        let compiled = Compiled::new(&session, &program, model, session.dtype())?;
+        let compiled = Compiled::with_derivatives(&session, &program, model, session.dtype(), options.grad)?;
         if let Some((name, _)) =
             wanted.iter().find(|(n, _)| compiled.interface.sizes.iter().all(|(_, info)| info.name != *n))
         {
             return Err(Failure::call(format!("{} has no run-time size `{name}`", model.name)));
         }
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
-        let sizes: Vec<usize> = compiled.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
-        too_large(&compiled, &sizes)?;
-        let progress = Progress::of(format!("timing {}", model.name));
         let other =
             options.vs.map(|name| code::backend(name).map(|backend| Code { backend, ..session.code })).transpose()?;
-        let times = Times::measure(&compiled, &sizes, options.calls, other)?;
-        drop(progress);
-        let limits = Limits { gflops: ceiling.gflops(compiled.interface.dtype), gbytes: ceiling.gbytes };
-        if options.source.json {
-            say!("{}", json(&model.name, &compiled, &sizes, &times, limits));
-        } else {
-            print(&model.name, &compiled, &sizes, &times, limits);
+        for timed in Timed::all(&model.name, &compiled) {
+            let sizes: Vec<usize> = timed.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
+            too_large(&timed, &sizes)?;
+            let progress = Progress::of(format!("timing {}", timed.interface.name));
+            let times = Times::measure(&compiled, &timed, &sizes, options.calls, other)?;
+            drop(progress);
+            let limits = Limits { gflops: ceiling.gflops(timed.interface.dtype), gbytes: ceiling.gbytes };
+            if options.source.json {
+                say!("{}", json(&timed, &sizes, &times, limits));
+            } else {
+                print(&timed, &sizes, &times, limits);
+            }
         }
     }
     Ok(())
 }
 
+/// A model of the library: the one of the file, or a derivative.
+struct Timed<'c> {
+    /// What is printed: `Digits`, `digits_vjp`.
+    name: &'c str,
+    graph: &'c Graph,
+    program: &'c Program,
+    interface: &'c Interface,
+}
+
+impl<'c> Timed<'c> {
+    fn all(model: &'c str, compiled: &'c Compiled) -> Vec<Timed<'c>> {
+        let Compiled { algebra, program, interface, .. } = compiled;
+        let mut res = vec![Timed { name: model, graph: &algebra.derived.graph, program, interface }];
+        for Derivative { graph, program, interface, .. } in &compiled.derivatives {
+            res.push(Timed { name: &interface.name, graph, program, interface });
+        }
+        res
+    }
+}
+
 /// Fails where an argument or a result would not fit into memory.
-fn too_large(compiled: &Compiled, sizes: &[usize]) -> Result<(), Failure> {
-    let all = compiled.interface.inputs.iter().chain(&compiled.interface.outputs);
+fn too_large(timed: &Timed, sizes: &[usize]) -> Result<(), Failure> {
+    let all = timed.interface.inputs.iter().chain(&timed.interface.outputs);
     for tensor in all {
         let dims = tensor.dims.iter().map(|d| d.eval(|v| sizes[v.0 as usize]));
         let count = dims.fold(Some(1usize), |count, n| count.and_then(|c| c.checked_mul(n)));
@@ -120,18 +144,24 @@ impl Row {
 }
 
 impl Times {
-    fn measure(compiled: &Compiled, sizes: &[usize], calls: usize, other: Option<Code>) -> Result<Times, Failure> {
-        let graph = &compiled.algebra.derived.graph;
+    fn measure(
+        compiled: &Compiled,
+        timed: &Timed,
+        sizes: &[usize],
+        calls: usize,
+        other: Option<Code>,
+    ) -> Result<Times, Failure> {
+        let (graph, name) = (timed.graph, &timed.interface.name);
         let arguments = instance::arguments(graph, sizes.to_vec(), Filling::Initial, &mut Rng::new(1));
         let (inputs, weights) = (reference::inputs(graph, &arguments), reference::weights(&arguments));
-        let mut loaded = vec![compiled.load()?];
+        let mut loaded = vec![compiled.load_model(name)?];
         if let Some(code) = other {
-            loaded.push(compiled.load_by(code)?);
+            loaded.push(compiled.load_by(code, name)?);
         }
-        let made = loaded.iter().map(|loaded| compiled.instance(loaded, &inputs, &weights));
+        let made = loaded.iter().map(|loaded| bound(timed.interface, loaded, &inputs, &weights));
         let mut instances = made.collect::<Result<Vec<_>, _>>()?;
-        let inputs = compiled.arguments(&inputs);
-        let work = kernel_work(compiled, sizes);
+        let inputs = in_order(timed.interface, &inputs);
+        let work = kernel_work(timed.program, sizes);
         let add = |a: Work, b: &(String, Work)| Work { flops: a.flops + b.1.flops, bytes: a.bytes + b.1.bytes };
         let all = work.iter().fold(Work::default(), add);
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -166,18 +196,18 @@ impl Times {
 }
 
 /// The kernels of a call by name, each with its work, scalar functions written out.
-fn kernel_work(compiled: &Compiled, sizes: &[usize]) -> Vec<(String, Work)> {
-    let mut program = compiled.program.clone();
+fn kernel_work(program: &Program, sizes: &[usize]) -> Vec<(String, Work)> {
+    let mut program = program.clone();
     legalize(&mut program);
     let kernels = program.kernels.iter().filter(|k| k.stage == Stage::Call);
     kernels.map(|k| (k.name.clone(), work(&program, k, sizes))).collect()
 }
 
-fn named_sizes(compiled: &Compiled, sizes: &[usize]) -> Vec<String> {
-    compiled.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect()
+fn named_sizes(timed: &Timed, sizes: &[usize]) -> Vec<String> {
+    timed.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect()
 }
 
-fn json(name: &str, compiled: &Compiled, sizes: &[usize], times: &Times, limits: Limits) -> serde_json::Value {
+fn json(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) -> serde_json::Value {
     let row = |r: &Row| {
         let (share, bound) = r.share(limits);
         serde_json::json!({
@@ -187,17 +217,18 @@ fn json(name: &str, compiled: &Compiled, sizes: &[usize], times: &Times, limits:
         })
     };
     serde_json::json!({
-        "model": name, "sizes": named_sizes(compiled, sizes),
+        "model": timed.name, "sizes": named_sizes(timed, sizes),
         "peak_gflops": limits.gflops, "peak_gbytes_s": limits.gbytes,
         "calls": times.calls.iter().map(row).collect::<Vec<_>>(),
         "kernels": times.kernels.iter().map(row).collect::<Vec<_>>(),
     })
 }
 
-fn print(name: &str, compiled: &Compiled, sizes: &[usize], times: &Times, limits: Limits) {
+fn print(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) {
+    let name = timed.name;
     say!(
         "{name} ({}); one core of this machine, measured: {:.0} GFLOP/s, {:.1} GB/s from memory",
-        named_sizes(compiled, sizes).join(", "),
+        named_sizes(timed, sizes).join(", "),
         limits.gflops,
         limits.gbytes
     );
