@@ -56,7 +56,7 @@ impl Cx<'_> {
         let rows = self.factors(c.m_extent);
         let expected = rows.as_ref().map_or(usize::MAX, |rows| self.expected(rows));
         let dtype = self.program.dtype;
-        let tile = tile(expected, c.n_extent, dtype, c.taps > 1 || c.guard.is_some());
+        let tile = tile(expected, c.n_extent, c.taps > 1 || c.guard.is_some());
         let depth = tile.depth(dtype);
         let across = c.n_extent.div_ceil(tile.columns);
         let (block, down) = (self.b.var(), self.over(c.m_extent, tile.rows));

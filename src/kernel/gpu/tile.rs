@@ -25,20 +25,14 @@ impl Tile {
         Tile { rows, columns, thread_rows, thread_columns }
     }
 
-    /// The sums of a thread.
-    fn sums(self) -> usize {
-        self.thread_rows * self.thread_columns
-    }
-
-    /// Terms of the sums that are in shared memory at a time, in each of two parts: fewer where the sums leave few registers for what is
-    /// on its way.
+    /// Terms of the sums that are in shared memory at a time, in each of two parts: within the 48 KiB that every GPU has.
     pub(super) fn depth(self, dtype: Dtype) -> usize {
-        if dtype == Dtype::F64 || self.sums() > 32 { 8 } else { 16 }
+        if dtype == Dtype::F64 { 8 } else { 16 }
     }
 
-    /// Registers of a thread: the 65536 of a multiprocessor are for two blocks, or for one where the sums need more.
+    /// Registers of a thread: the 65536 of a multiprocessor are for two blocks, or for one where the sums take two each.
     pub(super) fn registers(self, dtype: Dtype) -> usize {
-        if dtype == Dtype::F64 || self.sums() > 32 { 255 } else { 128 }
+        if dtype == Dtype::F64 { 255 } else { 128 }
     }
 
     /// Threads along the columns.
@@ -68,23 +62,22 @@ fn place(i: usize, per_thread: usize, threads: usize) -> (usize, usize) {
     (run, i / run * run * threads + i % run)
 }
 
-/// Tiles for at most so many columns, the largest first.
-const TILES: &[(usize, [Tile; 3])] = &[
-    (16, [Tile::new(128, 16, 4, 2), Tile::new(64, 16, 2, 2), Tile::new(32, 16, 1, 2)]),
-    (32, [Tile::new(128, 32, 4, 4), Tile::new(64, 32, 2, 4), Tile::new(32, 32, 1, 4)]),
-    (64, [Tile::new(128, 64, 8, 4), Tile::new(64, 64, 4, 4), Tile::new(32, 64, 2, 4)]),
-    (128, [Tile::new(128, 128, 8, 8), Tile::new(64, 128, 4, 8), Tile::new(32, 128, 2, 8)]),
+/// Tiles for at most so many columns, the largest first. Larger ones leave a multiprocessor one block at a time, and that was slower.
+const TILES: &[(usize, &[Tile])] = &[
+    (16, &[Tile::new(128, 16, 4, 2), Tile::new(64, 16, 2, 2), Tile::new(32, 16, 1, 2)]),
+    (32, &[Tile::new(128, 32, 4, 4), Tile::new(64, 32, 2, 4), Tile::new(32, 32, 1, 4)]),
+    (64, &[Tile::new(128, 64, 8, 4), Tile::new(64, 64, 4, 4), Tile::new(32, 64, 2, 4)]),
+    (128, &[Tile::new(64, 128, 4, 8), Tile::new(32, 128, 2, 8)]),
 ];
 
 /// The tile for a result of about `rows` times `columns` numbers: few columns wasted, then large, but so that every multiprocessor has one.
 /// `searching`: addresses of rows are worked out as the sum goes on (windows, gathers).
-pub(super) fn tile(rows: usize, columns: usize, dtype: Dtype, searching: bool) -> Tile {
+pub(super) fn tile(rows: usize, columns: usize, searching: bool) -> Tile {
     let wasted = |width: usize| columns.div_ceil(width) * width;
     let (_, tiles) = TILES.iter().rev().min_by_key(|(width, _)| wasted(*width)).expect("there are tiles");
-    // Sums of f64 take two registers each, and addresses take some too.
-    let fits = |t: &&Tile| if dtype == Dtype::F64 { t.sums() <= 32 } else { !searching || **t != tiles[0] };
-    let tiles: Vec<&Tile> = tiles.iter().filter(fits).collect();
+    // Addresses take registers too.
+    let tiles: Vec<&Tile> = tiles.iter().filter(|t| !searching || t.thread_rows <= RUN).collect();
     let blocks = |t: &Tile| rows.div_ceil(t.rows) * columns.div_ceil(t.columns);
     let full = tiles.iter().find(|t| blocks(t) >= MULTIPROCESSORS);
-    **full.unwrap_or(&tiles[tiles.len() - 1])
+    **full.or(tiles.last()).expect("there are tiles")
 }
