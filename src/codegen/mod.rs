@@ -13,7 +13,7 @@ use std::fmt;
 use crate::kernel::ir::{PANEL_BYTES, Program};
 
 /// Bytes from one row of a finished tile to the next: the runtime (`TILE_ROW_BYTES` of `src/runtime/abi.rs`) hands at most four panels
-/// to an epilogue's caller, and the epilogue finds the rows of its panel at this distance.
+/// to an epilogue.
 const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES as i64;
 
 /// Every backend that this build has; the first is the default.

@@ -27,7 +27,7 @@ pub struct Contract {
     pub packed: *const u8,
     /// Writes the addresses of `count` rows from `m`, tap by tap within a row; null where the row is zero.
     pub rows: unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, table: *mut *const u8),
-    /// Finishes `count` rows from `m` of one panel, its columns `n..n + width`; rows of `tile` are [`TILE_ROW_BYTES`] apart.
+    /// Finishes `count` rows from `m` of some panels, columns `n..n + width`; rows of `tile` are [`TILE_ROW_BYTES`] apart.
     pub epilogue:
         unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8),
     pub data: *const c_void,
@@ -79,7 +79,7 @@ impl<'a> Plan<'a> {
         let share = (c.m_extent + 4 * width - 1) / (4 * width);
         let block = if width > 1 { most.min(round_up(share, 24).max(24)) } else { most };
         let panels = (c.n_extent + T::UNIT - 1) / T::UNIT;
-        let together = T::shape(panels).panels;
+        let together = T::shape(panels, c.taps * c.k_extent).panels;
         let columns = (panels + together - 1) / together;
         let blocks = (c.m_extent + block - 1) / block;
         let groups = if blocks >= 2 * width { 1 } else { ((2 * width + blocks - 1) / blocks).min(columns).max(1) };
@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
 
     fn column<T: Real>(&self, column: i64) -> Column<T> {
         let first = column * self.together;
-        let shape = T::shape(self.together.min(self.panels - first));
+        let shape = T::shape(self.together.min(self.panels - first), self.c.taps * self.c.k_extent);
         Column { first, shape, packed: self.c.packed.cast::<T>().wrapping_add((first * self.panel_step::<T>()) as usize) }
     }
 
@@ -99,14 +99,11 @@ impl<'a> Plan<'a> {
         self.c.taps * self.c.k_extent * T::UNIT
     }
 
-    /// Hands the finished rows to the epilogue, panel by panel.
+    /// Hands the finished rows to the epilogue.
     unsafe fn finish<T: Real>(&self, column: &Column<T>, m: i64, rows: i64, tile: *const T) {
-        let c = self.c;
-        for p in 0..column.shape.panels {
-            let n = (column.first + p) * T::UNIT;
-            let part = tile.wrapping_add((p * T::UNIT) as usize);
-            unsafe { (c.epilogue)(c.data, m, rows, n, T::UNIT.min(c.n_extent - n), part.cast()) };
-        }
+        let (c, n) = (self.c, column.first * T::UNIT);
+        let width = (column.shape.panels * T::UNIT).min(c.n_extent - n);
+        unsafe { (c.epilogue)(c.data, m, rows, n, width, tile.cast()) };
     }
 }
 

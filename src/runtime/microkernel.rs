@@ -30,6 +30,9 @@ pub(crate) struct Tile<T> {
     pub resume: bool,
 }
 
+/// Bytes of the short panels of a tile together: half of a first-level cache.
+const SHORT_BYTES: i64 = 16 << 10;
+
 /// The rows and panels of a tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -43,8 +46,8 @@ pub(crate) trait Real: Copy {
     const UNIT: i64;
     /// Numbers from one row of a tile to the next.
     const TILE_ROW: i64 = TILE_ROW_BYTES / PANEL_BYTES * Self::UNIT;
-    /// The tile that fills the registers best where this many panels are left: at most so many.
-    fn shape(panels: i64) -> Shape;
+    /// The best tile where this many panels are left, at most so many, whose columns are `depth` long.
+    fn shape(panels: i64, depth: i64) -> Shape;
     /// Computes a tile of `rows` rows, a number that [`Real::take`] gave for the shape of `panels` panels.
     unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64);
 
@@ -58,16 +61,23 @@ pub(crate) trait Real: Copy {
     }
 }
 
+/// Panels that a tile takes one after the other where one alone fills the registers: several short ones, which then share the
+/// epilogue's call, and one long one, which stays in the caches while all rows pass by it.
+fn together(panels: i64, depth: i64) -> i64 {
+    let bytes = depth.max(1) * PANEL_BYTES;
+    (SHORT_BYTES / bytes).clamp(1, TILE_ROW_BYTES / PANEL_BYTES).min(panels)
+}
+
 /// Defines `$name<MR, NV>` with the given vector instructions, `$per` vectors a panel. A macro and not a trait: every instruction must be called from
 /// a function that has its target feature.
 macro_rules! kernel {
     ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $per:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
         $(#[target_feature(enable = $feature)])?
-        unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, column: usize) {
+        unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, panel: usize, column: usize) {
             unsafe {
                 const UNIT: usize = $lanes * $per;
                 const ROW: usize = <$t as Real>::TILE_ROW as usize;
-                let out = t.tile.add(column);
+                let out = t.tile.add(panel * UNIT + column);
                 let mut acc = [[$zero(); NV]; MR];
                 if t.resume {
                     for r in 0..MR {
@@ -76,7 +86,7 @@ macro_rules! kernel {
                         }
                     }
                 }
-                let mut b = t.packed.add(column);
+                let mut b = t.packed.add(panel * t.panel_step as usize + column);
                 for tap in 0..t.taps as usize {
                     let mut a = [core::ptr::null::<$t>(); MR];
                     for r in 0..MR {
@@ -111,12 +121,12 @@ macro_rules! kernel {
 
 /// Calls a kernel for the number of rows at hand.
 macro_rules! by_rows {
-    ($name:ident, $most:literal, $nv:literal, $t:ident, $rows:ident, $column:expr) => {
+    ($name:ident, $most:literal, $nv:literal, $t:ident, $rows:ident, $panel:expr, $column:expr) => {
         match $rows {
-            $most => $name::<$most, $nv>($t, $column),
-            3 => $name::<3, $nv>($t, $column),
-            2 => $name::<2, $nv>($t, $column),
-            _ => $name::<1, $nv>($t, $column),
+            $most => $name::<$most, $nv>($t, $panel, $column),
+            3 => $name::<3, $nv>($t, $panel, $column),
+            2 => $name::<2, $nv>($t, $panel, $column),
+            _ => $name::<1, $nv>($t, $panel, $column),
         }
     };
 }
@@ -137,7 +147,7 @@ mod x86 {
             impl Real for $t {
                 const UNIT: i64 = $unit;
 
-                fn shape(panels: i64) -> Shape {
+                fn shape(panels: i64, depth: i64) -> Shape {
                     if cpu::has(FEATURE_AVX512) {
                         match panels {
                             4 => Shape { rows: 6, panels: 4 },
@@ -146,9 +156,9 @@ mod x86 {
                             _ => Shape { rows: 8, panels: 3 },
                         }
                     } else if cpu::has(FEATURE_V3) {
-                        Shape { rows: 6, panels: 1 }
+                        Shape { rows: 6, panels: together(panels, depth) }
                     } else {
-                        Shape { rows: 4, panels: 1 }
+                        Shape { rows: 4, panels: together(panels, depth) }
                     }
                 }
 
@@ -156,16 +166,20 @@ mod x86 {
                     unsafe {
                         if cpu::has(FEATURE_AVX512) {
                             match panels {
-                                4 => by_rows!($wide, 6, 4, t, rows, 0),
-                                3 => by_rows!($wide, 8, 3, t, rows, 0),
-                                2 => by_rows!($wide, 12, 2, t, rows, 0),
-                                _ => by_rows!($wide, 12, 1, t, rows, 0),
+                                4 => by_rows!($wide, 6, 4, t, rows, 0, 0),
+                                3 => by_rows!($wide, 8, 3, t, rows, 0, 0),
+                                2 => by_rows!($wide, 12, 2, t, rows, 0, 0),
+                                _ => by_rows!($wide, 12, 1, t, rows, 0, 0),
                             }
                         } else if cpu::has(FEATURE_V3) {
-                            by_rows!($middle, 6, 2, t, rows, 0)
+                            for p in 0..panels as usize {
+                                by_rows!($middle, 6, 2, t, rows, p, 0)
+                            }
                         } else {
-                            by_rows!($narrow, 4, 2, t, rows, 0);
-                            by_rows!($narrow, 4, 2, t, rows, $unit / 2)
+                            for p in 0..panels as usize {
+                                by_rows!($narrow, 4, 2, t, rows, p, 0);
+                                by_rows!($narrow, 4, 2, t, rows, p, $unit / 2)
+                            }
                         }
                     }
                 }
@@ -200,12 +214,14 @@ mod arm {
             impl Real for $t {
                 const UNIT: i64 = $unit;
 
-                fn shape(_: i64) -> Shape {
-                    Shape { rows: 6, panels: 1 }
+                fn shape(panels: i64, depth: i64) -> Shape {
+                    Shape { rows: 6, panels: together(panels, depth) }
                 }
 
-                unsafe fn multiply(t: &Tile<Self>, rows: i64, _: i64) {
-                    unsafe { by_rows!($kernel, 6, 4, t, rows, 0) }
+                unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64) {
+                    for p in 0..panels as usize {
+                        unsafe { by_rows!($kernel, 6, 4, t, rows, p, 0) }
+                    }
                 }
             }
         };

@@ -139,15 +139,24 @@ impl<'p> Emitter<'_, '_, 'p> {
             let offset = e.scale_affine(r, TILE_ROW_BYTES);
             let line = e.add_affine(Affine::value(tile), offset);
             let line = e.uniform(line);
-            let whole = c.n_extent % c.panel == 0;
-            let width = if whole { Affine::constant(c.panel as i64) } else { Affine::value(width) };
-            e.in_lanes(Affine::constant(0), width, lanes, &mut |e, j| {
+            let mut element = |e: &mut Self, j: Affine| {
                 e.memo.clear();
                 let column = e.add_affine(Affine::value(n), j);
                 e.vars.insert(c.n, Val::Int(column));
                 let acc = e.tile_element(line, j);
                 e.vars.insert(c.acc, acc);
                 e.body(&c.epilogue)
+            };
+            if c.n_extent % c.panel != 0 {
+                return e.in_lanes(Affine::constant(0), Affine::value(width), lanes, &mut element);
+            }
+            // panels that are full are loops of a known length
+            let panel = c.panel as i64;
+            e.counted(Affine::constant(0), Affine::value(width), panel, &mut |e, first| {
+                e.in_lanes(Affine::constant(0), Affine::constant(panel), lanes, &mut |e, j| {
+                    let j = e.add_affine(first, j);
+                    element(e, j)
+                })
             })
         })
     }

@@ -171,9 +171,13 @@ fn summed_first(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val>
     vec![weight.clone(), product]
 }
 
-/// Whether functions give all axes of some operands from those that are known.
+/// Whether functions give all axes of some operands from those that are known, or they have one place only.
 fn determined(graph: &Graph, operands: &[&Val], known: &[Axis]) -> bool {
     let mut known = known.to_vec();
+    for operand in operands {
+        let dims = operand.axes.iter().zip(&graph.ty(operand.id).dims);
+        known.extend(dims.filter(|(_, dim)| dim.as_fixed() == Some(1)).map(|(axis, _)| *axis));
+    }
     let relations: Vec<&Val> = operands.iter().copied().filter(|v| graph.ty(v.id).relation).collect();
     loop {
         let next = relations.iter().find_map(|r| {
