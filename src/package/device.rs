@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::codegen::Unsupported;
 use crate::codegen::device::{Architecture, DeviceCode, emit};
@@ -44,7 +45,10 @@ pub fn find_ptxas() -> Option<PathBuf> {
 /// # Errors
 /// What the assembler says.
 pub fn assemble(ptxas: &Path, ptx: &str, architecture: Architecture) -> Result<(Vec<u8>, String), String> {
-    let folder = std::env::temp_dir().join(format!("gdlc-ptx-{}-{architecture}", std::process::id()));
+    // a folder that no other process and no other thread uses
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("gdlc-ptx-{}-{count}", std::process::id()));
     let io = |e: std::io::Error| format!("{}: {e}", folder.display());
     std::fs::create_dir_all(&folder).map_err(io)?;
     let (from, to) = (folder.join("kernels.ptx"), folder.join("kernels.cubin"));

@@ -248,7 +248,7 @@ pub(crate) fn build(program: &Program, interface: &Interface, code: Code, test: 
     // A file that is loaded must not be written again.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("gdlc-test-{}-{test}-{count}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{test}-{count}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");
     let path = folder.join(format!("lib{}.so", library.name));
     std::fs::write(&path, &library.so_bytes).expect("the library is written");
