@@ -64,6 +64,13 @@ def on_numpy(weights, images, logits):
     tangent = messages.numpy.jvp(weights, steps, x, e, **tables)
     assert abs((tangent * cotangent).sum() - slope) < 1e-12 * abs(slope)
     print("messages.numpy: derivatives are those of central differences, and the modes are adjoint")
+    for wrong, words in [([], "were given"), ([cotangent, cotangent], "were given"), ([cotangent[:1]], "axis 0 has 1 elements, and needs 2")]:
+        try:
+            messages.numpy.vjp(weights, wrong, x, e, **tables)
+        except (TypeError, ValueError) as refusal:
+            assert words in str(refusal), refusal
+        else:
+            raise AssertionError(f"{len(wrong)} cotangents of shapes {[w.shape for w in wrong]} were taken")
 
 
 def present(host):

@@ -109,6 +109,17 @@ pub enum Target {
     Cuda,
 }
 
+/// The highest order of derivatives: a library has 2^(order + 1) - 1 models.
+const MOST_ORDER: usize = 4;
+
+/// An order of derivatives.
+fn order(text: &str) -> Result<usize, String> {
+    let most = format!(
+        "the order of the derivatives is a number up to {MOST_ORDER}: a library of order N has 2^(N+1) - 1 models"
+    );
+    text.parse().ok().filter(|n| *n <= MOST_ORDER).ok_or(most)
+}
+
 #[derive(Debug, Args)]
 pub struct Build {
     #[command(flatten)]
@@ -125,7 +136,7 @@ pub struct Build {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub arch: Vec<String>,
     /// How many derivatives to emit
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = order)]
     pub grad: usize,
     /// Bindings to write beside the library
     #[arg(long, value_delimiter = ',')]
@@ -139,7 +150,7 @@ pub struct Verify {
     #[command(flatten)]
     pub code: Code,
     /// Check the library's derivatives up to this order too
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = order)]
     pub grad: usize,
 }
 
@@ -180,7 +191,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 20)]
     pub calls: usize,
     /// Time the library's derivatives up to this order too
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = order)]
     pub grad: usize,
 }
 

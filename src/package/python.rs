@@ -26,11 +26,63 @@ pub fn package(library: &Library, class: &str) -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// What `pip install` needs of the folder: one distribution called `name` of all packages in it.
-pub fn distribution(name: &str) -> Vec<(String, Vec<u8>)> {
+/// Words that no package can be called by: those of the language, and the libraries that the package is for.
+const TAKEN: &[&str] = &[
+    "False",
+    "None",
+    "True",
+    "and",
+    "as",
+    "assert",
+    "async",
+    "await",
+    "break",
+    "class",
+    "continue",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "except",
+    "finally",
+    "for",
+    "from",
+    "global",
+    "if",
+    "import",
+    "in",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "pass",
+    "raise",
+    "return",
+    "try",
+    "while",
+    "with",
+    "yield",
+    "torch",
+    "numpy",
+    "jax",
+    "jaxlib",
+    "onnx",
+    "onnxruntime",
+    "backend",
+];
+
+/// Whether a package may have this name: it is no word of Python, and takes nobody's place who it needs.
+pub fn is_free(name: &str) -> bool {
+    !TAKEN.contains(&name)
+}
+
+/// What `pip install` needs of the folder: one distribution called `name` of some packages in it.
+pub fn distribution(name: &str, packages: &[String]) -> Vec<(String, Vec<u8>)> {
+    let packages = packages.join(" ");
     let project = format!(
         "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\n\
-         [project]\nname = \"{name}\"\nversion = \"0.1.0\"\n"
+         [project]\nname = \"{name}\"\nversion = \"0.1.0\"\n\n[tool.gdlc]\npackages = \"{packages}\"\n"
     );
     vec![
         ("pyproject.toml".into(), project.into_bytes()),

@@ -34,6 +34,7 @@ struct Names<'c, 'a> {
 
 impl Names<'_, '_> {
     fn function(&mut self, f: &ast::Function) {
+        self.twice(f);
         for param in &f.params {
             if let Some(default) = &param.default {
                 self.expr(default);
@@ -52,6 +53,21 @@ impl Names<'_, '_> {
             walk::fibre(fibre).into_iter().for_each(|e| self.fibre_size(e));
         }
         self.unused(f);
+    }
+
+    /// Parameters and arguments have names of their own.
+    fn twice(&mut self, f: &ast::Function) {
+        let names: Vec<&ast::Ident> = f.params.iter().map(|p| &p.name).chain(f.args.iter().map(|a| &a.name)).collect();
+        for (k, name) in names.iter().enumerate() {
+            if let Some(first) = names[..k].iter().find(|first| first.node == name.node) {
+                self.report.push(
+                    Diagnostic::error("E0206", format!("`{}` is declared twice", name.node))
+                        .at(name.span, "again here")
+                        .because(first.span, "first here")
+                        .hint("give one of them another name: what is read by it would not be known"),
+                );
+            }
+        }
     }
 
     /// A fibre that is a free lower-case name is inferred, in a layer; sizes within one are read.

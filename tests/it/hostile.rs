@@ -261,6 +261,7 @@ fn calls_that_are_none() {
     refused(&["bench", &program, "--size", "q=4"], 2, "no run-time size `q`");
     refused(&["bench", &program, "--size", "n=1000000000000"], 2, "more than");
     refused(&["bench", &program, "--calls", "0"], 2, "--calls 0");
+    refused(&["verify", &program, "--grad", "50"], 2, "up to 4");
     refused(&["emit", "llvm", &program, "--arch", "sm_80"], 2, "only `emit ptx`");
     refused(&["nosuch"], 2, "nosuch");
 }

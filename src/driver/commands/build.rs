@@ -34,6 +34,12 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     }
     let folder = &options.output;
     let python = options.bind.iter().any(|b| b == "python");
+    let stem = session.stem();
+    if python && let Some(name) = names.iter().chain([&stem]).find(|name| !python::is_free(name)) {
+        return Err(Failure::call(format!(
+            "--bind python: a package cannot be called `{name}`, which is a word of Python or a library that the package uses; rename the file or the model"
+        )));
+    }
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
     let mut written = Vec::new();
     for model in models {
@@ -55,7 +61,7 @@ pub fn build(options: &Build) -> Result<(), Failure> {
         }
     }
     if python {
-        for (file, bytes) in python::distribution(&session.stem()) {
+        for (file, bytes) in python::distribution(&session.stem(), &names) {
             written.push(write(&folder.join(file), &bytes)?);
         }
     }

@@ -11,25 +11,24 @@ def _project():
     with open(os.path.join(HERE, "pyproject.toml"), encoding="utf-8") as file:
         lines = [line.split(" = ") for line in file if " = " in line]
     values = {key: value.strip().strip('"') for key, value in lines}
-    return values["name"], values["version"]
+    return values["name"], values["version"], values["packages"].split()
 
 
-def _files():
-    for package in sorted(os.listdir(HERE)):
+def _files(packages):
+    for package in packages:
         folder = os.path.join(HERE, package)
-        if os.path.isfile(os.path.join(folder, "__init__.py")):
-            for file in sorted(os.listdir(folder)):
-                path = os.path.join(folder, file)
-                if os.path.isfile(path):
-                    with open(path, "rb") as content:
-                        yield f"{package}/{file}", content.read()
+        for file in sorted(os.listdir(folder)):
+            path = os.path.join(folder, file)
+            if os.path.isfile(path):
+                with open(path, "rb") as content:
+                    yield f"{package}/{file}", content.read()
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    name, version = _project()
+    name, version, packages = _project()
     info = f"{name}-{version}.dist-info"
     tag = "py3-none-linux_x86_64"
-    files = list(_files())
+    files = list(_files(packages))
     files.append((f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()))
     files.append((f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: gdlc\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()))
     record = []

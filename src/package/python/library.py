@@ -125,6 +125,16 @@ class Model:
                 sizes.append((n * divisor - offset) // scale if inexact else n)
         return sizes
 
+    def agree(self, shapes, sizes):
+        """ValueError where an input has another shape than the sizes say; TypeError where one is missing or too many."""
+        if len(shapes) != len(self.inputs):
+            names = ", ".join(a.name for a in self.inputs)
+            raise TypeError(f"`{self.name}` takes {len(self.inputs)} inputs ({names}), {len(shapes)} were given")
+        for argument, shape in zip(self.inputs, shapes):
+            for axis, (n, needed) in enumerate(zip(shape, argument.shape(sizes))):
+                if n != needed:
+                    raise ValueError(f"input `{argument.name}`: axis {axis} has {n} elements, and needs {needed}")
+
     def needed(self):
         """Says how to build a library that has the derivatives of this model."""
         return f"the library has derivatives to order {self.order}; build it again with `gdlc build --grad {self.order + 1}`"

@@ -20,9 +20,16 @@ def _view(array):
 
 def run(model, weights, inputs, sizes={}):
     """A model of the library on arrays in order; `sizes` gives what no shape says."""
-    inputs = [_real(x) if a.real else _indices(x) for a, x in zip(model.inputs, inputs)]
+    inputs = list(inputs)
+    kinds = [_real if a.real else _indices for a in model.inputs]
+    inputs = [kind(x) for kind, x in zip(kinds, inputs)] + inputs[len(kinds):]
+    missing = [a.name for a in model.weights if a.name not in weights]
+    if missing:
+        raise KeyError(f"the weight `{missing[0]}` is missing")
     weights = [_real(weights[a.name]) for a in model.weights]
-    found = model.solve([x.shape for x in inputs], sizes)
+    shapes = [numpy.shape(x) for x in inputs]
+    found = model.solve(shapes, sizes)
+    model.agree(shapes, found)
     outputs = [numpy.empty(a.shape(found), dtype=model.real) for a in model.outputs]
     model.run([_view(x) for x in inputs], [_view(w) for w in weights], [_view(y) for y in outputs])
     return outputs
