@@ -39,7 +39,6 @@ impl Code {
 
 /// The GPUs of `--arch`, and the assembler for them. Fails on a name that is no architecture, and in a build without LLVM.
 pub fn device(architectures: &[String]) -> Result<DeviceTarget, Failure> {
-    backend(BackendName::Llvm)?;
     let known = || Architecture::all().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
     let parse = |name: &String| {
         let unknown =
@@ -47,6 +46,11 @@ pub fn device(architectures: &[String]) -> Result<DeviceTarget, Failure> {
         Architecture::parse(name).ok_or_else(unknown)
     };
     let named = architectures.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    backend(BackendName::Llvm).map_err(|_| {
+        Failure::call(
+            "code for GPUs is made by LLVM, and this gdlc was built without it; install LLVM 22 and build with `cargo build --release --features llvm`",
+        )
+    })?;
     let ptxas = if named.is_empty() { None } else { find_ptxas() };
     let architectures = if named.is_empty() { vec![Architecture::LEAST] } else { named };
     Ok(DeviceTarget { architectures, ptxas })
