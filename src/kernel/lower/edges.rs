@@ -322,13 +322,13 @@ impl RowRoot {
         dims: &[Size],
         v: usize,
         row: Id<Expr>,
-        channel: Id<Expr>,
+        channel: Option<Id<Expr>>,
     ) -> Vec<Id<Expr>> {
         let flat = cx.b.int(v as i64);
         let parts: Vec<Size> = self.components.iter().map(|axis| dims[*axis]).collect();
         let parts = cx.b.unflatten(flat, &parts);
         let mut index = vec![row; dims.len()];
-        if let Some(axis) = self.channel {
+        if let (Some(axis), Some(channel)) = (self.channel, channel) {
             index[axis] = channel;
         }
         for (axis, i) in self.components.iter().zip(parts) {

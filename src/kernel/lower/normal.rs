@@ -70,12 +70,11 @@ pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
 /// The operands, with those that are gathers or windows replaced by what they read and how. Weights laid out for a product with
 /// data stay as they are: packing them reads them through, and their axes are the product's.
 fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -> Vec<Val> {
-    let of_weights = |v: &Val| !graph.ty(v.id).needs.data && !graph.ty(v.id).needs.tables;
     let late = operands.iter().any(|v| graph.ty(v.id).needs.data);
     let mut res = Vec::new();
     for val in operands {
         let node = graph.node(val.id);
-        let laid_out = late && of_weights(&val) && graph.ty(val.id).needs.weights;
+        let laid_out = late && of_weights(graph, &val);
         if !super::homes::is_read(graph, node) || (scatters && is_block(graph, node)) || laid_out {
             res.push(val);
             continue;
@@ -99,12 +98,22 @@ fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -
     res
 }
 
+/// Whether a value is known once the weights are: constants are too.
+fn is_prepared(needs: Needs) -> bool {
+    !needs.data && !needs.tables
+}
+
+/// Whether a value is computed from weights alone.
+fn of_weights(graph: &Graph, v: &Val) -> bool {
+    let needs = graph.ty(v.id).needs;
+    needs.weights && is_prepared(needs)
+}
+
 /// Splits off the product of the factors that are known before the call, where that sums an axis away:
 /// once for those that need weights alone, once for those that need tables alone.
 fn hoist(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
-    let weights = |n: Needs| !n.data && !n.tables;
     let tables = |n: Needs| !n.data && !n.weights;
-    let operands = hoist_those(graph, operands, out, &weights);
+    let operands = hoist_those(graph, operands, out, &is_prepared);
     hoist_those(graph, operands, out, &tables)
 }
 
@@ -133,7 +142,7 @@ fn hoist_those(graph: &mut Graph, operands: Vec<Val>, out: &[Axis], early: &dyn 
 /// One tensor of the call instead of several, where weights are summed along with it and it has the axes of the others:
 /// what scales the rows of a dense product is multiplied first.
 fn multiplied(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
-    let early = |v: &Val| !graph.ty(v.id).needs.data && !graph.ty(v.id).needs.tables;
+    let early = |v: &Val| is_prepared(graph.ty(v.id).needs);
     let (early, late): (Vec<Val>, Vec<Val>) = operands.iter().cloned().partition(early);
     let Some(widest) = late.iter().max_by_key(|v| v.axes.len()).cloned() else { return operands };
     let within = |v: &Val| v.axes.iter().all(|a| widest.has(*a));
@@ -152,11 +161,8 @@ fn multiplied(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
 /// Where data are summed along axes that the weights do not have, before the weights mix their channels: that sum first. The cost
 /// of a product is that of its best order, and this is it.
 fn summed_first(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
-    let of_weights = |v: &Val| {
-        let ty = graph.ty(v.id);
-        ty.needs.weights && !ty.needs.data && !ty.needs.tables && !v.axes.is_empty()
-    };
-    let (weights, late): (Vec<Val>, Vec<Val>) = operands.iter().cloned().partition(of_weights);
+    let weighs = |v: &Val| of_weights(graph, v) && !v.axes.is_empty();
+    let (weights, late): (Vec<Val>, Vec<Val>) = operands.iter().cloned().partition(weighs);
     let [weight] = &weights[..] else { return operands };
     let late: Vec<&Val> = late.iter().collect();
     let tensors: Vec<&Val> = late.iter().copied().filter(|v| !graph.ty(v.id).relation).collect();
@@ -196,11 +202,16 @@ fn determined(graph: &Graph, operands: &[&Val], known: &[Axis]) -> bool {
 fn placed(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     let Some(at) = (0..operands.len()).find(|k| puts(graph, &operands, *k, out)) else { return operands };
     let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
-    let others: Vec<&Val> = operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v).collect();
+    let others: Vec<&Val> = others(&operands, at).collect();
     let kept = |a: &Axis| a != to && (out.contains(a) || from.contains(a));
     let axes: Vec<Axis> = union(&others).into_iter().filter(kept).collect();
     let product = graph.contract(&others, &axes);
     vec![operands[at].clone(), product]
+}
+
+/// All operands but one.
+fn others(operands: &[Val], at: usize) -> impl Iterator<Item = &Val> {
+    operands.iter().enumerate().filter(move |(k, _)| *k != at).map(|(_, v)| v)
 }
 
 /// The terms of a sum, those added up first that are put at the same places of a longer axis: a product and its bias.
@@ -274,7 +285,7 @@ fn puts(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
     let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
     let volume = relation.from.iter().map(|d| d.as_fixed()).product::<Option<usize>>();
     let longer = relation.to.as_fixed().zip(volume).is_some_and(|(to, from)| to > from);
-    let others = || operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v);
+    let others = || others(operands, at);
     let tensors = others().filter(|v| !graph.ty(v.id).relation && !v.axes.is_empty()).count();
     let apart = out.contains(to) && !others().any(|v| v.has(*to));
     let summed = from.iter().all(|a| !out.contains(a) && others().any(|v| v.has(*a)));
@@ -286,7 +297,7 @@ fn puts(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
 fn shared(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     let Some(at) = (0..operands.len()).find(|k| shares(graph, &operands, *k, out)) else { return operands };
     let from = &operands[at].axes[..operands[at].axes.len() - 1];
-    let others: Vec<&Val> = operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v).collect();
+    let others: Vec<&Val> = others(&operands, at).collect();
     let (axes, summed): (Vec<Axis>, Vec<Axis>) =
         union(&others).into_iter().partition(|a| out.contains(a) || from.contains(a));
     let is_short = |axis: &Axis| {
@@ -306,7 +317,7 @@ fn shared(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
 fn shares(graph: &Graph, operands: &[Val], at: usize, out: &[Axis]) -> bool {
     let Op::Relation(id) = graph.node(operands[at].id).op else { return false };
     let (to, from) = operands[at].axes.split_last().expect("a relation has an axis");
-    let others = || operands.iter().enumerate().filter(|(k, _)| *k != at).map(|(_, v)| v);
+    let others = || others(operands, at);
     let constant = matches!(graph.relations[id].map, Function::Constant(_));
     let late = others().filter(|v| graph.ty(v.id).needs.data && !graph.ty(v.id).relation).count();
     let apart = out.contains(to) && !others().any(|v| v.has(*to));

@@ -342,7 +342,7 @@ impl Cx<'_, '_> {
             for v in 0..root.n_components(&dims) {
                 let component = cx.b.int(v as i64);
                 let total = cx.b.load(buffer, vec![component, c]);
-                let index = root.index(cx, &dims, v, row, c);
+                let index = root.index(cx, &dims, v, row, Some(c));
                 cx.put_finished(root, home, &index, total);
             }
         });
@@ -375,7 +375,7 @@ impl Cx<'_, '_> {
                 let part = self.b.load(buffer, vec![component, lane]);
                 total = Some(total.map_or(part, |sum| self.b.add(sum, part)));
             }
-            let index = root.index(self, &dims, v, row, row);
+            let index = root.index(self, &dims, v, row, None);
             self.put_finished(root, home, &index, total.expect("lower: there are lanes"));
         }
     }
