@@ -73,17 +73,19 @@ fn chains<const LANES: usize>() -> f32 {
     acc.iter().flatten().sum()
 }
 
-/// Whole vectors are hidden from the compiler: of one that it knows to hold one number eight times it multiplies that number once.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{CHAINS, TURNS};
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps,
+        _mm512_set1_ps,
+    };
     use std::hint::black_box;
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn avx512() -> f32 {
-        let (scale, shift) = (black_box(_mm512_set1_ps(0.999_999)), black_box(_mm512_set1_ps(1e-6)));
-        let mut acc: [_; CHAINS] = std::array::from_fn(|k| black_box(_mm512_set1_ps(k as f32)));
+        let (scale, shift) = (_mm512_set1_ps(black_box(0.999_999)), _mm512_set1_ps(black_box(1e-6)));
+        let mut acc: [_; CHAINS] = std::array::from_fn(|k| _mm512_set1_ps(black_box(k as f32)));
         for _ in 0..TURNS {
             for x in &mut acc {
                 *x = _mm512_fmadd_ps(*x, scale, shift);
@@ -94,18 +96,18 @@ mod x86 {
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn avx2() -> f32 {
-        let (scale, shift) = (black_box(_mm256_set1_ps(0.999_999)), black_box(_mm256_set1_ps(1e-6)));
-        let mut acc: [_; CHAINS] = std::array::from_fn(|k| black_box(_mm256_set1_ps(k as f32)));
+        let (scale, shift) = (_mm256_set1_ps(black_box(0.999_999)), _mm256_set1_ps(black_box(1e-6)));
+        let mut acc: [_; CHAINS] = std::array::from_fn(|k| _mm256_set1_ps(black_box(k as f32)));
         for _ in 0..TURNS {
             for x in &mut acc {
                 *x = _mm256_fmadd_ps(*x, scale, shift);
             }
         }
+        // every chain is part of the result: one that nobody reads would not be computed
+        let sum = acc.into_iter().fold(_mm256_set1_ps(0.0), |sum, x| _mm256_add_ps(sum, x));
         let mut total = [0.0f32; 8];
-        for x in &acc {
-            // SAFETY: eight floats are written to an array of eight.
-            unsafe { std::arch::x86_64::_mm256_storeu_ps(total.as_mut_ptr(), *x) };
-        }
+        // SAFETY: eight floats are written to an array of eight.
+        unsafe { _mm256_storeu_ps(total.as_mut_ptr(), sum) };
         total.iter().sum()
     }
 }
