@@ -6,7 +6,8 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use super::abi::{Context, F64};
+use super::abi::{Context, F64, FEATURE_AVX512};
+use super::cpu;
 use super::microkernel::{Real, Shape, Tile};
 use super::pool;
 
@@ -35,8 +36,14 @@ pub struct Contract {
 
 /// Addresses a block holds at most.
 const TABLE: usize = 4096;
-/// Bytes of `a` a block should keep in the second-level cache.
-const BLOCK_BYTES: i64 = 400 << 10;
+/// Bytes of `a` a block should keep in the second-level cache, beside the panel that passes by: processors with AVX-512 have 1 MiB of
+/// it or more, those without it as little as 256 KiB.
+fn block_bytes() -> i64 {
+    if cpu::has(FEATURE_AVX512) { 400 << 10 } else { 128 << 10 }
+}
+
+/// Rows of a block at least, where the table of addresses allows.
+const LEAST_ROWS: i64 = 48;
 /// Numbers a tile holds at most: 12 rows of 64 columns.
 const TILE: usize = 12 * 64;
 /// The row of zeros, in bytes.
@@ -75,7 +82,7 @@ impl<'a> Plan<'a> {
     fn new<T: Real>(c: &'a Contract, width: i64) -> Self {
         let bytes = size_of::<T>() as i64;
         let row_bytes = (c.taps * c.k_extent * bytes).max(1);
-        let most = (TABLE as i64 / c.taps.max(1)).min((BLOCK_BYTES / row_bytes).max(48)).max(1);
+        let most = (TABLE as i64 / c.taps.max(1)).min((block_bytes() / row_bytes).max(LEAST_ROWS)).max(1);
         let share = (c.m_extent + 4 * width - 1) / (4 * width);
         let block = if width > 1 { most.min(round_up(share, 24).max(24)) } else { most };
         let panels = (c.n_extent + T::UNIT - 1) / T::UNIT;
