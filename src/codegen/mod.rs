@@ -41,7 +41,7 @@ pub trait Backend: Sync {
     fn assembly(&self, program: &Program, target: Target) -> Result<String, Unsupported>;
 }
 
-/// What the code runs on. Vectors and fused multiply-add are part of each target; the library checks at run time.
+/// What the code runs on; the library checks at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// x86-64, Linux: runs on processors of level `least`, and uses what `best` adds where it finds that at run time.
@@ -50,9 +50,11 @@ pub enum Target {
     Aarch64,
 }
 
-/// A level of the x86-64 psABI that has fused multiply-add.
+/// A level of the x86-64 psABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// SSE4.2. Fused multiply-add is a call of the runtime: many times slower, the same numbers.
+    V2,
     /// AVX2, FMA, BMI.
     V3,
     /// AVX-512 (F, BW, CD, DQ, VL).
@@ -61,21 +63,23 @@ pub enum Level {
 
 impl Level {
     /// Every level, the least first.
-    pub const ALL: [Level; 2] = [Level::V3, Level::V4];
+    pub const ALL: [Level; 3] = [Level::V2, Level::V3, Level::V4];
 
     /// As compilers call it.
     pub fn name(self) -> &'static str {
         match self {
+            Level::V2 => "x86-64-v2",
             Level::V3 => "x86-64-v3",
             Level::V4 => "x86-64-v4",
         }
     }
 
-    /// Bits of what the runtime finds in a processor (`FEATURE_V3`, `FEATURE_AVX512`).
+    /// Bits of what the runtime finds in a processor (`FEATURE_V2` and the like).
     pub fn features(self) -> u64 {
         match self {
-            Level::V3 => 1,
-            Level::V4 => 3,
+            Level::V2 => 4,
+            Level::V3 => 5,
+            Level::V4 => 7,
         }
     }
 }

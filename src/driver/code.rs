@@ -72,12 +72,10 @@ fn target(cpu: &str) -> Result<Target, Failure> {
     match cpu {
         "any" => Ok(Target::host()),
         "native" => native().map(only),
-        "x86-64" | "x86-64-v2" => Err(Failure::call(format!(
-            "--cpu {cpu}: kernels use fused multiply-add, which {cpu} does not have; x86-64-v3 is the least that works"
-        ))),
+        "x86-64" => Err(Failure::call("--cpu x86-64: x86-64-v2 (SSE4.2) is the least that code is made for")),
         _ => Level::ALL.into_iter().find(|level| level.name() == cpu).map(only).ok_or_else(|| {
             Failure::call(format!(
-                "--cpu {cpu}: not a processor that code is made for; any, native, x86-64-v3 and x86-64-v4 are"
+                "--cpu {cpu}: not a processor that code is made for; any, native, x86-64-v2, x86-64-v3 and x86-64-v4 are"
             ))
         }),
     }
@@ -90,11 +88,9 @@ fn native() -> Result<Level, Failure> {
         use std::is_x86_feature_detected as has;
         let v3 = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("f16c");
         let v4 = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
-        if v3 {
-            return Ok(if v4 { Level::V4 } else { Level::V3 });
+        if has!("sse4.2") && has!("popcnt") {
+            return Ok(if v3 && v4 { Level::V4 } else if v3 { Level::V3 } else { Level::V2 });
         }
     }
-    Err(Failure::call(
-        "--cpu native: this processor is not x86-64 with AVX2 and FMA, the least that libraries are made for",
-    ))
+    Err(Failure::call("--cpu native: this processor is not x86-64 with SSE4.2, the least that libraries are made for"))
 }

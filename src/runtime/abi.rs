@@ -238,7 +238,7 @@ pub struct Model {
     pub call: List<Kernel>,
     /// Tells the model's memories from others'.
     pub hash: u64,
-    /// Instructions the code needs, bits of [`FEATURE_V3`].
+    /// Instructions the code needs, [`FEATURE_V2`] and the like.
     pub features: u64,
     /// The kernels for GPUs, or null.
     pub cuda: *const Cuda,
@@ -310,7 +310,9 @@ pub const PANEL_BYTES: i64 = 64;
 /// Bytes from one row of a finished tile to the next: a tile has at most four panels.
 pub const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES;
 
-/// The x86-64-v3 set: AVX2, FMA, BMI, and what comes with them.
+/// The x86-64-v2 set: SSE4.2 and what comes with it.
+pub const FEATURE_V2: u64 = 4;
+/// What x86-64-v3 adds: AVX2, FMA, BMI, and what comes with them.
 pub const FEATURE_V3: u64 = 1;
-/// AVX-512 F, BW, CD, DQ, VL: the x86-64-v4 set, with [`FEATURE_V3`].
+/// What x86-64-v4 adds: AVX-512 F, BW, CD, DQ, VL.
 pub const FEATURE_AVX512: u64 = 2;

@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::abi::{FEATURE_AVX512, FEATURE_V3};
-use super::system;
+use super::abi::{FEATURE_AVX512, FEATURE_V2, FEATURE_V3};
+use super::{fused, system};
 
 /// Set when `FOUND` holds the answer.
 const ASKED: u64 = 1 << 63;
@@ -25,10 +25,21 @@ pub extern "C" fn gdl_rt_has(features: u64) -> bool {
     has(features)
 }
 
-/// What `GDL_INSTRUCTIONS` allows: `avx2` leaves AVX-512 alone, `sse2` all that is newer; anything else allows all.
+/// Fused multiply-add where the processor has none; these are the names that compilers call it by.
+#[unsafe(no_mangle)]
+pub extern "C" fn fmaf(a: f32, b: f32, c: f32) -> f32 {
+    fused::single(a, b, c)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn fma(a: f64, b: f64, c: f64) -> f64 {
+    fused::double(a, b, c)
+}
+
+/// What `GDL_INSTRUCTIONS` allows: `avx2` leaves AVX-512 alone, `sse4` all that is newer than SSE4.2; anything else allows all.
 fn allowed() -> u64 {
     match system::environment(c"GDL_INSTRUCTIONS") {
-        Some("sse2") => 0,
+        Some("sse4") => FEATURE_V2,
         Some("avx2") => !FEATURE_AVX512,
         Some(_) | None => u64::MAX,
     }
@@ -39,9 +50,13 @@ pub(crate) fn missing() -> &'static str {
     absent().unwrap_or(if has(FEATURE_V3) { "AVX-512" } else { "AVX2, by GDL_INSTRUCTIONS" })
 }
 
-/// The instruction sets of x86-64-v3 beyond SSE2: name, word of [`words`], bit. AVX needs the operating system too (OSXSAVE).
+/// The instruction sets of x86-64-v2 beyond SSE2: name, word of [`words`], bit.
 #[cfg(target_arch = "x86_64")]
-const V3: [(&str, usize, u32); 14] = [
+const V2: [(&str, usize, u32); 5] =
+    [("SSE4.2", 0, 20), ("SSE4.1", 0, 19), ("SSSE3", 0, 9), ("SSE3", 0, 0), ("POPCNT", 0, 23)];
+/// What x86-64-v3 adds. AVX needs the operating system too (OSXSAVE).
+#[cfg(target_arch = "x86_64")]
+const V3: [(&str, usize, u32); 9] = [
     ("AVX2", 1, 5),
     ("FMA", 0, 12),
     ("AVX", 0, 28),
@@ -50,11 +65,6 @@ const V3: [(&str, usize, u32); 14] = [
     ("F16C", 0, 29),
     ("LZCNT", 2, 5),
     ("MOVBE", 0, 22),
-    ("POPCNT", 0, 23),
-    ("SSE4.2", 0, 20),
-    ("SSE4.1", 0, 19),
-    ("SSSE3", 0, 9),
-    ("SSE3", 0, 0),
     ("OSXSAVE", 0, 27),
 ];
 
@@ -70,9 +80,16 @@ fn words() -> [u32; 3] {
 
 #[cfg(target_arch = "x86_64")]
 fn absent() -> Option<&'static str> {
+    absent_of(&V2).or_else(|| absent_of(&V3)).or_else(|| {
+        (saved_registers() & 0x6 != 0x6).then_some("AVX in the operating system")
+    })
+}
+
+/// The first of these instruction sets that the processor does not have.
+#[cfg(target_arch = "x86_64")]
+fn absent_of(sets: &[(&'static str, usize, u32)]) -> Option<&'static str> {
     let words = words();
-    let absent = V3.iter().find(|(_, word, bit)| words[*word] & 1 << bit == 0).map(|(name, ..)| *name);
-    absent.or_else(|| (saved_registers() & 0x6 != 0x6).then_some("AVX in the operating system"))
+    sets.iter().find(|(_, word, bit)| words[*word] & 1 << bit == 0).map(|(name, ..)| *name)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -80,10 +97,10 @@ fn ask() -> u64 {
     // Leaf 7 ebx: AVX512 F 16, DQ 17, CD 28, BW 30, VL 31.
     const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 28 | 1 << 30 | 1 << 31;
     if absent().is_some() {
-        return 0;
+        return if absent_of(&V2).is_none() { FEATURE_V2 } else { 0 };
     }
     let avx512 = words()[1] & AVX512 == AVX512 && saved_registers() & 0xe6 == 0xe6;
-    FEATURE_V3 | if avx512 { FEATURE_AVX512 } else { 0 }
+    FEATURE_V2 | FEATURE_V3 | if avx512 { FEATURE_AVX512 } else { 0 }
 }
 
 /// The registers that the operating system saves (XCR0).

@@ -56,9 +56,13 @@ fn supported(context: &mut Context, model: &Model) -> Checked {
         return Ok(());
     }
     let missing = cpu::missing();
-    let wide = model.features & FEATURE_AVX512 != 0;
-    let needed = if wide { "AVX-512 (x86-64-v4)" } else { "AVX2 and FMA (x86-64-v3)" };
-    let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}");
+    let needed = match model.features {
+        wide if wide & FEATURE_AVX512 != 0 => "AVX-512 (x86-64-v4)",
+        middle if middle & FEATURE_V3 != 0 => "AVX2 and FMA (x86-64-v3)",
+        _ => "SSE4.2 (x86-64-v2)",
+    };
+    let hint = if model.features & FEATURE_V3 != 0 { ": build it with `--cpu x86-64-v2`" } else { "" };
+    let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}{hint}");
     Err(fail(context, UNSUPPORTED, reason))
 }
 

@@ -13,6 +13,7 @@ mod contract;
 mod cpu;
 mod cuda;
 mod entry;
+mod fused;
 mod host;
 mod instance;
 mod layout;

@@ -196,10 +196,11 @@ pub(crate) fn backends() -> Vec<Code> {
 /// Each backend, for every processor, where the widest vectors of this machine are used, and for the least; and wide vectors
 /// in halves, which every machine can run.
 fn codes() -> Vec<Code> {
-    let least = Target::X86_64 { least: Level::V3, best: Level::V3 };
-    let mut all: Vec<Code> = backends().into_iter().flat_map(|code| [code, Code { target: least, ..code }]).collect();
+    let only = |level| Target::X86_64 { least: level, best: level };
+    let targets = |code: Code| [code.target, only(Level::V2), only(Level::V3)].map(|target| Code { target, ..code });
+    let mut all: Vec<Code> = backends().into_iter().flat_map(targets).collect();
     #[cfg(feature = "llvm")]
-    all.push(Code { backend: &Halves, target: least });
+    all.push(Code { backend: &Halves, target: only(Level::V3) });
     all.dedup_by_key(|code| (code.backend.name(), code.target));
     all
 }

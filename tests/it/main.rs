@@ -7,6 +7,7 @@ mod differential;
 mod expect;
 mod extraction;
 mod formatted;
+mod fused;
 mod gpu;
 mod hostile;
 mod kernel;

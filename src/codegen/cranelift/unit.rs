@@ -17,7 +17,7 @@ use super::emit::Emitter;
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::frame::Frame;
-use crate::codegen::{Object, Target, Unsupported};
+use crate::codegen::{Level, Object, Target, Unsupported};
 use crate::kernel::ir::{Buffer, Kernel, Memory, Program};
 
 /// An object in the making.
@@ -179,15 +179,15 @@ fn isa_of(target: Target) -> OwnedTargetIsa {
     set(&mut flags, "enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" });
     set(&mut flags, "enable_probestack", "true");
     set(&mut flags, "probestack_strategy", "inline");
-    let (triple, preset) = match target {
-        Target::X86_64 { .. } => ("x86_64-unknown-linux-gnu", Some("x86-64-v3")),
-        Target::Aarch64 => ("aarch64-unknown-linux-gnu", None),
+    let (triple, presets): (_, &[&str]) = match target {
+        Target::X86_64 { least: Level::V2, .. } => ("x86_64-unknown-linux-gnu", &["x86-64-v2"]),
+        // The preset has AVX2 but leaves AVX out; without it, fused multiply-add would become a call.
+        Target::X86_64 { least: Level::V3 | Level::V4, .. } => ("x86_64-unknown-linux-gnu", &["x86-64-v3", "has_avx"]),
+        Target::Aarch64 => ("aarch64-unknown-linux-gnu", &[]),
     };
     let mut builder = isa::lookup_by_name(triple).expect("cranelift: this build has the target");
-    if let Some(preset) = preset {
-        builder.enable(preset).expect("cranelift: a preset that exists");
-        // The preset has AVX2 but leaves AVX out; without it, fused multiply-add would become a call.
-        builder.enable("has_avx").expect("cranelift: a setting that exists");
+    for preset in presets {
+        builder.enable(preset).expect("cranelift: a setting that exists");
     }
     builder.finish(settings::Flags::new(flags)).expect("cranelift: the settings fit together")
 }

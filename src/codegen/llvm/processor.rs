@@ -31,6 +31,7 @@ impl Processor {
     /// Part of the names of functions.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Processor::X86(Level::V2) => "v2",
             Processor::X86(Level::V3) => "v3",
             Processor::X86(Level::V4) => "v4",
             Processor::Neon => "neon",
@@ -41,6 +42,7 @@ impl Processor {
     /// Bytes of a vector.
     pub(super) fn vector_bytes(self) -> usize {
         match self {
+            Processor::X86(Level::V2) => 16,
             Processor::X86(Level::V3) => 32,
             Processor::X86(Level::V4) => 64,
             Processor::Neon => 16,
@@ -51,7 +53,7 @@ impl Processor {
     /// How many vectors the registers hold.
     pub(super) fn registers(self) -> usize {
         match self {
-            Processor::X86(Level::V3) => 16,
+            Processor::X86(Level::V2 | Level::V3) => 16,
             Processor::X86(Level::V4) | Processor::Neon => 32,
             Processor::Nvptx => 255,
         }
