@@ -7,8 +7,13 @@ use gdlc::driver::arguments::Arguments;
 
 fn main() -> ExitCode {
     quiet_when_the_reader_leaves();
-    let arguments = Arguments::parse();
-    ExitCode::from(gdlc::driver::run(arguments).code())
+    match Arguments::try_parse() {
+        Ok(arguments) => ExitCode::from(gdlc::driver::run(arguments).code()),
+        Err(error) if error.use_stderr() && std::env::args().any(|a| a == "--json") => {
+            ExitCode::from(gdlc::driver::misuse(&error.to_string()).code())
+        }
+        Err(error) => error.exit(),
+    }
 }
 
 /// `gdlc ... | head` ends the process like any other program of the shell, instead of with a panic about the pipe.

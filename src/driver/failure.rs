@@ -55,6 +55,12 @@ impl Failure {
         Failure { status: Status::Compiler, message: message.into() }
     }
 
+    /// Tells it as one line of JSON, on the standard error.
+    pub fn print_json(&self) {
+        let status = self.status.code();
+        eprintln!("{}", serde_json::json!({ "severity": "error", "message": self.message, "status": status }));
+    }
+
     /// A file could not be read or written.
     pub fn io(verb: &str, path: &Path, error: &std::io::Error) -> Self {
         Failure::call(format!("cannot {verb} {}: {error}", path.display()))

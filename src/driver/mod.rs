@@ -23,7 +23,7 @@ pub mod score;
 pub mod tensors;
 
 use arguments::{Arguments, Command};
-use failure::Status;
+use failure::{Failure, Status};
 
 /// Carries out a command; what it says goes to the standard output, errors to the standard error.
 /// A panic of the compiler is a [`Status::Compiler`] with what to report.
@@ -32,6 +32,13 @@ pub fn run(arguments: Arguments) -> Status {
         eprintln!("{REPORT}");
         Status::Compiler
     })
+}
+
+/// A command line that is none, told as `--json` asks for.
+pub fn misuse(message: &str) -> Status {
+    let failure = Failure::call(message.trim_end().trim_start_matches("error: "));
+    failure.print_json();
+    failure.status
 }
 
 const REPORT: &str = "This is a mistake of the compiler. Please report it with the program and this message.";
@@ -55,11 +62,7 @@ fn carry_out(arguments: Arguments) -> Status {
         Ok(()) => Status::Success,
         Err(failure) => {
             if json && !failure.message.is_empty() {
-                let status = failure.status.code();
-                eprintln!(
-                    "{}",
-                    serde_json::json!({ "severity": "error", "message": failure.message, "status": status })
-                );
+                failure.print_json();
             } else if !failure.message.is_empty() {
                 eprintln!("error: {}", failure.message);
             }

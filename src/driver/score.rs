@@ -1,5 +1,6 @@
 //! How well a classifier does: accuracy against labels, by group where the file has groups.
 
+use crate::driver::failure::Failure;
 use crate::driver::tensors::{Numbers, Tensor, Tensors};
 
 /// Accuracy on one group of samples.
@@ -21,13 +22,24 @@ impl Row {
 }
 
 /// Scores logits `[samples, classes]` against `labels [samples]`: all samples first, then each value of every other
-/// whole-number tensor of the same length (`orientation`). Labels below 0 are not counted. Nothing where there are no labels.
-pub fn score(logits: &Tensor, tensors: &Tensors) -> Vec<Row> {
-    let Some(labels) = tensors.get("labels").and_then(Tensor::indices) else { return Vec::new() };
-    let [samples, classes] = logits.shape[..] else { return Vec::new() };
-    let Numbers::Real(values) = &logits.numbers else { return Vec::new() };
-    if labels.len() != samples || classes == 0 {
-        return Vec::new();
+/// whole-number tensor of the same length (`orientation`). Labels below 0 are not counted. Nothing where there are no labels, or the
+/// outputs are no logits.
+///
+/// # Errors
+/// Labels that are not one whole number a sample.
+pub fn score(logits: &Tensor, tensors: &Tensors) -> Result<Vec<Row>, Failure> {
+    let Some(labels) = tensors.get("labels") else { return Ok(Vec::new()) };
+    let [samples, classes] = logits.shape[..] else { return Ok(Vec::new()) };
+    let Numbers::Real(values) = &logits.numbers else { return Ok(Vec::new()) };
+    let Some(labels) = labels.indices() else {
+        return Err(Failure::call("`labels` are real numbers: they must be whole, one a sample"));
+    };
+    if labels.len() != samples {
+        let found = labels.len();
+        return Err(Failure::call(format!("`labels` has {found} entries for {samples} samples: one each is needed")));
+    }
+    if classes == 0 {
+        return Ok(Vec::new());
     }
     let rows: Vec<&[f64]> = values.chunks(classes).collect();
     let mut res = vec![row("all".to_string(), &(0..samples).collect::<Vec<_>>(), &rows, labels)];
@@ -38,7 +50,7 @@ pub fn score(logits: &Tensor, tensors: &Tensors) -> Vec<Row> {
         }
         res.extend(groups(name, keys, &rows, labels));
     }
-    res
+    Ok(res)
 }
 
 fn groups(name: &str, keys: &[i64], rows: &[&[f64]], labels: &[i64]) -> Vec<Row> {
@@ -87,11 +99,18 @@ mod tests {
         let index = |x: &[i64]| Tensor { shape: vec![x.len()], numbers: Numbers::Index(x.to_vec()) };
         let tensors =
             Tensors::from([("labels".to_string(), index(&[0, 1, 0, 1])), ("turn".to_string(), index(&[0, 0, 1, 1]))]);
-        let rows = score(&logits, &tensors);
+        let rows = score(&logits, &tensors).unwrap();
         assert_eq!(
             rows.iter().map(|r| (r.name.as_str(), r.right, r.of)).collect::<Vec<_>>(),
             [("all", 3, 4), ("turn 0", 2, 2), ("turn 1", 1, 2)]
         );
         assert_eq!(rows[2].difference, Some(2.0));
+    }
+
+    #[test]
+    fn labels_of_another_length_are_refused() {
+        let labels = Tensor { shape: vec![3], numbers: Numbers::Index(vec![0, 1, 0]) };
+        let said = score(&Tensor::real(vec![4, 2], vec![0.0; 8]), &Tensors::from([("labels".to_string(), labels)]));
+        assert!(said.unwrap_err().message.contains("3 entries for 4 samples"));
     }
 }

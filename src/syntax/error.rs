@@ -106,9 +106,10 @@ struct Place<'a> {
 }
 
 /// What an author may have meant; the first that fits is told.
-const MISTAKES: [fn(&Place<'_>) -> Option<Diagnostic>; 14] = [
+const MISTAKES: [fn(&Place<'_>) -> Option<Diagnostic>; 15] = [
     unknown_item,
     foreign_word,
+    misspelt_fibre,
     misspelt_word,
     missing_operand,
     missing_fibre_argument,
@@ -244,11 +245,26 @@ pub const PREFIXES: [&str; 11] = [
     "pool",
 ];
 
-/// Nearly a word that something may follow: `lineer 2`.
+/// The words that stand before an index, or a count, and what it runs over.
+const AGGREGATIONS: [&str; 6] = ["sum", "mean", "softmax", "attend", "repeat", "learn"];
+
+/// What numbers are copies of.
+const FIBRES: [&str; 7] = ["scalar", "regular", "quotient", "irreps", "vector", "position", "class"];
+
+/// Nearly a fibre after its number of copies: `8 regualr`.
+fn misspelt_fibre(place: &Place<'_>) -> Option<Diagnostic> {
+    let copies = place.previous.ends_with(|c: char| c.is_ascii_digit());
+    let known = nearest(place.found, &FIBRES).filter(|known| copies && *known != place.found && place.found.len() > 3)?;
+    let found = place.error(format!("there is no fibre `{}`", place.found), "not found here");
+    Some(found.hint(format!("did you mean `{known}`?")))
+}
+
+/// Nearly a word that something may follow: `lineer 2`, `summ j`.
 fn misspelt_word(place: &Place<'_>) -> Option<Diagnostic> {
     let word = place.previous;
     let follows = place.found.starts_with(|c: char| c.is_alphanumeric()) && place.expects(&[Rule::op, Rule::pipe]);
-    let known = nearest(word, &PREFIXES).filter(|known| follows && *known != word)?;
+    let words: Vec<&str> = PREFIXES.into_iter().chain(AGGREGATIONS).collect();
+    let known = nearest(word, &words).filter(|known| follows && *known != word)?;
     let end = place.text[..place.at].trim_end_matches([' ', '\r', '\n']).len();
     let found = Diagnostic::error("E0201", format!("there is no name `{word}`"));
     let found = found.at(place.span_of(end - word.len(), word.len()), "not found here");

@@ -30,6 +30,9 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     let mut inputs = tensors::read(&options.input)?;
     let built = neighbours::complete(&program, model, &mut inputs)?;
     binding::inputs(&compiled.interface, &inputs)?;
+    for name in unused(&compiled, &inputs) {
+        eprintln!("note: `{name}` of {} is no input of {}", options.input.display(), model.name);
+    }
     let weights = match (&options.weights, options.init) {
         (Some(path), _) => tensors::read(path)?,
         (None, Some(seed)) => fresh(&compiled, seed),
@@ -46,7 +49,7 @@ pub fn run(options: &Run) -> Result<(), Failure> {
         let precision = if options.source.dtype == Float::F32 { Precision::Single } else { Precision::Double };
         tensors::write(path, &outputs, precision)?;
     }
-    let scores = outputs.values().next().map(|logits| score::score(logits, &inputs)).unwrap_or_default();
+    let scores = outputs.values().next().map(|logits| score::score(logits, &inputs)).transpose()?.unwrap_or_default();
     if options.source.json {
         say!("{}", json(&outputs, &scores));
         return Ok(());
@@ -60,6 +63,13 @@ pub fn run(options: &Run) -> Result<(), Failure> {
     }
     print_scores(&scores);
     Ok(())
+}
+
+/// Tensors of a file that nothing here reads: neither inputs, nor labels and the numbers of their groups.
+fn unused<'t>(compiled: &Compiled, tensors: &'t Tensors) -> Vec<&'t str> {
+    let scored = |tensor: &Tensor| tensors.contains_key("labels") && tensor.indices().is_some();
+    let declared = |name: &str| compiled.interface.inputs.iter().any(|i| i.name == name);
+    tensors.iter().filter(|(name, t)| !declared(name) && !scored(t)).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Weights from the derived initialisers, the same for the same seed.

@@ -76,6 +76,7 @@ impl<'a> Elaborator<'a> {
             FibreKind::Irrep { l, parity } => Irrep::parse(&format!("{l}{parity}"))
                 .and_then(|ir| Rep::irrep(group, ir))
                 .map_err(|e| no_irrep(term, &e.to_string())),
+            FibreKind::Vector if group.same_as(self.trivial.as_ref()) => Err(no_space(term)),
             FibreKind::Vector => Ok(vector(group)),
             FibreKind::Position => return self.position(term, count, group),
             FibreKind::Class(k) => {
@@ -148,6 +149,13 @@ pub(super) fn vector(group: &GroupRef) -> Rep {
 /// One copy of each irrep on harmonics of degree `from..=to`.
 pub(super) fn natural(group: &GroupRef, from: u32, to: u32) -> Result<Rep, String> {
     Rep::natural_irreps(group, 1, from, to).map_err(|e| e.to_string())
+}
+
+fn no_space(term: &FibreTerm) -> Diagnostic {
+    Diagnostic::error("E0317", "vectors live on points of space that something turns")
+        .at(term.span, "nothing turns here")
+        .why("a vector is turned with the space around its point; sets and graphs have none")
+        .hint("for that many numbers write `16`; or declare the domain as `points(n) in R3`")
 }
 
 fn no_irrep(term: &FibreTerm, why: &str) -> Diagnostic {
