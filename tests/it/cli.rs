@@ -93,6 +93,14 @@ fn mistakes_have_their_status() {
 }
 
 #[test]
+fn a_wrong_command_line_is_told_as_asked() {
+    let output = gdlc(&["check", "examples/digits.gdl", "--json", "--nope"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one line of JSON");
+    assert!(told["message"].as_str().unwrap().contains("--nope"), "{told}");
+}
+
+#[test]
 fn processors_without_code_are_named() {
     for (cpu, reason) in [("x86-64", "SSE4.2"), ("pentium", "not a processor")] {
         let output = gdlc(&["build", "examples/digits.gdl", "--cpu", cpu]);
