@@ -117,6 +117,28 @@ fn check_rank(interface: &Interface, declared: &Declared, found: &Tensor) -> Res
     Err(Failure::call(format!("`{}` has shape {:?}; expected {symbolic}", declared.name, found.shape)))
 }
 
+/// Adds the indices of samples that a file leaves out: its points are of one sample, as many as another input has.
+/// Says which were added.
+pub fn one_sample(interface: &Interface, tensors: &mut Tensors) -> Vec<String> {
+    let mut sizes = Sizes::new();
+    for declared in &interface.inputs {
+        if let Some(found) = tensors.get(&declared.name) {
+            declared.dims.iter().zip(&found.shape).for_each(|(size, n)| sizes.learn(*size, *n));
+        }
+    }
+    let mut added = Vec::new();
+    for declared in &interface.inputs {
+        let is_index = declared.name.ends_with(".index") && !tensors.contains_key(&declared.name);
+        let known = |size: &Size| size.depends_on().is_none_or(|var| sizes.values.contains_key(&var));
+        if let (true, [points]) = (is_index && declared.dims.iter().all(known), &declared.dims[..]) {
+            let n = sizes.eval(*points);
+            tensors.insert(declared.name.clone(), Tensor { shape: vec![n], numbers: Numbers::Index(vec![0; n]) });
+            added.push(declared.name.clone());
+        }
+    }
+    added
+}
+
 /// The tensors of a file that the model takes, in order of the interface. Missing ones are an error that lists them all.
 pub fn inputs(interface: &Interface, tensors: &Tensors) -> Result<Sizes, Failure> {
     missing("input", &interface.inputs, tensors)?;

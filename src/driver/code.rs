@@ -89,7 +89,13 @@ fn native() -> Result<Level, Failure> {
         let v3 = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("f16c");
         let v4 = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
         if has!("sse4.2") && has!("popcnt") {
-            return Ok(if v3 && v4 { Level::V4 } else if v3 { Level::V3 } else { Level::V2 });
+            return Ok(if v3 && v4 {
+                Level::V4
+            } else if v3 {
+                Level::V3
+            } else {
+                Level::V2
+            });
         }
     }
     Err(Failure::call("--cpu native: this processor is not x86-64 with SSE4.2, the least that libraries are made for"))

@@ -254,7 +254,8 @@ const FIBRES: [&str; 7] = ["scalar", "regular", "quotient", "irreps", "vector", 
 /// Nearly a fibre after its number of copies: `8 regualr`.
 fn misspelt_fibre(place: &Place<'_>) -> Option<Diagnostic> {
     let copies = place.previous.ends_with(|c: char| c.is_ascii_digit());
-    let known = nearest(place.found, &FIBRES).filter(|known| copies && *known != place.found && place.found.len() > 3)?;
+    let known =
+        nearest(place.found, &FIBRES).filter(|known| copies && *known != place.found && place.found.len() > 3)?;
     let found = place.error(format!("there is no fibre `{}`", place.found), "not found here");
     Some(found.hint(format!("did you mean `{known}`?")))
 }

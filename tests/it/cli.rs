@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use gdlc::driver::tensors::{self, Numbers, Precision, Tensor, Tensors};
+
 fn gdlc(arguments: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     Command::new(env!("CARGO_BIN_EXE_gdlc")).args(arguments).current_dir(root).output().expect("gdlc runs")
@@ -412,7 +414,6 @@ fn attention_weights_sum_to_one_however_large_the_scores() {
     let program = "domain G = graph(n, m)\nmodel S(x: G -> 3): G -> 3 = {\n  y[i] = attend j~i by dot(x[i], x[j]): x[j]\n  y\n}\n";
     std::fs::write(at("s.gdl"), program).unwrap();
     // Every node has the same signal, so that every weighted mean is that signal.
-    use gdlc::driver::tensors::{self, Numbers, Precision, Tensor, Tensors};
     let index = |x: Vec<i64>| Tensor { shape: vec![x.len()], numbers: Numbers::Index(x) };
     let inputs = Tensors::from([
         ("x".to_string(), Tensor::real(vec![9, 3], vec![1000.0; 27])),
@@ -428,4 +429,23 @@ fn attention_weights_sum_to_one_however_large_the_scores() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(found[..3].iter().all(|y| (y - 1000.0).abs() < 1e-3), "{found:?}");
     assert!(found[3..].iter().all(|y| *y == 0.0), "no senders: 0");
+}
+
+/// A file of one sample needs no index, and what a model does not read is said.
+#[test]
+fn points_without_an_index_are_one_sample() {
+    let folder = std::env::temp_dir().join(format!("gdlc-one-sample-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let model = "domain Nodes = set(n)\nmodel Mean(x: Nodes -> 2): 2 = x |> pool mean\n";
+    std::fs::write(at("mean.gdl"), model).unwrap();
+    let real = |shape: Vec<usize>, x: &[f64]| Tensor { shape, numbers: Numbers::Real(x.to_vec()) };
+    let x = real(vec![3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 9.0]);
+    let inputs = Tensors::from([("x".to_string(), x), ("extra".to_string(), real(vec![1], &[0.0]))]);
+    tensors::write(std::path::Path::new(&at("x.safetensors")), &inputs, Precision::Single).unwrap();
+    let output = gdlc(&["run", &at("mean.gdl"), "--input", &at("x.safetensors"), "--init", "1"]);
+    let (said, noted) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("3.000000 5.000000"), "{said}");
+    assert!(noted.contains("no `Nodes.index`") && noted.contains("`extra`"), "{noted}");
+    std::fs::remove_dir_all(folder).unwrap();
 }

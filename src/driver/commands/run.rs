@@ -29,6 +29,9 @@ pub fn run(options: &Run) -> Result<(), Failure> {
 
     let mut inputs = tensors::read(&options.input)?;
     let built = neighbours::complete(&program, model, &mut inputs)?;
+    for name in binding::one_sample(&compiled.interface, &mut inputs) {
+        eprintln!("note: {} has no `{name}`: all its points are taken as one sample", options.input.display());
+    }
     binding::inputs(&compiled.interface, &inputs)?;
     for name in unused(&compiled, &inputs) {
         eprintln!("note: `{name}` of {} is no input of {}", options.input.display(), model.name);
