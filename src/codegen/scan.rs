@@ -48,6 +48,7 @@ fn named(stmt: &Stmt) -> (Vec<Id<Expr>>, Option<&Access>) {
             all.extend(c.row.iter().map(|(_, e)| *e));
             all.extend(&c.a.index);
             all.extend(c.guard);
+            all.extend(c.part);
             (all, None)
         }
     }

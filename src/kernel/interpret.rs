@@ -235,6 +235,10 @@ impl Frame<'_, '_> {
 
     fn contract(&mut self, c: &Contraction) -> Outcome<()> {
         let m_extent = self.index(c.m_extent)?;
+        let packed = match c.part {
+            Some(part) => self.index(part)? as usize * c.packed_len(),
+            None => 0,
+        };
         let backward = self.machine.order == Order::Backward;
         for m in 0..m_extent {
             let m = if backward { m_extent - 1 - m } else { m };
@@ -251,7 +255,7 @@ impl Frame<'_, '_> {
                     for k in 0..c.k_extent {
                         let a = self.at(c.a.buffer, base + k as i64 * c.a_stride)?;
                         let place = ((n / c.panel * c.taps + tap) * c.k_extent + k) * c.panel + n % c.panel;
-                        let b = self.at(c.packed, place as i64)?;
+                        let b = self.at(c.packed, (packed + place) as i64)?;
                         acc = self.round(f64::mul_add(a, b, acc));
                     }
                 }

@@ -116,6 +116,13 @@ pub struct Kernel {
     pub body: Vec<Stmt>,
 }
 
+impl Contraction {
+    /// Numbers of a packed matrix.
+    pub fn packed_len(&self) -> usize {
+        self.n_extent.div_ceil(self.panel) * self.taps * self.k_extent * self.panel
+    }
+}
+
 impl Program {
     /// A program without arguments and kernels.
     pub fn new(name: impl Into<String>, dtype: Dtype, sizes: SizeTable) -> Program {
@@ -193,7 +200,7 @@ pub const PANEL_BYTES: usize = 64;
 ///
 /// `a` is a load whose address moves by `a_stride` elements as `k` does, the same for every `k`; where `guard(m, tap)` is false it is a
 /// row of zeros. So a window, a gather, a stride or a boundary is an address for each `(m, tap)` and never a copy.
-/// `packed` is a buffer of shape `[ceil(n/panel), taps, k, panel]` whose tail columns are zero.
+/// `packed` is a buffer of shape `[ceil(n/panel), taps, k, panel]` whose tail columns are zero, or one such part of a buffer of parts.
 /// The epilogue is run once for each `(m, n)`, vectorised along `n`; it may read and write anything indexed by `m` and `n`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contraction {
@@ -214,6 +221,8 @@ pub struct Contraction {
     /// Reads `m`, `row`, `tap`. No guard: always inside.
     pub guard: Option<Id<Expr>>,
     pub packed: Id<Buffer>,
+    /// Which part, where `packed` has a first axis of parts.
+    pub part: Option<Id<Expr>>,
     /// Columns a panel: [`PANEL_BYTES`] of them. A processor takes as many panels at once as its registers hold.
     pub panel: usize,
     /// The finished sum, read by the epilogue.

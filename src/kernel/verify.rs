@@ -198,6 +198,9 @@ impl Scope<'_> {
             let kind = self.expr(*value)?;
             self.bind(*var, kind)?;
         }
+        if let Some(part) = c.part {
+            self.expect(part, Kind::Index)?;
+        }
         let outside = self.kinds.clone();
         self.bind(c.tap, Kind::Index)?;
         self.bind(c.k, Kind::Index)?;
@@ -206,7 +209,8 @@ impl Scope<'_> {
         }
         self.read(&c.a)?;
         let packed = &self.program.buffers[c.packed];
-        let fixed: Option<Vec<usize>> = packed.shape.iter().map(|s| s.as_fixed()).collect();
+        let matrix = &packed.shape[usize::from(c.part.is_some()).min(packed.shape.len())..];
+        let fixed: Option<Vec<usize>> = matrix.iter().map(|s| s.as_fixed()).collect();
         if c.panel * self.program.dtype.bytes() != PANEL_BYTES {
             return Err(format!("a panel of {} columns", c.panel));
         }

@@ -64,7 +64,7 @@ pub fn uses(body: &[Stmt], f: &mut impl FnMut(Id<Expr>)) {
         Stmt::If { cond, .. } => f(*cond),
         Stmt::Contract(c) => {
             let row = c.row.iter().map(|(_, value)| *value);
-            row.chain([c.m_extent]).chain(c.a.index.iter().copied()).chain(c.guard).for_each(&mut *f);
+            row.chain([c.m_extent]).chain(c.a.index.iter().copied()).chain(c.guard).chain(c.part).for_each(&mut *f);
         }
     });
 }
@@ -113,10 +113,10 @@ pub fn map_stmt(
         Stmt::Contract(c) => {
             let c = *c;
             let row = c.row.into_iter().map(|(var, value)| (var, f(value))).collect();
-            let (m_extent, guard) = (f(c.m_extent), c.guard.map(&mut *f));
+            let (m_extent, guard, part) = (f(c.m_extent), c.guard.map(&mut *f), c.part.map(&mut *f));
             let (a, packed) = (map_access(c.a, f, buffer), buffer(c.packed));
             let epilogue = c.epilogue.into_iter().map(|stmt| map_stmt(stmt, f, buffer)).collect();
-            Stmt::Contract(Box::new(Contraction { row, m_extent, guard, a, packed, epilogue, ..c }))
+            Stmt::Contract(Box::new(Contraction { row, m_extent, guard, a, packed, part, epilogue, ..c }))
         }
     }
 }

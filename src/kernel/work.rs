@@ -90,7 +90,7 @@ impl<'k> Counter<'k> {
             self.lets[var.0 as usize] = Some(*value);
         }
         self.floats[c.acc.0 as usize] = true;
-        let rows = self.value(c.m_extent).unwrap_or(1.0);
+        let rows = self.mean(c.m_extent).unwrap_or(1.0);
         self.trips[c.m.0 as usize] = rows;
         self.trips[c.n.0 as usize] = c.n_extent as f64;
         rows * c.n_extent as f64 * (2.0 * (c.taps * c.k_extent) as f64 + self.body(&c.epilogue))
@@ -147,19 +147,34 @@ impl<'k> Counter<'k> {
         if let (Some(begin), Some(end)) = (self.value(begin), self.value(end)) {
             return (end - begin).max(0.0);
         }
+        if let (Some(begin), Some(end)) = (self.mean(begin), self.mean(end)) {
+            return (end - begin).max(0.0);
+        }
         let rows: f64 = self.loops(begin).iter().map(|var| self.trips[var.0 as usize]).product();
         let axis = self.indexed(var, body);
         if rows > 0.0 { axis / rows } else { 0.0 }
     }
 
-    /// A number that needs no memory.
+    /// A number that needs no memory and no loop.
     fn value(&self, id: Id<Expr>) -> Option<f64> {
+        self.number(id, &|_| None)
+    }
+
+    /// A number that needs no memory, where each loop is halfway.
+    fn mean(&self, id: Id<Expr>) -> Option<f64> {
+        self.number(id, &|var| Some((self.trips[var.0 as usize] - 1.0) / 2.0))
+    }
+
+    fn number(&self, id: Id<Expr>, index: &dyn Fn(Var) -> Option<f64>) -> Option<f64> {
         match &self.kernel.exprs[id] {
             Expr::Int(k) => Some(*k as f64),
             Expr::Size(size) => Some(self.size(*size)),
-            Expr::Var(var) => self.value(self.lets[var.0 as usize]?),
+            Expr::Var(var) => match self.lets[var.0 as usize] {
+                Some(value) => self.number(value, index),
+                None => index(*var),
+            },
             Expr::Binary { f, x, y } => {
-                let (x, y) = (self.value(*x)?, self.value(*y)?);
+                let (x, y) = (self.number(*x, index)?, self.number(*y, index)?);
                 match f {
                     Binary::Add => Some(x + y),
                     Binary::Sub => Some(x - y),

@@ -392,6 +392,7 @@ pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize) -> Case
         a: at(x, &[row, ke]),
         a_stride: 1,
         guard,
+        part: None,
         packed,
         panel,
         acc,

@@ -5,9 +5,10 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlotData, StackSlotK
 use super::emit::{Emitter, Threads};
 use super::memory::Address;
 use super::value::{Affine, Val};
+use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::{TILE_ROW_BYTES, Unsupported};
-use crate::kernel::ir::Contraction;
+use crate::kernel::ir::{Contraction, Expr};
 
 /// Taps whose addresses are written out one by one, their offsets known.
 const UNROLLED_TAPS: usize = 64;
@@ -26,11 +27,14 @@ impl<'p> Emitter<'_, '_, 'p> {
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(4, &captures, |e, params| e.rows(c, params))?;
         let epilogue = self.outline(6, &captures, |e, params| e.epilogue(c, params))?;
-        let m_extent = match self.expr(c.m_extent)? {
-            Val::Int(a) if a.lane == 0 => self.uniform(a),
-            _ => panic!("cranelift: the rows of a contraction are counted"),
-        };
-        let packed = self.base(c.packed);
+        let m_extent = self.whole(c.m_extent)?;
+        let mut packed = self.base(c.packed);
+        if let Some(part) = c.part {
+            let part = self.whole(part)?;
+            let bytes = (c.packed_len() * self.unit.program.dtype.bytes()) as i64;
+            let offset = self.b.ins().imul_imm_s(part, bytes);
+            packed = self.b.ins().iadd(packed, offset);
+        }
         let f64s = self.unit.program.dtype == Dtype::F64;
         let known = [
             c.n_extent as i64,
@@ -56,6 +60,14 @@ impl<'p> Emitter<'_, '_, 'p> {
         let callee = self.unit.contract;
         self.call(callee, &[context, contract]);
         Ok(())
+    }
+
+    /// An index that is the same for all lanes.
+    fn whole(&mut self, index: Id<Expr>) -> Result<Value, Unsupported> {
+        match self.expr(index)? {
+            Val::Int(a) if a.lane == 0 => Ok(self.uniform(a)),
+            _ => panic!("cranelift: the rows of a contraction are counted"),
+        }
     }
 
     /// Values of the row.

@@ -1,11 +1,12 @@
 //! The dense kernel: the runtime drives it, and calls back for the rows' addresses and to finish tiles.
 
 use super::emit::{Emitter, Threads};
-use super::text::{I64, POINTER, Value};
+use super::text::{BYTE, I64, POINTER, Value};
 use super::value::{Affine, Val};
+use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::{TILE_ROW_BYTES, Unsupported};
-use crate::kernel::ir::Contraction;
+use crate::kernel::ir::{Contraction, Expr};
 
 /// Taps whose addresses are written out one by one, their offsets known.
 const UNROLLED_TAPS: usize = 64;
@@ -29,11 +30,14 @@ impl<'p> Emitter<'_, 'p> {
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(&["ptr", "i64", "i64", "ptr"], &captures, |e| e.rows(c))?;
         let epilogue = self.outline(&["ptr", "i64", "i64", "i64", "i64", "ptr"], &captures, |e| e.epilogue(c))?;
-        let m_extent = match self.expr(c.m_extent)? {
-            Val::Int(a) if a.lane == 0 => self.uniform(a),
-            _ => panic!("llvm: the rows of a contraction are counted"),
-        };
-        let packed = self.base(c.packed);
+        let m_extent = self.whole(c.m_extent)?;
+        let mut packed = self.base(c.packed);
+        if let Some(part) = c.part {
+            let part = self.whole(part)?;
+            let bytes = (c.packed_len() * self.unit.program.dtype.bytes()) as i64;
+            let offset = self.f.binary("mul", part, Value::int(I64, bytes));
+            packed = self.f.element(BYTE, packed, offset);
+        }
         let known = [
             c.n_extent as i64,
             c.taps as i64,
@@ -50,6 +54,14 @@ impl<'p> Emitter<'_, 'p> {
         let context = self.context();
         self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
         Ok(())
+    }
+
+    /// An index that is the same for all lanes.
+    fn whole(&mut self, index: Id<Expr>) -> Result<Value, Unsupported> {
+        match self.expr(index)? {
+            Val::Int(a) if a.lane == 0 => Ok(self.uniform(a)),
+            _ => panic!("llvm: the rows of a contraction are counted"),
+        }
     }
 
     /// Values of the row.

@@ -257,7 +257,7 @@ impl Cx<'_> {
 
     /// The element of `a` at `k`: `c.a` is the one at 0, and the address moves by `a_stride` elements a step. Along which axes that is
     /// follows from the sizes of the inner ones, which are known wherever a step crosses them.
-    fn moved_along_k(&mut self, c: &Contraction, mut k: Id<Expr>) -> Id<Expr> {
+    pub(super) fn moved_along_k(&mut self, c: &Contraction, mut k: Id<Expr>) -> Id<Expr> {
         let mut index = c.a.index.clone();
         let dims: Vec<Option<usize>> =
             self.program.buffers[c.a.buffer].shape.iter().map(|size| size.as_fixed()).collect();

@@ -3,11 +3,12 @@
 //! CPU's backends run it too, and that is how it is tested. Kernels of bind stay with the host, which checks the tables anyway.
 //!
 //! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order.
-//! Reading order: `nest` (elements and rows), `lanes` (channels of a row, a thread each), `tile`, `contraction`.
+//! Reading order: `nest` (elements and rows), `lanes` (channels of a row, a thread each), `tile`, `contraction`; `plain`.
 
 mod contraction;
 mod lanes;
 mod nest;
+mod plain;
 mod tile;
 
 use std::collections::BTreeSet;
@@ -102,12 +103,12 @@ impl<'p> Cx<'p> {
     }
 
     fn launch(&mut self, piece: Vec<Stmt>) -> Result<(Vec<Stmt>, Launch), String> {
-        if let [Stmt::Contract(c)] = &piece[..] {
+        if let [Stmt::Contract(c)] = &piece[..]
+            && c.part.is_none()
+        {
             return Ok(self.contraction(c));
         }
-        if contains_contraction(&piece) {
-            return Err("a contraction inside a loop".into());
-        }
+        let piece = self.without_contractions(piece);
         let (axes, body) = self.nest(piece);
         Ok(self.over_elements(axes, body))
     }
@@ -184,12 +185,6 @@ impl<'p> Cx<'p> {
         let memory = crate::kernel::ir::Memory::Local;
         self.program.buffers.push(Buffer { name: name.into(), dtype, shape, memory })
     }
-}
-
-fn contains_contraction(body: &[Stmt]) -> bool {
-    let mut found = false;
-    crate::kernel::walk::each_stmt(body, &mut |stmt| found |= matches!(stmt, Stmt::Contract(_)));
-    found
 }
 
 /// What one thread runs: nothing in it is spread any further.

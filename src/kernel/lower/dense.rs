@@ -1,5 +1,6 @@
-//! Dense sums as `Stmt::Contract`: which axes of a product of data with weights are rows, columns, taps and the inner sum.
-//! Windows, gathers and boundaries are addresses of rows; the weights are packed once; what follows the sum is its epilogue.
+//! Dense sums as `Stmt::Contract`: which axes of a product of data with a matrix are rows, columns, taps and the inner sum.
+//! Windows, gathers and boundaries are addresses of rows; the matrix is packed as soon as it is known: weights once, what a call
+//! brings once a call. What follows the sum is its epilogue.
 
 use std::collections::BTreeMap;
 
@@ -24,10 +25,10 @@ const MOST_BLOCKS: usize = 16;
 /// Taps beyond which the table of rows is no longer small.
 const MOST_TAPS: usize = 4096;
 
-/// A contraction of one tensor of the call with one known before.
+/// A contraction of one tensor of the call with a matrix.
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
-    /// The operand of the call, and the one known before.
+    /// The operand whose rows are multiplied, and the matrix: known before the call, or smaller than many rows are.
     a: usize,
     b: usize,
     /// Plain numbers among the operands.
@@ -52,13 +53,14 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let tensors = normal::tensors(graph, node, &factors);
     let numbers = factors.iter().copied().filter(|k| !tensors.contains(k)).collect();
     let early = |k: usize| matches!(when[&node.args[k]], When::Prepare | When::Compile);
-    let (a, b) = match tensors[..] {
-        [a, b] if early(b) && !early(a) => (a, b),
-        [b, a] if early(b) && !early(a) => (a, b),
-        _ => return None,
-    };
     let sizes = plan::slot_sizes(graph, node);
     let fixed = |s: &Slot| sizes[*s as usize].as_fixed();
+    let short = |k: usize| node.reads[k].iter().all(|s| fixed(s).is_some());
+    let (a, b) = match tensors[..] {
+        [a, b] | [b, a] if early(b) && !early(a) => (a, b),
+        [a, b] | [b, a] if !early(a) && short(b) && !short(a) => (a, b),
+        _ => return None,
+    };
     let known: Vec<Slot> = node.out.iter().chain(&node.reads[b]).copied().collect();
     let steps = plan::plan_from(graph, node, known).steps;
     let of_relations = |s: &Slot| steps.iter().any(|step| step.reads(*s));
@@ -190,7 +192,12 @@ impl Lowering<'_> {
         let (n, taps, inner) = (volume(columns), volume(&visit.taps), volume(&visit.inner));
         let shape = [n.div_ceil(panel), taps, inner, panel].map(Size::fixed).to_vec();
         let name = format!("{}.packed{block}", self.program.buffers[placed.home.buffer].name);
-        let packed = self.buffer(&name, self.program.dtype, shape.clone(), Memory::Prepared);
+        let memory = match when {
+            When::Compile | When::Prepare => Memory::Prepared,
+            When::Bind => Memory::Bound,
+            When::Call => Memory::Workspace,
+        };
+        let packed = self.buffer(&name, self.program.dtype, shape.clone(), memory);
         if when == When::Compile {
             self.folded.push(packed);
         }
@@ -350,6 +357,7 @@ impl Cx<'_, '_> {
             guard,
             packed,
             panel,
+            part: None,
             acc,
             epilogue,
         })

@@ -4,7 +4,7 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights have schedules of their own (`edges` and
-//! `row_kernel`, `softmax`, `outer`).
+//! `row_kernel`, `softmax`, `outer` and `outer_kernel`).
 
 mod concat;
 mod cx;
@@ -14,6 +14,7 @@ mod element;
 mod homes;
 mod normal;
 mod outer;
+mod outer_kernel;
 mod plan;
 mod relation;
 mod row_kernel;

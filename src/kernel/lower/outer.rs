@@ -1,40 +1,42 @@
-//! Sums along run-time axes of products of two values of the call, of which only short axes are left: the derivatives of
-//! weights. A few rows of the result are added up together, columns on lanes, so that every number is loaded once for all;
-//! the sum is cut into blocks that stay in the caches while all columns pass by them, its parts added up in the result.
+//! Sums along run-time axes of products of values of the call, of which only short axes are left: the derivatives of weights, Gram
+//! matrices. Which axes of such a sum are rows, which are columns, and which products make a row's and a column's numbers.
 
 use std::collections::BTreeMap;
 
-use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::kernel::ir::{Binary, Buffer, Expr, LoopKind, Stage};
-use crate::kernel::lower::cx::Cx;
-use crate::kernel::lower::element::Slots;
 use crate::kernel::lower::homes::When;
-use crate::kernel::lower::plan::{self, Plan, Step};
-use crate::kernel::lower::{Home, Lowering, normal};
+use crate::kernel::lower::plan::{self, Step};
+use crate::kernel::lower::{Home, normal};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, Slot, ValueId};
 
-/// Rows of the result whose sums are in registers together.
-const MOST_ROWS: usize = 8;
 /// Columns below which lanes are wasted.
 const LEAST_COLUMNS: usize = 4;
-/// Places of the summed axes that a block has, about: a cache line of both values for each stays in the first-level cache, also where
-/// their rows lie so far apart that they share few of its sets.
-const BLOCK: usize = 32;
 
-/// How such a sum is visited.
+/// `out[batch, row, column] = Σ_place rows[batch, place, row] · columns[batch, place, column]`
 #[derive(Clone, Debug)]
 pub(super) struct Outer {
-    plan: Plan,
-    /// The axis of the result on the lanes.
-    column: Slot,
-    /// The axis of the result of which this many places are added up together.
-    rows: Option<(Slot, usize)>,
-    /// The axes of the result whose operand the column's is too.
-    beside: Vec<Slot>,
-    /// The step whose loop is cut, and how many places a block has.
-    cut: (usize, usize),
+    /// The axes summed by loops.
+    pub(super) summed: Vec<Slot>,
+    /// Axes of the result that both sides have, or neither.
+    pub(super) batch: Vec<Slot>,
+    pub(super) rows: Side,
+    pub(super) columns: Side,
+    /// Plain numbers among the operands.
+    pub(super) numbers: Vec<usize>,
+}
+
+/// The rows or the columns of such a sum.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    /// The operands whose product it is.
+    pub(super) factors: Vec<usize>,
+    /// How the axes of the operands follow from those of the sum and of the side.
+    pub(super) steps: Vec<Step>,
+    /// Axes of the result that the steps read: each has an address of its own.
+    pub(super) apart: Vec<Slot>,
+    /// The others: places that lie beside each other.
+    pub(super) beside: Vec<Slot>,
 }
 
 /// Whether a value is such a sum, and how.
@@ -46,187 +48,112 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let plan = plan::plan(graph, node);
     let sizes = plan::slot_sizes(graph, node);
     let extent = |s: &Slot| sizes[*s as usize].as_fixed();
-    let long = |step: &Step| matches!(step, Step::Loop { slot } if extent(slot).is_none());
+    let mut summed = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::Loop { slot } => summed.push(*slot),
+            Step::Fibre(_) | Step::Rows(_) => return None,
+            Step::Only { .. } | Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => (),
+        }
+    }
     let tensors = normal::tensors(graph, node, &plan.factors);
     let late = |k: &usize| when[&node.args[*k]] == When::Call;
-    if !plan.steps.iter().any(long) || tensors.len() != 2 || !tensors.iter().all(late) {
+    let is_long = summed.iter().any(|s| extent(s).is_none());
+    if !is_long || tensors.len() < 2 || tensors.iter().filter(|k| late(k)).count() < 2 {
         return None;
     }
     if node.out.iter().any(|s| extent(s).is_none()) {
         return None;
     }
-    let free = |s: &&Slot| !plan.steps.iter().any(|step| step.reads(**s));
-    let readers = |s: Slot| tensors.iter().copied().filter(|k| node.reads[*k].contains(&s)).collect::<Vec<_>>();
-    let own = node.out.iter().filter(free).filter(|s| readers(**s).len() == 1);
-    let column = own.copied().filter(|s| extent(s) >= Some(LEAST_COLUMNS)).max_by_key(extent)?;
-    let others = node.out.iter().filter(free).copied().filter(|s| *s != column && !readers(*s).is_empty());
-    let rows = others.map(|s| (readers(s) != readers(column), together(extent(&s).unwrap_or(1)), s)).max();
-    let rows = rows.map(|(_, n, s)| (s, n));
-    let is_beside =
-        |s: &&Slot| **s != column && rows.is_none_or(|(row, _)| **s != row) && readers(**s) == readers(column);
-    let beside = node.out.iter().filter(free).filter(is_beside).copied().collect();
-    let hint = |step: &Step| match step {
-        Step::Loop { slot } => graph.sizes.hint(sizes[*slot as usize]).max(1),
-        Step::Only { .. } | Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => 1,
-        Step::Fibre(_) | Step::Rows(_) => 1,
-    };
-    let at = plan.steps.iter().position(long)?;
-    let inside: usize = plan.steps[at + 1..].iter().map(hint).product();
-    Some(Outer { column, rows, beside, cut: (at, (BLOCK / inside).max(1)), plan })
+    let numbers = plan.factors.iter().copied().filter(|k| !tensors.contains(k)).collect();
+    let sum = Sum { node, steps: &plan.steps, summed, tensors, numbers };
+    let outers = sum.tensors.iter().filter_map(|k| sum.with_columns_of(*k));
+    let width = |outer: &Outer| outer.columns.beside.iter().filter_map(extent).product::<usize>();
+    let whole = |outer: &Outer| width(outer).is_multiple_of(LEAST_COLUMNS);
+    let outer = outers.max_by_key(|outer| (!outer.rows.apart.is_empty(), whole(outer), width(outer)))?;
+    (width(&outer) >= LEAST_COLUMNS).then_some(outer)
 }
 
-/// How many of `n` rows are added up together: all in equal parts.
-fn together(n: usize) -> usize {
-    (1..=MOST_ROWS.min(n)).rev().find(|rows| n % rows == 0).unwrap_or(1)
+/// A sum under consideration.
+struct Sum<'g> {
+    node: &'g Node,
+    steps: &'g [Step],
+    summed: Vec<Slot>,
+    tensors: Vec<usize>,
+    numbers: Vec<usize>,
+}
+
+impl Sum<'_> {
+    /// The sum with one operand as its columns, all others as its rows.
+    fn with_columns_of(&self, k: usize) -> Option<Outer> {
+        let others: Vec<usize> = self.tensors.iter().copied().filter(|other| *other != k).collect();
+        let of_others = |s: &Slot| others.iter().any(|other| self.node.reads[*other].contains(s));
+        let of_steps = |s: &Slot| self.steps.iter().any(|step| step.reads(*s));
+        let own = |s: &Slot| self.node.reads[k].contains(s) && !of_others(s) && !of_steps(s);
+        let (columns, rest): (Vec<Slot>, Vec<Slot>) = self.node.out.iter().copied().partition(own);
+        let (batch, rows): (Vec<Slot>, Vec<Slot>) = rest.into_iter().partition(|s| self.node.reads[k].contains(s));
+        let columns = self.side(vec![k], &batch, columns)?;
+        let rows = self.side(others, &batch, rows)?;
+        let taken =
+            |step: &Step| matches!(step, Step::Loop { .. }) || [&columns, &rows].iter().any(|s| s.steps.contains(step));
+        let (summed, numbers) = (self.summed.clone(), self.numbers.clone());
+        self.steps.iter().all(taken).then_some(Outer { summed, batch, rows, columns, numbers })
+    }
+
+    /// A side with axes of its own; `None` where its operands have other axes.
+    fn side(&self, factors: Vec<usize>, batch: &[Slot], own: Vec<Slot>) -> Option<Side> {
+        let mut known: Vec<Slot> = self.summed.iter().chain(batch).chain(&own).copied().collect();
+        let mut steps = Vec::new();
+        for step in self.steps {
+            let (needs, gives) = step.flow();
+            if !matches!(step, Step::Loop { .. }) && needs.iter().all(|s| known.contains(s)) {
+                known.extend(gives);
+                steps.push(step.clone());
+            }
+        }
+        let complete = factors.iter().all(|k| self.node.reads[*k].iter().all(|s| known.contains(s)));
+        let (apart, beside) = own.into_iter().partition(|s| steps.iter().any(|step| step.reads(*s)));
+        complete.then_some(Side { factors, steps, apart, beside })
+    }
 }
 
 impl Outer {
-    /// The axes of an operand that are read on the lanes.
+    /// The axes of an operand that lie beside each other in a row or in the columns: best contiguous.
     pub(super) fn lane_axes(&self, node: &Node, operand: ValueId) -> Vec<usize> {
-        let reads = node.args.iter().zip(&node.reads).filter(|(arg, _)| **arg == operand);
-        reads.flat_map(|(_, reads)| (0..reads.len()).filter(|k| reads[*k] == self.column)).collect()
-    }
-}
-
-impl Lowering<'_> {
-    /// The kernel of such a sum.
-    pub(super) fn outer(&mut self, id: ValueId, outer: &Outer, home: &Home, stage: Stage) {
-        let node = self.graph.node(id);
-        let dims = self.graph.ty(id).dims.clone();
-        let axis = |slot: &Slot| node.out.iter().position(|s| s == slot).expect("lower: an axis of the result");
-        let column = axis(&outer.column);
-        let beside: Vec<usize> = outer.beside.iter().map(axis).collect();
-        let alone = |a: &usize| !beside.contains(a) && *a != column && outer.rows.is_none_or(|(s, _)| axis(&s) != *a);
-        let alone: Vec<usize> = home.order.iter().copied().filter(alone).collect();
-        let name = format!("outer {}", self.program.buffers[home.buffer].name);
-        let mut cx = Cx::new(self);
-        let tile = Tile { node, outer, home, rows: outer.rows.map(|(slot, n)| (axis(&slot), n)), column };
-        let mut index = vec![cx.b.int(0); dims.len()];
-        let kind = if alone.is_empty() { LoopKind::Parallel } else { LoopKind::Serial };
-        cx.element_loops(&alone, &dims, LoopKind::Serial, &mut index, &mut |cx, index| {
-            let (rows, n) = tile.rows.unwrap_or((0, 1));
-            let count = tile.rows.map_or(1, |_| dims[rows].as_fixed().expect("lower: rows are fixed") / n);
-            let extent = cx.b.int(count as i64);
-            cx.each(extent, kind, |cx, number| {
-                let mut index = index.to_vec();
-                let n = cx.b.int(n as i64);
-                if tile.rows.is_some() {
-                    index[rows] = cx.b.mul(number, n);
-                }
-                cx.blocks(&tile, &beside, &dims, &mut index);
-            });
-        });
-        cx.finish(name, stage);
-    }
-}
-
-/// Rows of the result that are added up together, at a column.
-struct Tile<'t> {
-    node: &'t Node,
-    outer: &'t Outer,
-    home: &'t Home,
-    /// The axis of the rows and how many they are; and the axis of the column.
-    rows: Option<(usize, usize)>,
-    column: usize,
-}
-
-impl Cx<'_, '_> {
-    /// Zeros, and then the sums of all blocks.
-    fn blocks(&mut self, tile: &Tile, beside: &[usize], dims: &[Size], index: &mut Vec<Id<Expr>>) {
-        self.columns(tile, beside, dims, index, &mut |cx, index| {
-            let zero = cx.b.float(0.0);
-            for index in cx.places(tile, index) {
-                cx.put(tile.home, &index, zero);
+        let mut res = Vec::new();
+        for side in [&self.rows, &self.columns] {
+            for k in side.factors.iter().filter(|k| node.args[**k] == operand) {
+                let reads = &node.reads[*k];
+                res.extend((0..reads.len()).filter(|axis| side.beside.contains(&reads[*axis])));
             }
-        });
-        let (at, places) = tile.outer.cut;
-        let Step::Loop { slot } = tile.outer.plan.steps[at] else { panic!("lower: a loop is cut") };
-        let size = plan::slot_sizes(self.graph(), tile.node)[slot as usize];
-        let (size, one, places) = (self.b.size(size), self.b.int(1), self.b.int(places as i64));
-        let last = self.b.sub(places, one);
-        let padded = self.b.add(size, last);
-        let n_blocks = self.b.binary(Binary::Div, padded, places);
-        self.each(n_blocks, LoopKind::Serial, |cx, block| {
-            let begin = cx.b.mul(block, places);
-            let end = cx.b.add(begin, places);
-            let end = cx.b.binary(Binary::Min, end, size);
-            let (begin, end) = (cx.bind(begin), cx.bind(end));
-            cx.columns(tile, beside, dims, index, &mut |cx, index| cx.block(tile, (begin, end), index));
-        });
-    }
-
-    /// Loops over the columns, the innermost axis on lanes.
-    fn columns(
-        &mut self,
-        tile: &Tile,
-        beside: &[usize],
-        dims: &[Size],
-        index: &mut Vec<Id<Expr>>,
-        body: &mut dyn FnMut(&mut Self, &[Id<Expr>]),
-    ) {
-        let axes: Vec<usize> = beside.iter().copied().chain([tile.column]).collect();
-        self.inner_loops(&axes, dims, LoopKind::Vector, index, body);
-    }
-
-    /// The indices of the rows from `index` on.
-    fn places(&mut self, tile: &Tile, index: &[Id<Expr>]) -> Vec<Vec<Id<Expr>>> {
-        let Some((axis, n)) = tile.rows else { return vec![index.to_vec()] };
-        let mut res = vec![index.to_vec(); n];
-        for (r, index) in res.iter_mut().enumerate() {
-            let r = self.b.int(r as i64);
-            index[axis] = self.b.add(index[axis], r);
         }
         res
     }
 
-    /// Adds the products of one block to the sums of the rows.
-    fn block(&mut self, tile: &Tile, (begin, end): (Id<Expr>, Id<Expr>), index: &[Id<Expr>]) {
-        let Tile { node, outer, .. } = *tile;
-        let sizes = plan::slot_sizes(self.graph(), node);
-        let mut slots: Slots = vec![None; sizes.len()];
-        for (slot, i) in node.out.iter().zip(index) {
-            slots[*slot as usize] = Some(*i);
-        }
-        let places = self.places(tile, index);
-        let sums: Vec<Id<Buffer>> = places.iter().map(|place| self.local_copy(tile.home, place)).collect();
-        let (before, rest) = outer.plan.steps.split_at(outer.cut.0);
-        let Some((Step::Loop { slot }, inside)) = rest.split_first() else { panic!("lower: a loop is cut") };
-        self.nest(before, &sizes, &mut slots, &mut |cx, slots| {
-            cx.range(begin, end, LoopKind::Serial, |cx, i| {
-                slots[*slot as usize] = Some(i);
-                cx.nest(inside, &sizes, slots, &mut |cx, slots| cx.add_rows(tile, slots, &places, &sums));
-            });
-        });
-        for (place, sum) in places.iter().zip(&sums) {
-            let value = self.b.load(*sum, vec![]);
-            self.put(tile.home, place, value);
-        }
+    /// The summed axes, those outside in the memory of an operand first.
+    pub(super) fn in_memory_order(&self, node: &Node, homes: &BTreeMap<ValueId, Home>) -> Vec<Slot> {
+        let mut res = self.summed.clone();
+        self.columns.sort_as_in_memory(node, homes, &mut res);
+        res
     }
+}
 
-    /// One product for each row.
-    fn add_rows(&mut self, tile: &Tile, slots: &mut Slots, places: &[Vec<Id<Expr>>], sums: &[Id<Buffer>]) {
-        let row = tile.rows.map(|(axis, _)| (axis, tile.node.out[axis]));
-        let reads = |k: &usize| row.is_some_and(|(_, row)| tile.node.reads[*k].contains(&row));
-        let (by_row, common): (Vec<usize>, Vec<usize>) = tile.outer.plan.factors.iter().copied().partition(reads);
-        let values: Vec<Id<Expr>> = common.iter().map(|k| self.operand(tile.node, *k, slots)).collect();
-        let shared = values.into_iter().reduce(|x, y| self.b.mul(x, y));
-        let shared = shared.map(|value| self.bind(value));
-        for (place, sum) in places.iter().zip(sums) {
-            if let Some((axis, row)) = row {
-                slots[row as usize] = Some(place[axis]);
+impl Side {
+    /// Sorts axes, those outside in the memory of the first operand first, those it does not have before all.
+    pub(super) fn sort_as_in_memory(&self, node: &Node, homes: &BTreeMap<ValueId, Home>, slots: &mut [Slot]) {
+        let k = self.factors[0];
+        let place = |slot: &Slot| {
+            let axis = node.reads[k].iter().position(|s| s == slot)?;
+            match homes.get(&node.args[k]) {
+                Some(home) => home.order.iter().position(|a| *a == axis),
+                None => Some(axis),
             }
-            let own = by_row.iter().map(|k| self.operand(tile.node, *k, slots));
-            let factors: Vec<Id<Expr>> = own.chain(shared).collect();
-            self.accumulate_product(*sum, vec![], &factors);
-        }
+        };
+        slots.sort_by_key(place);
     }
+}
 
-    /// A local number that starts as an element of a stored value is.
-    fn local_copy(&mut self, home: &Home, index: &[Id<Expr>]) -> Id<Buffer> {
-        let sum = self.local("acc", &[]);
-        let place = self.place(home, index);
-        let start = self.b.load(home.buffer, place);
-        self.store(sum, vec![], start);
-        sum
-    }
+/// The number of places of axes of fixed sizes.
+pub(super) fn volume(slots: &[Slot], sizes: &[Size]) -> usize {
+    slots.iter().map(|s| sizes[*s as usize].as_fixed().expect("lower: an axis of weights")).product()
 }

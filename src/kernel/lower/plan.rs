@@ -59,6 +59,23 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The axes that must be known before the step, and those that are known after it.
+    pub(super) fn flow(&self) -> (Vec<Slot>, Vec<Slot>) {
+        match self {
+            Step::Loop { slot } | Step::Only { slot } => (vec![], vec![*slot]),
+            Step::Define(edge) => (edge.from.clone(), vec![edge.to]),
+            Step::Check(edge) => (edge.from.iter().copied().chain([edge.to]).collect(), vec![]),
+            Step::Solve { edge, which } => {
+                let solved = edge.from[*which];
+                let others = edge.from.iter().copied().filter(|s| *s != solved);
+                (others.chain([edge.to]).collect(), vec![solved])
+            }
+            Step::Digits(edge) | Step::Fibre(edge) | Step::Rows(edge) => (vec![edge.to], edge.from.clone()),
+        }
+    }
+}
+
 impl Edge {
     fn has(&self, slot: Slot) -> bool {
         self.to == slot || self.from.contains(&slot)

@@ -1,0 +1,56 @@
+//! A dense kernel inside a loop, as the loops that it means: the thread that runs the loop runs them all.
+
+use super::Cx;
+use crate::kernel::ir::{Access, Binary, Combine, Contraction, LoopKind, Stmt};
+
+impl Cx<'_> {
+    /// The statements with every contraction in them written out.
+    pub(super) fn without_contractions(&mut self, body: Vec<Stmt>) -> Vec<Stmt> {
+        let mut res = vec![];
+        for stmt in body {
+            match stmt {
+                Stmt::Contract(c) => res.push(self.plain(*c)),
+                Stmt::For { var, begin, end, kind, body } => {
+                    let body = self.without_contractions(body);
+                    res.push(Stmt::For { var, begin, end, kind, body });
+                }
+                Stmt::If { cond, then } => res.push(Stmt::If { cond, then: self.without_contractions(then) }),
+                Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => res.push(stmt),
+            }
+        }
+        res
+    }
+
+    /// Loops over the rows, the columns and the terms, in the order in which the dense kernel sums.
+    fn plain(&mut self, c: Contraction) -> Stmt {
+        let (zero, nothing) = (self.b.int(0), self.b.float(0.0));
+        let sum = self.local("sum", self.program.dtype, &[]);
+        let here = || Access { buffer: sum, index: vec![] };
+        let term = self.b.var();
+        let (n, tap, k) = (self.b.read(c.n), self.b.read(c.tap), self.b.read(term));
+        let a = self.moved_along_k(&c, k);
+        let (panel, column) = (self.by(Binary::Div, n, c.panel), self.by(Binary::Mod, n, c.panel));
+        let index = c.part.into_iter().chain([panel, tap, k, column]).collect();
+        let b = self.b.load(c.packed, index);
+        let value = self.b.mul(a, b);
+        let add = Stmt::Accumulate { to: here(), f: Combine::Add, value };
+        let end = self.b.int(c.k_extent as i64);
+        let terms = Stmt::For { var: term, begin: zero, end, kind: LoopKind::Serial, body: vec![add] };
+        let terms = match c.guard {
+            Some(cond) => Stmt::If { cond, then: vec![terms] },
+            None => terms,
+        };
+        let end = self.b.int(c.taps as i64);
+        // the address of a row is the one at `k = 0`
+        let body = vec![Stmt::Let { var: c.k, value: zero }, terms];
+        let taps = Stmt::For { var: c.tap, begin: zero, end, kind: LoopKind::Serial, body };
+        let mut of_column = vec![Stmt::Alloc { buffer: sum }, Stmt::Store { to: here(), value: nothing }, taps];
+        of_column.push(Stmt::Let { var: c.acc, value: self.b.load(sum, vec![]) });
+        of_column.extend(c.epilogue);
+        let end = self.b.int(c.n_extent as i64);
+        let columns = Stmt::For { var: c.n, begin: zero, end, kind: LoopKind::Serial, body: of_column };
+        let row = c.row.into_iter().map(|(var, value)| Stmt::Let { var, value });
+        let body = row.chain([columns]).collect();
+        Stmt::For { var: c.m, begin: zero, end: c.m_extent, kind: LoopKind::Serial, body }
+    }
+}
