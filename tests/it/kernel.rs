@@ -25,6 +25,7 @@ use crate::conformance::{backends, build, computed, interface_of};
 use crate::gpu::{self, operations, spread_out};
 
 mod cases;
+mod cut;
 mod dense;
 mod edges;
 mod random;

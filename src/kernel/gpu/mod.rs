@@ -2,10 +2,15 @@
 //! In: a verified program. Out: one whose kernels each are one launch, with its shape. It means what it meant: the interpreter and the
 //! CPU's backends run it too, and that is how it is tested. Kernels of bind stay with the host, which checks the tables anyway.
 //!
-//! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order.
-//! Reading order: `nest` (elements and rows), `lanes` (channels of a row, a thread each), `tile`, `contraction`.
+//! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
+//! of which there are few are cut over threads, and then added in another order, the same in every run.
+//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `columns`
+//! (sums that were added up block by block), `cut` (long sums), `tile`, `contraction`.
 
+mod change;
+mod columns;
 mod contraction;
+mod cut;
 mod lanes;
 mod nest;
 mod tile;
@@ -62,14 +67,19 @@ impl Launch {
 pub fn spread(program: &Program) -> Result<Spread, String> {
     let mut res = Spread { program: Program { kernels: vec![], ..program.clone() }, launches: vec![] };
     for kernel in program.kernels.iter().filter(|k| k.stage != Stage::Bind) {
+        let whole = Cx::new(&mut res.program, kernel).whole(kernel);
+        if let Some((kernel, launch)) = whole {
+            res.program.kernels.push(kernel);
+            res.launches.push(launch);
+            continue;
+        }
         let separate = !kernel.body.iter().any(|s| matches!(s, Stmt::Let { .. } | Stmt::Alloc { .. }));
         let pieces: Vec<&[Stmt]> = if separate { kernel.body.chunks(1).collect() } else { vec![&kernel.body] };
         for piece in pieces {
             let mut cx = Cx::new(&mut res.program, kernel);
             let piece = cx.imported(piece);
             let (body, launch) = cx.launch(piece).map_err(|why| format!("kernel {}: {why}", kernel.name))?;
-            let mut kernel = cx.b.finish(kernel.name.clone(), kernel.stage, body);
-            drop_exprs(&mut kernel);
+            let kernel = cx.kernel(kernel, body);
             res.program.kernels.push(kernel);
             res.launches.push(launch);
         }
@@ -99,6 +109,20 @@ impl<'p> Cx<'p> {
     fn imported(&self, piece: &[Stmt]) -> Vec<Stmt> {
         let stmt = |s: &Stmt| map_stmt(s.clone(), &mut |x| self.moved[x.index()], &mut |buffer| buffer);
         piece.iter().map(stmt).collect()
+    }
+
+    fn kernel(self, kernel: &Kernel, body: Vec<Stmt>) -> Kernel {
+        let mut res = self.b.finish(kernel.name.clone(), kernel.stage, body);
+        drop_exprs(&mut res);
+        res
+    }
+
+    /// A kernel whose statements make one launch only together.
+    fn whole(mut self, kernel: &Kernel) -> Option<(Kernel, Launch)> {
+        let body = self.imported(&kernel.body);
+        let (axes, body) = self.by_column(body)?;
+        let (body, launch) = self.over_elements(axes, body);
+        Some((self.kernel(kernel, body), launch))
     }
 
     fn launch(&mut self, piece: Vec<Stmt>) -> Result<(Vec<Stmt>, Launch), String> {

@@ -102,12 +102,11 @@ impl Lowering<'_> {
         let mut cx = Cx::new(self);
         let tile = Tile { node, outer, home, rows: outer.rows.map(|(slot, n)| (axis(&slot), n)), column };
         let mut index = vec![cx.b.int(0); dims.len()];
-        let kind = if alone.is_empty() { LoopKind::Parallel } else { LoopKind::Serial };
-        cx.element_loops(&alone, &dims, LoopKind::Serial, &mut index, &mut |cx, index| {
+        cx.element_loops(&alone, &dims, LoopKind::Parallel, &mut index, &mut |cx, index| {
             let (rows, n) = tile.rows.unwrap_or((0, 1));
             let count = tile.rows.map_or(1, |_| dims[rows].as_fixed().expect("lower: rows are fixed") / n);
             let extent = cx.b.int(count as i64);
-            cx.each(extent, kind, |cx, number| {
+            cx.each(extent, LoopKind::Parallel, |cx, number| {
                 let mut index = index.to_vec();
                 let n = cx.b.int(n as i64);
                 if tile.rows.is_some() {
