@@ -55,13 +55,31 @@ def pointers(tensors):
     return array
 
 
+def models(folder):
+    """The names of all models of a folder's libraries: `gat`, and `gat.vjp`, `gat.jvp`, `gat.vjp.vjp` .. for their derivatives."""
+    stems = sorted(f[:-5] for f in os.listdir(folder) if f.endswith(".json"))
+    return [name for stem in stems for name in named(stem, manifest(folder, stem))]
+
+
+def named(name, about):
+    derived = [named(f"{name}.{mode}", about[mode]) for mode in ("vjp", "jvp") if about[mode]]
+    return [name] + sum(derived, [])
+
+
+def manifest(folder, stem):
+    with open(os.path.join(folder, f"{stem}.json")) as file:
+        return json.load(file)
+
+
 class Model:
-    """A library with its random arguments, at given sizes."""
+    """A model of a library, or a derivative of it, with its random arguments, at given sizes."""
 
     def __init__(self, folder, name, sizes):
-        self.library = ctypes.CDLL(os.path.join(os.path.abspath(folder), f"lib{name}.so"))
-        with open(os.path.join(folder, f"{name}.json")) as file:
-            self.model = json.load(file)
+        stem, *modes = name.split(".")
+        self.library = ctypes.CDLL(os.path.join(os.path.abspath(folder), f"lib{stem}.so"))
+        self.model = manifest(folder, stem)
+        for mode in modes:
+            self.model = self.model[mode]
         self.real = {"float32": torch.float32, "float64": torch.float64}[self.model["dtype"]]
         self.sizes = {s: sizes.get(s, 16) for s in self.model["sizes"]}
         generator = torch.Generator().manual_seed(7)
@@ -150,6 +168,8 @@ def milliseconds(call, repeats=20):
 
 
 def error(found, expected):
-    scale = expected.abs().max().item() if expected.numel() else 1.0
-    assert expected.numel() == 0 or scale > 0, "the expected result is not zero"
-    return (found.cpu() - expected).abs().max().item() / scale if expected.numel() else 0.0
+    """The greatest difference, relative to the greatest expected number; where all are zero, the greatest number found."""
+    if expected.numel() == 0:
+        return 0.0
+    scale = expected.abs().max().item()
+    return (found.cpu() - expected).abs().max().item() / (scale or 1.0)

@@ -14,6 +14,7 @@ use crate::driver::failure::Failure;
 use crate::driver::interface::interface;
 use crate::driver::progress::Progress;
 use crate::kernel;
+use crate::kernel::lower::Hardware;
 use crate::package::device::DeviceTarget;
 use crate::rewrite;
 use crate::sema::{self, hir};
@@ -166,7 +167,8 @@ impl Session {
     /// tensor → kernel.
     pub fn lower(&self, graph: &Graph, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
         let _progress = Progress::of(format!("lowering {name}"));
-        let program = kernel::lower::lower(graph, name, dtype);
+        let hardware = if self.device.is_some() { Hardware::Gpu } else { Hardware::Cpu };
+        let program = kernel::lower::lower_for(graph, name, dtype, hardware);
         verified("lower", kernel::verify::verify(&program))?;
         Ok(program)
     }

@@ -11,7 +11,7 @@ use gdlc::driver::code::Code;
 use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::interpret::{Machine, Order};
 use gdlc::kernel::ir::{Argument, ArgumentKind, Memory, Program, Stage};
-use gdlc::kernel::lower::lower;
+use gdlc::kernel::lower::{Hardware, lower, lower_for};
 use gdlc::kernel::pass::buffers::workspace_slots;
 use gdlc::kernel::verify::verify;
 use gdlc::kernel::walk::writes;
@@ -25,6 +25,7 @@ use crate::conformance::{backends, build, computed, interface_of};
 use crate::gpu::{self, operations, spread_out};
 
 mod cases;
+mod cut;
 mod dense;
 mod edges;
 mod random;
@@ -110,13 +111,18 @@ impl Case {
 
     /// Compares the lowered program with the evaluator, in f64 both ways round and in f32; hands back the f64 program.
     pub(crate) fn check(&self) -> Program {
+        self.check_for(Hardware::Cpu)
+    }
+
+    /// As [`Case::check`], lowered for some hardware.
+    pub(crate) fn check_for(&self, hardware: Hardware) -> Program {
         let args = self.arguments();
         let expected = eval(&self.g, &args).expect("the graph evaluates");
-        let program = lower(&self.g, "case", Dtype::F64);
+        let program = lower_for(&self.g, "case", Dtype::F64, hardware);
         for order in [Order::Forward, Order::Backward] {
             compare(&run(&program, &args, order), &expected, 1e-12, &program);
         }
-        let single = lower(&self.g, "case", Dtype::F32);
+        let single = lower_for(&self.g, "case", Dtype::F32, hardware);
         compare(&run(&single, &args, Order::Forward), &expected, 1e-4, &single);
         let spread = spread_out(&program);
         if operations(&spread, &self.sizes) < gpu::MOST_OPERATIONS {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cx;
+use super::change::Change;
 use crate::base::arena::Id;
 use crate::kernel::ir::{Access, Buffer, Comparison, Expr, LoopKind, Memory, Stmt, Var};
-use crate::kernel::walk::{map_expr, map_stmt};
 
 /// What is known of a row's body.
 #[derive(Default)]
@@ -53,7 +53,16 @@ impl Cx<'_> {
         }
         let lane = self.b.var();
         let body = self.one_lane(body.to_vec(), lane, row.channels);
-        Some((lane, row.channels, self.narrow(body, &narrowed)))
+        let access = |mut to: Access| {
+            if let Some((axis, local)) = narrowed.get(&to.buffer) {
+                to.index.remove(*axis);
+                to.buffer = *local;
+            }
+            to
+        };
+        let local = |buffer| Some(narrowed.get(&buffer).map_or(buffer, |(_, local)| *local));
+        let change = Change { access: &access, local: &local };
+        Some((lane, row.channels, self.changed(body, &change)))
     }
 
     /// The same local with one axis less.
@@ -175,65 +184,6 @@ impl Cx<'_> {
                 | Stmt::Contract(_) => res.push(stmt),
             }
         }
-        res
-    }
-
-    /// A body that uses the narrowed locals: an axis less in each access.
-    fn narrow(&mut self, body: Vec<Stmt>, narrowed: &BTreeMap<Id<Buffer>, (usize, Id<Buffer>)>) -> Vec<Stmt> {
-        let mut known: BTreeMap<Id<Expr>, Id<Expr>> = BTreeMap::new();
-        body.into_iter().map(|stmt| self.narrow_stmt(stmt, narrowed, &mut known)).collect()
-    }
-
-    fn narrow_stmt(
-        &mut self,
-        stmt: Stmt,
-        narrowed: &BTreeMap<Id<Buffer>, (usize, Id<Buffer>)>,
-        known: &mut BTreeMap<Id<Expr>, Id<Expr>>,
-    ) -> Stmt {
-        let short = |mut to: Access| {
-            if let Some((axis, local)) = narrowed.get(&to.buffer) {
-                to.index.remove(*axis);
-                to.buffer = *local;
-            }
-            to
-        };
-        let stmt = match stmt {
-            Stmt::Store { to, value } => Stmt::Store { to: short(to), value },
-            Stmt::Accumulate { to, f, value } => Stmt::Accumulate { to: short(to), f, value },
-            Stmt::Alloc { buffer } => Stmt::Alloc { buffer: narrowed.get(&buffer).map_or(buffer, |(_, local)| *local) },
-            Stmt::For { var, begin, end, kind, body } => {
-                let body = body.into_iter().map(|s| self.narrow_stmt(s, narrowed, known)).collect();
-                let (begin, end) = (self.narrow_expr(begin, narrowed, known), self.narrow_expr(end, narrowed, known));
-                return Stmt::For { var, begin, end, kind, body };
-            }
-            Stmt::If { cond, then } => {
-                let then = then.into_iter().map(|s| self.narrow_stmt(s, narrowed, known)).collect();
-                return Stmt::If { cond: self.narrow_expr(cond, narrowed, known), then };
-            }
-            Stmt::Let { .. } | Stmt::Contract(_) => stmt,
-        };
-        map_stmt(stmt, &mut |x| self.narrow_expr(x, narrowed, known), &mut |buffer| buffer)
-    }
-
-    fn narrow_expr(
-        &mut self,
-        id: Id<Expr>,
-        narrowed: &BTreeMap<Id<Buffer>, (usize, Id<Buffer>)>,
-        known: &mut BTreeMap<Id<Expr>, Id<Expr>>,
-    ) -> Id<Expr> {
-        if let Some(done) = known.get(&id) {
-            return *done;
-        }
-        let expr = self.b.get(id).clone();
-        let mut moved = map_expr(&expr, &mut |x| self.narrow_expr(x, narrowed, known), &mut |buffer| buffer);
-        if let Expr::Load(access) = &mut moved
-            && let Some((axis, local)) = narrowed.get(&access.buffer)
-        {
-            access.index.remove(*axis);
-            access.buffer = *local;
-        }
-        let res = self.b.expr(moved);
-        known.insert(id, res);
         res
     }
 }

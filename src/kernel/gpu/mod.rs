@@ -2,10 +2,14 @@
 //! In: a verified program. Out: one whose kernels each are one launch, with its shape. It means what it meant: the interpreter and the
 //! CPU's backends run it too, and that is how it is tested. Kernels of bind stay with the host, which checks the tables anyway.
 //!
-//! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order.
-//! Reading order: `nest` (elements and rows), `lanes` (channels of a row, a thread each), `tile`, `contraction`; `plain`.
+//! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
+//! of which there are few are cut over threads, and then added in another order, the same in every run.
+//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` (long sums),
+//! `tile`, `contraction`; `plain`.
 
+mod change;
 mod contraction;
+mod cut;
 mod lanes;
 mod nest;
 mod plain;
@@ -69,8 +73,7 @@ pub fn spread(program: &Program) -> Result<Spread, String> {
             let mut cx = Cx::new(&mut res.program, kernel);
             let piece = cx.imported(piece);
             let (body, launch) = cx.launch(piece).map_err(|why| format!("kernel {}: {why}", kernel.name))?;
-            let mut kernel = cx.b.finish(kernel.name.clone(), kernel.stage, body);
-            drop_exprs(&mut kernel);
+            let kernel = cx.kernel(kernel, body);
             res.program.kernels.push(kernel);
             res.launches.push(launch);
         }
@@ -100,6 +103,12 @@ impl<'p> Cx<'p> {
     fn imported(&self, piece: &[Stmt]) -> Vec<Stmt> {
         let stmt = |s: &Stmt| map_stmt(s.clone(), &mut |x| self.moved[x.index()], &mut |buffer| buffer);
         piece.iter().map(stmt).collect()
+    }
+
+    fn kernel(self, kernel: &Kernel, body: Vec<Stmt>) -> Kernel {
+        let mut res = self.b.finish(kernel.name.clone(), kernel.stage, body);
+        drop_exprs(&mut res);
+        res
     }
 
     fn launch(&mut self, piece: Vec<Stmt>) -> Result<(Vec<Stmt>, Launch), String> {

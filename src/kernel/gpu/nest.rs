@@ -58,6 +58,9 @@ impl Cx<'_> {
             (owns, inside) = ("a channel of a row", body);
             axes.push((lane, self.b.int(channels as i64)));
         }
+        if let Some(cut) = self.cut(&axes, &inside) {
+            return cut;
+        }
         let elements: Option<Vec<Vec<Size>>> = axes.iter().map(|(_, extent)| self.factors(*extent)).collect();
         let elements: Vec<Size> = elements.map(|all| all.concat()).unwrap_or_default();
         let expected = self.expected(&elements);
@@ -88,7 +91,7 @@ impl Cx<'_> {
     }
 
     /// The indices of a nest from the number of an element, the last axis fastest.
-    fn split(&mut self, axes: &[Axis], flat: Id<Expr>) -> Vec<Stmt> {
+    pub(super) fn split(&mut self, axes: &[Axis], flat: Id<Expr>) -> Vec<Stmt> {
         let (mut res, mut rest) = (vec![], flat);
         for (k, (var, extent)) in axes.iter().enumerate().rev() {
             let value = if k == 0 { rest } else { self.b.binary(Binary::Mod, rest, *extent) };

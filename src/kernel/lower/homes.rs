@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::kernel::ir::Stage;
 use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
-use crate::kernel::lower::normal;
 use crate::kernel::lower::outer::{self, Outer};
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
+use crate::kernel::lower::{Hardware, normal};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, ValueId};
 
@@ -54,7 +54,7 @@ impl When {
 }
 
 /// Looks at a graph.
-pub(super) fn facts(graph: &Graph) -> Facts {
+pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
     let live = live(graph);
     let mut when = BTreeMap::new();
     let mut users: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
@@ -69,7 +69,9 @@ pub(super) fn facts(graph: &Graph) -> Facts {
     let mut facts = Facts { live, when, inlined, dense, attentions, outer: BTreeMap::new(), rows: vec![] };
     facts.find_dense(graph, &users);
     facts.find_attentions(graph, &users);
-    facts.find_outer(graph);
+    if hardware == Hardware::Cpu {
+        facts.find_outer(graph);
+    }
     facts.find_rows(graph, &users);
     facts
 }

@@ -40,9 +40,22 @@ use crate::tensor::op::{Op, ValueId};
 /// Lowers a graph. `dtype` is the float type of its buffers, arguments included.
 /// Arguments are buffers in the order of `graph.inputs`, `graph.weights`, `graph.outputs`.
 pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
+    lower_for(graph, name, dtype, Hardware::Cpu)
+}
+
+/// What the kernels are laid out for; they run on both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardware {
+    Cpu,
+    /// Sums of two values of the call are one loop an element, which `kernel::gpu` cuts over threads. A CPU packs blocks for its caches.
+    Gpu,
+}
+
+/// As [`lower`], for some hardware.
+pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
     let graph = &normal::normalise(graph);
     let mut low = Lowering::new(graph, name, dtype);
-    let facts = homes::facts(graph);
+    let facts = homes::facts(graph, hardware);
     for id in &facts.live {
         if !facts.inlined[id] && !low.rows_of(*id, &facts) {
             low.value(*id, &facts);
