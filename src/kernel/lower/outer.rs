@@ -84,15 +84,20 @@ struct Sum<'g> {
 }
 
 impl Sum<'_> {
-    /// The sum with one operand as its columns, all others as its rows.
+    /// The sum with one operand, times those that have no other axes, as its columns, all others as its rows.
     fn with_columns_of(&self, k: usize) -> Option<Outer> {
-        let others: Vec<usize> = self.tensors.iter().copied().filter(|other| *other != k).collect();
+        let of_k = |other: &usize| self.node.reads[*other].iter().all(|s| self.node.reads[k].contains(s));
+        let (mut of_columns, others): (Vec<usize>, Vec<usize>) = self.tensors.iter().partition(|other| of_k(other));
+        if others.is_empty() {
+            return None;
+        }
+        of_columns.sort_by_key(|other| *other != k);
         let of_others = |s: &Slot| others.iter().any(|other| self.node.reads[*other].contains(s));
         let of_steps = |s: &Slot| self.steps.iter().any(|step| step.reads(*s));
         let own = |s: &Slot| self.node.reads[k].contains(s) && !of_others(s) && !of_steps(s);
         let (columns, rest): (Vec<Slot>, Vec<Slot>) = self.node.out.iter().copied().partition(own);
         let (batch, rows): (Vec<Slot>, Vec<Slot>) = rest.into_iter().partition(|s| self.node.reads[k].contains(s));
-        let columns = self.side(vec![k], &batch, columns)?;
+        let columns = self.side(of_columns, &batch, columns)?;
         let rows = self.side(others, &batch, rows)?;
         let taken =
             |step: &Step| matches!(step, Step::Loop { .. }) || [&columns, &rows].iter().any(|s| s.steps.contains(step));
