@@ -44,8 +44,9 @@ pub trait Backend: Sync {
 /// What the code runs on; the library checks at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// x86-64, Linux: runs on processors of level `least`, and uses what `best` adds where it finds that at run time.
-    X86_64 { least: Level, best: Level },
+    /// x86-64, Linux: runs on processors of the least of these levels, and has code for each, of which the best that the processor has is
+    /// chosen at run time.
+    X86_64(Levels),
     /// AArch64 with NEON, Linux. Objects only: libraries are linked for x86-64.
     Aarch64,
 }
@@ -84,13 +85,48 @@ impl Level {
     }
 }
 
+/// Some levels, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    least: Level,
+    /// By their order in [`Level::ALL`].
+    has: [bool; 3],
+}
+
+impl Levels {
+    /// One level alone.
+    pub const fn only(level: Level) -> Levels {
+        let mut has = [false; 3];
+        has[level as usize] = true;
+        Levels { least: level, has }
+    }
+
+    /// These and one more.
+    pub const fn with(self, level: Level) -> Levels {
+        let mut has = self.has;
+        has[level as usize] = true;
+        let least = if (level as usize) < self.least as usize { level } else { self.least };
+        Levels { least, has }
+    }
+
+    /// The least of them.
+    pub fn least(self) -> Level {
+        self.least
+    }
+
+    /// All of them, the least first.
+    pub fn iter(self) -> impl Iterator<Item = Level> {
+        Level::ALL.into_iter().filter(move |level| self.has[*level as usize])
+    }
+}
+
 impl Target {
     /// Every x86-64 processor with AVX2 and FMA, each with the widest vectors it has.
-    pub const X86_64: Target = Target::X86_64 { least: Level::V3, best: Level::V4 };
+    pub const ANY_X86_64: Target = Target::X86_64(Levels::only(Level::V3).with(Level::V4));
 
     /// The kind of processor that gdlc itself runs on, not this one alone.
     pub fn host() -> Target {
-        if cfg!(target_arch = "aarch64") { Target::Aarch64 } else { Target::X86_64 }
+        if cfg!(target_arch = "aarch64") { Target::Aarch64 } else { Target::ANY_X86_64 }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum as _;
 
 use crate::codegen::device::Architecture;
-use crate::codegen::{BACKENDS, Backend, Level, Target};
+use crate::codegen::{BACKENDS, Backend, Level, Levels, Target};
 use crate::driver::arguments::{self, BackendName};
 use crate::driver::failure::Failure;
 use crate::package::device::{DeviceTarget, find_ptxas};
@@ -33,7 +33,18 @@ impl fmt::Debug for Code {
 impl Code {
     /// What the options say. Fails where this build has no such backend, or no code is made for such a processor.
     pub fn new(options: &arguments::Code) -> Result<Code, Failure> {
-        Ok(Code { backend: backend(options.backend)?, target: target(&options.cpu)? })
+        let (backend, target) = (backend(options.backend)?, target(&options.cpu)?);
+        match target {
+            // Its vectors have 128 bits: there is nothing more to make for the processor at hand.
+            Target::X86_64(levels) if options.backend == BackendName::Cranelift && levels.least() == Level::V4 => {
+                if options.cpu != "native" {
+                    let why = "Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512";
+                    return Err(Failure::call(format!("--cpu {}: {why}", options.cpu)));
+                }
+                Ok(Code { backend, target: Target::X86_64(Levels::only(Level::V3)) })
+            }
+            Target::X86_64(_) | Target::Aarch64 => Ok(Code { backend, target }),
+        }
     }
 }
 
@@ -67,13 +78,21 @@ pub fn backend(name: BackendName) -> Result<&'static dyn Backend, Failure> {
     })
 }
 
+/// The processors of `--cpu`: `any`, or names with commas between.
 fn target(cpu: &str) -> Result<Target, Failure> {
-    let only = |level| Target::X86_64 { least: level, best: level };
+    if cpu == "any" {
+        return Ok(Target::host());
+    }
+    let mut named = cpu.split(',').map(level);
+    let first = Levels::only(named.next().expect("split gives a part")?);
+    named.try_fold(first, |levels, level| Ok(levels.with(level?))).map(Target::X86_64)
+}
+
+fn level(cpu: &str) -> Result<Level, Failure> {
     match cpu {
-        "any" => Ok(Target::host()),
-        "native" => native().map(only),
+        "native" => native(),
         "x86-64" => Err(Failure::call("--cpu x86-64: x86-64-v2 (SSE4.2) is the least that code is made for")),
-        _ => Level::ALL.into_iter().find(|level| level.name() == cpu).map(only).ok_or_else(|| {
+        _ => Level::ALL.into_iter().find(|level| level.name() == cpu).ok_or_else(|| {
             Failure::call(format!(
                 "--cpu {cpu}: not a processor that code is made for; any, native, x86-64-v2, x86-64-v3 and x86-64-v4 are"
             ))

@@ -68,7 +68,7 @@ pub fn build_all(
     target: Target,
     device: Option<&DeviceTarget>,
 ) -> Result<Library, Unsupported> {
-    let Target::X86_64 { least, .. } = target else {
+    let Target::X86_64(levels) = target else {
         return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
     };
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
@@ -83,7 +83,7 @@ pub fn build_all(
             memories: &memories,
             kernels: &object.kernels,
             hash: hash(&object.bytes),
-            features: least.features(),
+            features: levels.least().features(),
             device: device.as_ref(),
             vjp: named(vjp),
             jvp: named(jvp),

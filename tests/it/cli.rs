@@ -111,7 +111,7 @@ fn processors_without_code_are_named() {
         assert!(message.contains(cpu) && message.contains(reason) && message.contains("x86-64-v2"), "{message}");
     }
     let output = gdlc(&["run", "examples/digits.gdl", "--input", "none", "--init", "1", "--cpu", "x86-64-v4"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--backend llvm"), "{}", text(&output.stderr));
 }
 
@@ -126,6 +126,20 @@ fn the_llvm_backend_is_there_or_says_how_to_get_it() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains("--features llvm"), "{}", text(&output.stderr));
     }
+}
+
+/// One library for several levels has each kernel once a level, and chooses from the best down.
+#[test]
+fn several_processors_in_one_library() {
+    let all = "x86-64-v3,x86-64-v2,x86-64-v4";
+    let output = gdlc(&["emit", "llvm", "examples/digits.gdl", "--cpu", all]);
+    let module = text(&output.stdout);
+    for level in ["v2", "v3", "v4"] {
+        assert!(module.contains(&format!("define internal void @gdl_kernel_0_{level}(ptr %a0)")), "{level}");
+    }
+    let chosen = module.split("define void @gdl_kernel_0(ptr %a0)").nth(1).expect("the kernel that chooses");
+    let place = |level: &str| chosen.find(&format!("@gdl_kernel_0_{level}(")).expect(level);
+    assert!(place("v4") < place("v3") && place("v3") < place("v2"), "{}", &chosen[..600]);
 }
 
 #[test]

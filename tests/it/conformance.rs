@@ -7,7 +7,7 @@ use gdlc::base::arena::Id;
 use gdlc::base::dtype::Dtype;
 use gdlc::base::size::{Size, SizeTable, SizeVar};
 use gdlc::codegen::abi::{Element, Interface, Tensor as Declared};
-use gdlc::codegen::{BACKENDS, Level, Target};
+use gdlc::codegen::{BACKENDS, Level, Levels, Target};
 #[cfg(feature = "llvm")]
 use gdlc::codegen::{Backend, Object, Unsupported, llvm};
 use gdlc::derive::instance::{self, Filling};
@@ -190,13 +190,13 @@ impl Case {
 
 /// Each backend, for every processor.
 pub(crate) fn backends() -> Vec<Code> {
-    BACKENDS.iter().map(|backend| Code { backend: *backend, target: Target::X86_64 }).collect()
+    BACKENDS.iter().map(|backend| Code { backend: *backend, target: Target::ANY_X86_64 }).collect()
 }
 
 /// Each backend, for every processor, where the widest vectors of this machine are used, and for the least; and wide vectors
 /// in halves, which every machine can run.
 fn codes() -> Vec<Code> {
-    let only = |level| Target::X86_64 { least: level, best: level };
+    let only = |level| Target::X86_64(Levels::only(level));
     let targets = |code: Code| [code.target, only(Level::V2), only(Level::V3)].map(|target| Code { target, ..code });
     let mut all: Vec<Code> = backends().into_iter().flat_map(targets).collect();
     #[cfg(feature = "llvm")]
@@ -216,7 +216,7 @@ impl Backend for Halves {
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
-        let mut module = llvm::module(program, Target::X86_64 { least: Level::V4, best: Level::V4 })?;
+        let mut module = llvm::module(program, Target::X86_64(Levels::only(Level::V4)))?;
         assert!(module.text.contains("x86-64-v4"));
         module.text = module.text.replace("x86-64-v4", "x86-64-v3");
         Ok(llvm::object(&module, target))
@@ -233,7 +233,7 @@ impl Backend for Halves {
 fn llvm_assembly_is_wide() {
     let case = relu(Dtype::F32, 9, 21);
     for (level, register, mask) in [(Level::V3, "%ymm", "vmaskmovps"), (Level::V4, "%zmm", "{%k")] {
-        let target = Target::X86_64 { least: level, best: level };
+        let target = Target::X86_64(Levels::only(level));
         let assembly = llvm::Llvm.assembly(&case.program, target).expect("it is written");
         let stores = |line: &str| line.contains("vmovups") && line.contains(register) && line.ends_with(')');
         assert!(assembly.lines().any(stores) && assembly.contains(mask), "{assembly}");

@@ -55,7 +55,9 @@ pub fn text(program: &Program, target: Target, text: Text) -> Result<String, Uns
 
 /// The object of a program, and the text that is kept on the way.
 fn compile(program: &Program, target: Target, kept: Option<Text>) -> Result<(Object, String), Unsupported> {
-    if let Target::X86_64 { least: Level::V4, .. } = target {
+    if let Target::X86_64(levels) = target
+        && levels.least() == Level::V4
+    {
         let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
         return Err(Unsupported::new(why));
     }

@@ -180,9 +180,11 @@ fn isa_of(target: Target) -> OwnedTargetIsa {
     set(&mut flags, "enable_probestack", "true");
     set(&mut flags, "probestack_strategy", "inline");
     let (triple, presets): (_, &[&str]) = match target {
-        Target::X86_64 { least: Level::V2, .. } => ("x86_64-unknown-linux-gnu", &["x86-64-v2"]),
-        // The preset has AVX2 but leaves AVX out; without it, fused multiply-add would become a call.
-        Target::X86_64 { least: Level::V3 | Level::V4, .. } => ("x86_64-unknown-linux-gnu", &["x86-64-v3", "has_avx"]),
+        Target::X86_64(levels) => match levels.least() {
+            Level::V2 => ("x86_64-unknown-linux-gnu", &["x86-64-v2"]),
+            // The preset has AVX2 but leaves AVX out; without it, fused multiply-add would become a call.
+            Level::V3 | Level::V4 => ("x86_64-unknown-linux-gnu", &["x86-64-v3", "has_avx"]),
+        },
         Target::Aarch64 => ("aarch64-unknown-linux-gnu", &[]),
     };
     let mut builder = isa::lookup_by_name(triple).expect("cranelift: this build has the target");

@@ -83,7 +83,7 @@ fn run(text: &str, machine: &TargetMachine, kind: FileType) -> Vec<u8> {
 fn machine(target: Target) -> TargetMachine {
     let config = InitializationConfig::default();
     match target {
-        Target::X86_64 { .. } => Machines::initialize_x86(&config),
+        Target::X86_64(_) => Machines::initialize_x86(&config),
         Target::Aarch64 => Machines::initialize_aarch64(&config),
     }
     // The processor is an attribute of each function.

@@ -14,15 +14,14 @@ pub(super) enum Processor {
 /// The processors that a target's kernels are compiled for, the least first.
 pub(super) fn processors(target: Target) -> Vec<Processor> {
     match target {
-        Target::X86_64 { least, best } if least == best => vec![Processor::X86(least)],
-        Target::X86_64 { least, best } => vec![Processor::X86(least), Processor::X86(best)],
+        Target::X86_64(levels) => levels.iter().map(Processor::X86).collect(),
         Target::Aarch64 => vec![Processor::Neon],
     }
 }
 
 pub(super) fn triple(target: Target) -> &'static str {
     match target {
-        Target::X86_64 { .. } => "x86_64-unknown-linux-gnu",
+        Target::X86_64(_) => "x86_64-unknown-linux-gnu",
         Target::Aarch64 => "aarch64-unknown-linux-gnu",
     }
 }

@@ -90,23 +90,27 @@ impl<'p> Unit<'p> {
             let text = emitter.f.finish(&head);
             self.functions.push_str(&text);
         }
-        if let [least, best] = processors {
-            self.choice(&name, *least, *best);
+        if let [least, better @ ..] = processors
+            && !better.is_empty()
+        {
+            self.choice(&name, *least, better);
         }
         Ok(name)
     }
 
     /// The kernel as the runtime calls it: the version for the processor at hand.
-    fn choice(&mut self, name: &str, least: Processor, best: Processor) {
+    fn choice(&mut self, name: &str, least: Processor, better: &[Processor]) {
         let mut f = Function::default();
-        let (wide, narrow) = (f.block(), f.block());
-        let has = f.value(BYTE, format_args!("call i8 @gdl_rt_has(i64 {})", best.feature()));
-        let there = f.compare("icmp ne", has, Value::int(BYTE, 0));
-        f.branch(there, wide, narrow);
-        f.begin(wide);
-        f.line(format_args!("tail call void @{name}_{}(ptr %a0)", best.name()));
-        f.line(format_args!("ret void"));
-        f.begin(narrow);
+        for processor in better.iter().rev() {
+            let (this, next) = (f.block(), f.block());
+            let has = f.value(BYTE, format_args!("call i8 @gdl_rt_has(i64 {})", processor.feature()));
+            let there = f.compare("icmp ne", has, Value::int(BYTE, 0));
+            f.branch(there, this, next);
+            f.begin(this);
+            f.line(format_args!("tail call void @{name}_{}(ptr %a0)", processor.name()));
+            f.line(format_args!("ret void"));
+            f.begin(next);
+        }
         f.line(format_args!("tail call void @{name}_{}(ptr %a0)", least.name()));
         let text = f.finish(&format!("define void @{name}(ptr %a0) {}", least.attributes()));
         self.functions.push_str(&text);
