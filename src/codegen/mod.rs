@@ -54,7 +54,7 @@ pub enum Target {
 /// A level of the x86-64 psABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// SSE4.2. Fused multiply-add is a call of the runtime: many times slower, the same numbers.
+    /// SSE4.2. Fused multiply-add is a call of the runtime, to the same bits but many times slower; dense products round twice instead.
     V2,
     /// AVX2, FMA, BMI.
     V3,
@@ -88,30 +88,25 @@ impl Level {
 /// Some levels, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
-    least: Level,
     /// By their order in [`Level::ALL`].
-    has: [bool; 3],
+    has: [bool; Level::ALL.len()],
 }
 
 impl Levels {
     /// One level alone.
     pub const fn only(level: Level) -> Levels {
-        let mut has = [false; 3];
-        has[level as usize] = true;
-        Levels { least: level, has }
+        Levels { has: [false; Level::ALL.len()] }.with(level)
     }
 
     /// These and one more.
-    pub const fn with(self, level: Level) -> Levels {
-        let mut has = self.has;
-        has[level as usize] = true;
-        let least = if (level as usize) < self.least as usize { level } else { self.least };
-        Levels { least, has }
+    pub const fn with(mut self, level: Level) -> Levels {
+        self.has[level as usize] = true;
+        self
     }
 
     /// The least of them.
     pub fn least(self) -> Level {
-        self.least
+        self.iter().next().expect("codegen: at least one level")
     }
 
     /// All of them, the least first.

@@ -112,5 +112,8 @@ mod tests {
         let labels = Tensor { shape: vec![3], numbers: Numbers::Index(vec![0, 1, 0]) };
         let said = score(&Tensor::real(vec![4, 2], vec![0.0; 8]), &Tensors::from([("labels".to_string(), labels)]));
         assert!(said.unwrap_err().message.contains("3 entries for 4 samples"));
+        let labels = Tensors::from([("labels".to_string(), Tensor::real(vec![4], vec![0.0; 4]))]);
+        let said = score(&Tensor::real(vec![4, 2], vec![0.0; 8]), &labels);
+        assert!(said.unwrap_err().message.contains("must be whole"));
     }
 }

@@ -164,10 +164,21 @@ impl Session {
         self.rewrite(self.derive(program, model)?)
     }
 
-    /// tensor → kernel.
+    /// tensor → kernel, for the hardware that a library is made for.
     pub fn lower(&self, graph: &Graph, name: &str, dtype: Dtype) -> Result<kernel::ir::Program, Failure> {
-        let _progress = Progress::of(format!("lowering {name}"));
         let hardware = if self.device.is_some() { Hardware::Gpu } else { Hardware::Cpu };
+        self.lower_for(graph, name, dtype, hardware)
+    }
+
+    /// tensor → kernel, for some hardware.
+    pub fn lower_for(
+        &self,
+        graph: &Graph,
+        name: &str,
+        dtype: Dtype,
+        hardware: Hardware,
+    ) -> Result<kernel::ir::Program, Failure> {
+        let _progress = Progress::of(format!("lowering {name}"));
         let program = kernel::lower::lower_for(graph, name, dtype, hardware);
         verified("lower", kernel::verify::verify(&program))?;
         Ok(program)

@@ -61,7 +61,11 @@ fn supported(context: &mut Context, model: &Model) -> Checked {
         middle if middle & FEATURE_V3 != 0 => "AVX2 and FMA (x86-64-v3)",
         _ => "SSE4.2 (x86-64-v2)",
     };
-    let hint = if model.features & FEATURE_V3 != 0 { ": build it with `--cpu x86-64-v2`" } else { "" };
+    let hint = match model.features {
+        wide if wide & FEATURE_AVX512 != 0 && cpu::has(FEATURE_V3) => ": build it with `--cpu x86-64-v3`",
+        middle if middle & FEATURE_V3 != 0 && cpu::has(FEATURE_V2) => ": build it with `--cpu x86-64-v2`",
+        _ => "",
+    };
     let reason = format_args!("`{name}` was built for processors with {needed}; this one lacks {missing}{hint}");
     Err(fail(context, UNSUPPORTED, reason))
 }

@@ -137,10 +137,8 @@ impl Case {
     }
 }
 
-/// Compiled, linked, loaded and called.
-pub(crate) fn through_library(program: &Program, code: Code, args: &Arguments) -> BTreeMap<String, Vec<f64>> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let test = format!("lowered-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+/// The arguments as tensors: inputs and weights in the program's order.
+pub(crate) fn tensors(program: &Program, args: &Arguments) -> (Vec<Tensor>, Vec<Tensor>) {
     let tensor = |of: &BTreeMap<String, Array>, a: &Argument| {
         let Array { dims, data } = &of[&a.name];
         match a.kind {
@@ -150,8 +148,15 @@ pub(crate) fn through_library(program: &Program, code: Code, args: &Arguments) -
             }
         }
     };
-    let inputs: Vec<Tensor> = program.inputs.iter().map(|a| tensor(&args.inputs, a)).collect();
-    let weights: Vec<Tensor> = program.weights.iter().map(|a| tensor(&args.weights, a)).collect();
+    let inputs = program.inputs.iter().map(|a| tensor(&args.inputs, a)).collect();
+    (inputs, program.weights.iter().map(|a| tensor(&args.weights, a)).collect())
+}
+
+/// Compiled, linked, loaded and called.
+pub(crate) fn through_library(program: &Program, code: Code, args: &Arguments) -> BTreeMap<String, Vec<f64>> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let test = format!("lowered-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let (inputs, weights) = tensors(program, args);
     let path = build(program, &interface_of(program), code, &test);
     let outputs = computed(program, &path, &args.sizes, &inputs, &weights);
     program.outputs.iter().zip(outputs).map(|(o, t)| (o.name.clone(), t.reals())).collect()

@@ -60,7 +60,7 @@ impl<'p> Emitter<'_, 'p> {
     fn whole(&mut self, index: Id<Expr>) -> Result<Value, Unsupported> {
         match self.expr(index)? {
             Val::Int(a) if a.lane == 0 => Ok(self.uniform(a)),
-            _ => panic!("llvm: the rows of a contraction are counted"),
+            _ => panic!("llvm: an index of a contraction differs between lanes"),
         }
     }
 

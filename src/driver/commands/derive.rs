@@ -6,6 +6,7 @@ use crate::driver::output::say;
 use crate::driver::session::Session;
 use crate::kernel::gpu::{self, Launch};
 use crate::kernel::ir::{Kernel, Program, Stage};
+use crate::kernel::lower::Hardware;
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, work};
 
@@ -15,8 +16,11 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
     let program = session.check()?;
     for model in session.models_and_layers(&program)? {
         let algebra = session.algebra(&program, model)?;
-        let kernels = session.lower(&algebra.graph, &session.library_name(&program, model), session.dtype())?;
-        let launches = launches(&kernels).map_err(|why| Failure::program(format!("{}: {why}", model.name)))?;
+        let name = session.library_name(&program, model);
+        let lowered = |hardware| session.lower_for(&algebra.graph, &name, session.dtype(), hardware);
+        let kernels = lowered(Hardware::Cpu)?;
+        let launches =
+            launches(&lowered(Hardware::Gpu)?).map_err(|why| Failure::program(format!("{}: {why}", model.name)))?;
         let made = Made::of(kernels);
         let blueprint = &algebra.derived.blueprint;
         if options.json {

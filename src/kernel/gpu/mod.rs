@@ -4,12 +4,13 @@
 //!
 //! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
 //! of which there are few are cut over threads, and then added in another order, the same in every run.
-//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` (long sums),
-//! `tile`, `contraction`; `plain`.
+//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` and
+//! `cut_kernel` (long sums), `tile`, `contraction`; `plain`.
 
 mod change;
 mod contraction;
 mod cut;
+mod cut_kernel;
 mod lanes;
 mod nest;
 mod plain;

@@ -1,6 +1,7 @@
 //! Dense sums are contractions of the IR, whatever stands around them.
 
 use super::*;
+use gdlc::driver::load::Loaded;
 use gdlc::kernel::ir::{Contraction, Stmt};
 use gdlc::kernel::walk::each_stmt;
 
@@ -147,4 +148,30 @@ fn weights_are_multiplied_before_the_call() {
     let program = case.check();
     assert_eq!(contractions(&program).len(), 1, "{program}");
     assert_eq!(program.kernels.iter().filter(|k| k.stage == Stage::Call).count(), 1, "{program}");
+}
+
+/// The parts of a sum of products of two tensors of the call depend on sizes alone: one thread and several give the same bits.
+#[test]
+fn products_of_two_tensors_do_not_depend_on_the_threads() {
+    let mut case = Case::new();
+    let n = case.size("n", 9000);
+    let (x, y) = (case.input("x", &[n, fixed(48)]), case.input("y", &[n, fixed(80)]));
+    let y = y.rename(&[(y.axes[0], x.axes[0])]);
+    let product = case.g.contract(&[&x, &y], &[x.axes[1], y.axes[1]]);
+    case.out(&product);
+    let program = lower(&case.g, "case", Dtype::F32);
+    assert!(program.kernels.iter().any(|k| k.name.starts_with("outer")), "{program}");
+    let (inputs, weights) = tensors(&program, &case.arguments());
+    let path = build(&program, &interface_of(&program), Code::default(), "outer-threads");
+    let (inputs, weights): (Vec<_>, Vec<_>) = (inputs.iter().map(Some).collect(), weights.iter().collect());
+    let by = |threads: u32| {
+        let loaded = Loaded::open(&path, "case").expect("it loads");
+        let mut instance = loaded.bind(&inputs).expect("it binds");
+        instance.threads = threads;
+        instance.prepare(&weights).expect("it prepares");
+        instance.call(&inputs).expect("it runs").remove(0)
+    };
+    let alone = by(1);
+    assert!(alone.reals().iter().any(|x| *x != 0.0));
+    assert!([2, 3, 4].into_iter().all(|threads| by(threads) == alone));
 }
