@@ -21,7 +21,7 @@
 //! - radial functions are linear and mix channels: there the weights act after the sum over neighbours, which must not wait in frames that
 //!   differ from edge to edge; rotating every path back by itself costs as much as it saves;
 //! - the space is the plane: a rotation is as large as what it would save (irreps have at most 2 components);
-//! - the counts show that it cannot pay ([`Counts::may_pay`]), as for degrees up to 1, or up to 2 of natural parity.
+//! - the counts show that it cannot pay ([`Counts::may_pay`]), as for degrees up to 4 of natural parity.
 
 use crate::derive::derivation::Derivation;
 use crate::derive::geometry::Vectors;
@@ -35,11 +35,17 @@ use crate::tensor::graph::{Axis, Constant, Val};
 use crate::tensor::op::Func;
 
 /// Why both programs are equal.
-pub(super) const CANONICALISE: Theorem =
-    Theorem { name: "canonicalise", equation: "Σ_ij C[i,j,m] x_i Y_f(r)_j = Σ_m' D(g)⁻¹[m,m'] Σ_i C[i,0,m'] Y_f(ŷ)_0 (D(g) x)_i, g r = ŷ" };
+pub(super) const CANONICALISE: Theorem = Theorem {
+    name: "canonicalise",
+    equation: "Σ_ij C[i,j,m] x_i Y_f(r)_j = Σ_m' D(g)⁻¹[m,m'] Σ_i C[i,0,m'] Y_f(ŷ)_0 (D(g) x)_i, g r = ŷ",
+};
 
 /// Multiplications that take as long as to write a number to memory and read it again.
 const STORED: usize = 4;
+
+/// How much longer a multiplication takes in the canonicalised program than in the direct one. Measured at degrees up to 3, E(3), 32 channels,
+/// 20000 edges, by Cranelift: 187 ms against 107 ms, for counts of 406 and 674.
+const SLOWER: usize = 3;
 
 /// The frames of all edges.
 struct Frames {
@@ -74,7 +80,7 @@ impl Counts {
 
     /// Whether the canonicalised program may be the faster one.
     fn may_pay(self) -> bool {
-        self.canonical < self.direct
+        SLOWER * self.canonical < self.direct
     }
 }
 
@@ -118,8 +124,10 @@ impl Derivation<'_> {
             let mut terms = Vec::new();
             for (pair, radial) in own {
                 let source = &layer.sources[pair.source];
-                let out: Vec<Axis> =
-                    [field.edge, target.copy, radial.path].into_iter().chain((radial.input != target.copy).then_some(radial.input)).collect();
+                let out: Vec<Axis> = [field.edge, target.copy, radial.path]
+                    .into_iter()
+                    .chain((radial.input != target.copy).then_some(radial.input))
+                    .collect();
                 let functions = self.graph.contract(&radial.factors.iter().collect::<Vec<_>>(), &out);
                 let radial = &Radials { factors: vec![functions], ..*radial };
                 let seen = match &turned[pair.source] {
@@ -172,7 +180,13 @@ impl Derivation<'_> {
     }
 
     /// `D^(l+1)` from `D^l` and `D^1`.
-    fn next_matrix(&mut self, field: &Field, l: usize, lower: &(Val, [Axis; 2]), first: &(Val, [Axis; 2])) -> (Val, [Axis; 2]) {
+    fn next_matrix(
+        &mut self,
+        field: &Field,
+        l: usize,
+        lower: &(Val, [Axis; 2]),
+        first: &(Val, [Axis; 2]),
+    ) -> (Val, [Axis; 2]) {
         let (left, right) = sparse_step(l);
         let [row, column] = [self.graph.axis(), self.graph.axis()];
         let [i, i2, j, j2] = [(); 4].map(|()| self.graph.axis());
@@ -186,7 +200,8 @@ impl Derivation<'_> {
             val.rename(&val.axes.iter().copied().zip(names).collect::<Vec<_>>())
         };
         let (left, right) = (rule(&left, [i, j, row]), rule(&right, [i2, j2, column]));
-        let under = |(val, axes): &(Val, [Axis; 2]), names: [Axis; 2]| val.rename(&[(axes[0], names[0]), (axes[1], names[1])]);
+        let under =
+            |(val, axes): &(Val, [Axis; 2]), names: [Axis; 2]| val.rename(&[(axes[0], names[0]), (axes[1], names[1])]);
         let (lower, first) = (under(lower, [i, i2]), under(first, [j, j2]));
         let val = self.graph.contract(&[&left, &right, &lower, &first], &[field.edge, row, column]);
         (val, [row, column])
@@ -257,9 +272,9 @@ impl Derivation<'_> {
             let blocks = self.graph.constant(Constant { name, dims, data: data.into() });
             let names = present.iter().filter_map(|k| names[*k]);
             let blocks = blocks.rename(&blocks.axes.iter().copied().zip(names).collect::<Vec<_>>());
-            let operands = seen.factors.iter().chain(&radial.factors).chain([&blocks]).chain(odd.then_some(&frames.sign));
-            let out: Vec<Axis> =
-                [field.edge, target.copy].into_iter().chain(target.component.map(|_| order)).collect();
+            let operands =
+                seen.factors.iter().chain(&radial.factors).chain([&blocks]).chain(odd.then_some(&frames.sign));
+            let out: Vec<Axis> = [field.edge, target.copy].into_iter().chain(target.component.map(|_| order)).collect();
             terms.push(self.graph.contract(&operands.collect::<Vec<_>>(), &out));
         }
         terms

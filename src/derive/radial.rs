@@ -322,7 +322,14 @@ impl Derivation<'_> {
     }
 
     /// The rows of a network's output that are the radial functions of a pair: the paths in order, each `[out, in]` or `[copies]`.
-    fn rows_of_paths(&mut self, layer: &Layer, pair: &Paths, hidden: &Val, axis: Axis, rows: (usize, usize)) -> Radials {
+    fn rows_of_paths(
+        &mut self,
+        layer: &Layer,
+        pair: &Paths,
+        hidden: &Val,
+        axis: Axis,
+        rows: (usize, usize),
+    ) -> Radials {
         let (target, copies) = (&layer.targets[pair.target], layer.sources[pair.source].copies);
         let path = self.graph.axis();
         let (dims, input) = if layer.linear.depthwise {

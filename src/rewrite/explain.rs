@@ -248,7 +248,13 @@ impl Replay {
     }
 
     /// Unites the class with the term where the program states that they are equal, by a theorem of this name.
-    fn stated(&mut self, fragment: &Fragment, theorem: &str, class: Id, term: &Term) -> Option<(String, String, &'static str)> {
+    fn stated(
+        &mut self,
+        fragment: &Fragment,
+        theorem: &str,
+        class: Id,
+        term: &Term,
+    ) -> Option<(String, String, &'static str)> {
         let [other] = &term.operands[..] else { return None };
         let find = |classes: &Classes, id: Id| classes.egraph.find(id);
         let same = |e: &&Equality| {

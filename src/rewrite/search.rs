@@ -143,7 +143,9 @@ fn choices(fragment: &Fragment, classes: &Classes, problem: &Problem, selection:
         let class = find(e.written);
         let chosen = selection.get(&class).map(|k| &problem.classes[&class][*k].node);
         let written = fragment.graph.node(e.written);
-        let same = |node: &Node| node.op == written.op && node.args.iter().map(|a| find(*a)).eq(written.args.iter().map(|a| find(*a)));
+        let same = |node: &Node| {
+            node.op == written.op && node.args.iter().map(|a| find(*a)).eq(written.args.iter().map(|a| find(*a)))
+        };
         chosen.is_some_and(|node| !same(node))
     };
     let choice = |e: &Equality| Choice { of: e.of.clone(), theorem: e.theorem.name, taken: taken(e) };

@@ -41,7 +41,8 @@ impl Equality {
 impl Graph {
     /// States that two values are equal, `written` being the one that the program reads. Both have the same axes.
     pub fn equal(&mut self, written: &Val, other: &Val, theorem: Theorem, of: &str) {
-        let place = |a: &Axis| written.axes.iter().position(|b| a == b).expect("both sides of an equality have the same axes");
+        let place =
+            |a: &Axis| written.axes.iter().position(|b| a == b).expect("both sides of an equality have the same axes");
         let order = other.axes.iter().map(place).collect();
         self.equalities.push(Equality { written: written.id, other: other.id, order, theorem, of: of.into() });
     }
