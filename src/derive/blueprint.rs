@@ -10,7 +10,7 @@ use crate::derive::signal::{Kind, Signal};
 use crate::domain::Orbits;
 use crate::sema::hir::{Base, Linear, Type, Value};
 use crate::tensor::graph::Graph;
-use crate::tensor::op::{Node, Op};
+use crate::tensor::op::{Node, Op, ValueId};
 
 /// What was derived for one model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +64,7 @@ impl Row {
     pub(super) fn new(
         derivation: &Derivation,
         value: &Value,
-        inputs: &[Signal],
+        (inputs, signal): (&[Signal], &Signal),
         linear: &Linear,
         orbits: &Orbits,
         hom: Vec<Hom>,
@@ -76,7 +76,7 @@ impl Row {
         let base = inputs.first().map_or(value.ty.base, |s| s.base);
         let shapes = derivation.shapes(&value.ty);
         let weights = weights_from(graph, first_weight);
-        let (flops, bytes) = cost(graph, first_node);
+        let (flops, bytes) = cost(graph, first_node, &signal.parts.iter().map(|p| p.val.id).collect::<Vec<_>>());
         Row {
             name: linear.name.clone(),
             input: show(derivation, base, &parts),
@@ -102,7 +102,8 @@ impl Row {
         let parts: Vec<(&Kind, usize)> = inputs.iter().flat_map(|s| &s.parts).map(|p| (&p.kind, p.copies)).collect();
         let shapes = derivation.shapes(&value.ty);
         let base = inputs.first().map_or(value.ty.base, |s| s.base);
-        let (flops, bytes) = cost(graph, first_node);
+        let all: Vec<ValueId> = graph.nodes_from(first_node).map(|(id, _)| id).collect();
+        let (flops, bytes) = cost(graph, first_node, &all);
         Row {
             name: name.trim_end_matches(".weight").trim_end_matches(".bias").trim_end_matches(".scale").to_string(),
             input: if parts.is_empty() { "-".into() } else { show(derivation, base, &parts) },
@@ -168,12 +169,13 @@ fn lowering(orbits: &Orbits) -> &'static str {
     }
 }
 
-/// FLOPs and bytes of the nodes from `first` on, those that need more than weights.
-fn cost(graph: &Graph, first: usize) -> (f64, f64) {
+/// FLOPs and bytes of the nodes from `first` on that these values need, as they are written, and that need more than weights.
+fn cost(graph: &Graph, first: usize, of: &[ValueId]) -> (f64, f64) {
     let (mut flops, mut bytes) = (0.0, 0.0);
+    let needed = graph.needed_by(of.iter().copied(), false);
     for (id, node) in graph.nodes_from(first) {
         let needs = graph.ty(id).needs;
-        if node.op.is_leaf() || !(needs.data || needs.tables) {
+        if !needed[usize::from(id)] || node.op.is_leaf() || !(needs.data || needs.tables) {
             continue;
         }
         flops += work(graph, node);
@@ -183,7 +185,7 @@ fn cost(graph: &Graph, first: usize) -> (f64, f64) {
     (flops, bytes)
 }
 
-fn extent(graph: &Graph, id: crate::tensor::op::ValueId) -> f64 {
+fn extent(graph: &Graph, id: ValueId) -> f64 {
     let ty = graph.ty(id);
     // a relation is at most its table
     let dims = if ty.relation { &ty.dims[..ty.dims.len() - 1] } else { &ty.dims[..] };

@@ -101,7 +101,7 @@ impl Derivation<'_> {
             self.bias(&mut layer, &orbits)?;
         }
         let signal = self.finish(value, layer)?;
-        let row = Row::new(self, value, &inputs, linear, &orbits, hom, before, weights);
+        let row = Row::new(self, value, (&inputs, &signal), linear, &orbits, hom, before, weights);
         self.rows.push(row);
         Ok(signal)
     }

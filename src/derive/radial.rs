@@ -10,6 +10,8 @@
 //! - `by mlp[a, b]`: `<prefix>.radial.1.weight [a, 8]`, `.2.weight [b, a]`, `.3.weight [rows, b]`, silu between, no biases (so that the cutoff
 //!   stays smooth); the rows are the paths in order, each `[out, in]`, depthwise `[copies]`.
 //!
+//! Where channels are kept, or the radial functions are a network's, a second program for the sum is stated (`canonical`).
+//!
 //! The orbit of the point itself has `<prefix>.self...` `[out, in]`, depthwise `[copies]`.
 
 use crate::base::arena::Id;
@@ -17,7 +19,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
 use crate::derive::geometry::{BESSEL_COUNT, Vectors};
-use crate::derive::hom::{Join, Tables, rep_of};
+use crate::derive::hom::{Join, Tables, rep_of, row_major};
 use crate::derive::linear::{Layer, homs, pair_name};
 use crate::derive::place::Table;
 use crate::derive::signal::{Kind, Part, Signal, slice};
@@ -32,20 +34,30 @@ const SILU_MOMENT: f64 = 0.355_776;
 
 /// The paths between one source and one target.
 #[derive(Debug)]
-struct Paths {
-    target: usize,
-    source: usize,
-    paths: Vec<AngularPath>,
+pub(super) struct Paths {
+    pub(super) target: usize,
+    pub(super) source: usize,
+    pub(super) paths: Vec<AngularPath>,
+}
+
+/// The radial functions of all paths of a pair at every edge: the product of these, summed over the axes that are not named here.
+#[derive(Debug)]
+pub(super) struct Radials {
+    pub(super) factors: Vec<Val>,
+    /// The axis over the paths.
+    pub(super) path: Axis,
+    /// The axis over the copies of the input: that of the output where channels are kept.
+    pub(super) input: Axis,
 }
 
 /// What all paths of a layer share.
 #[derive(Debug)]
-struct Field {
-    id: Id<DomainDecl>,
-    edge: Axis,
-    point: Axis,
-    senders: Val,
-    receivers: Val,
+pub(super) struct Field {
+    pub(super) id: Id<DomainDecl>,
+    pub(super) edge: Axis,
+    pub(super) point: Axis,
+    pub(super) senders: Val,
+    pub(super) receivers: Val,
     harmonics: Vec<(Val, Option<Axis>)>,
     bessel: Val,
     bessel_axis: Axis,
@@ -74,10 +86,17 @@ impl Derivation<'_> {
         let Over::Radius { radial, .. } = &layer.linear.over else {
             return Err(not_derived("a linear over distances without a radius"));
         };
-        match (radial, layer.linear.depthwise) {
-            (Radial::Bessel, false) => self.mixed(layer, &pairs, &field),
-            (Radial::Bessel, true) => self.depthwise_linear(layer, &pairs, &field),
-            (Radial::Mlp(widths), _) => self.networked(layer, &pairs, &field, widths),
+        let first: Vec<usize> = layer.targets.iter().map(|t| t.terms.len()).collect();
+        let radials = match (radial, layer.linear.depthwise) {
+            (Radial::Bessel, false) => {
+                self.mixed(layer, &pairs, &field);
+                None
+            }
+            (Radial::Bessel, true) => Some(self.depthwise_linear(layer, &pairs, &field)),
+            (Radial::Mlp(widths), _) => Some(self.networked(layer, &pairs, &field, widths)),
+        };
+        if let Some(radials) = radials {
+            self.canonicalise(layer, &pairs, &field, &vectors, &radials, &first);
         }
         let hom = |p: &Paths| Hom {
             input: layer.sources[p.source].kind.to_string(),
@@ -220,7 +239,8 @@ impl Derivation<'_> {
         }
     }
 
-    fn depthwise_linear(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field) {
+    fn depthwise_linear(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field) -> Vec<Radials> {
+        let mut radials = Vec::new();
         for pair in pairs {
             let (target, source) = (&layer.targets[pair.target], &layer.sources[pair.source]);
             let name = pair_name(layer, pairs.len() == 1, target, source, "weight");
@@ -236,7 +256,10 @@ impl Derivation<'_> {
                 let radial = self.graph.contract(&[&weight, &chosen, &field.bessel], &[field.edge, copy]);
                 self.channelwise(layer, pair, path, field, &[radial]);
             }
+            let path = weight.axes[1];
+            radials.push(Radials { factors: vec![weight, field.bessel.clone()], path, input: copy });
         }
+        radials
     }
 
     /// Adds `Σ_{j~i} radial · C(x_j, Y)` with every channel kept to itself.
@@ -254,7 +277,7 @@ impl Derivation<'_> {
     }
 
     /// Radial functions by a network of the Bessel functions.
-    fn networked(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field, widths: &[usize]) {
+    fn networked(&mut self, layer: &mut Layer, pairs: &[Paths], field: &Field, widths: &[usize]) -> Vec<Radials> {
         let depthwise = layer.linear.depthwise;
         let size = |layer: &Layer, p: &Paths| {
             let (o, i) = (layer.targets[p.target].copies, layer.sources[p.source].copies);
@@ -280,7 +303,9 @@ impl Derivation<'_> {
             moment = SILU_MOMENT;
         }
         let mut offset = 0;
+        let mut radials = Vec::new();
         for pair in pairs {
+            radials.push(self.rows_of_paths(layer, pair, &hidden, axis, (offset, rows)));
             for path in &pair.paths {
                 if depthwise {
                     let (copies, copy) = (layer.targets[pair.target].copies, layer.targets[pair.target].copy);
@@ -293,6 +318,30 @@ impl Derivation<'_> {
                 offset += size(layer, pair);
             }
         }
+        radials
+    }
+
+    /// The rows of a network's output that are the radial functions of a pair: the paths in order, each `[out, in]` or `[copies]`.
+    fn rows_of_paths(
+        &mut self,
+        layer: &Layer,
+        pair: &Paths,
+        hidden: &Val,
+        axis: Axis,
+        rows: (usize, usize),
+    ) -> Radials {
+        let (target, copies) = (&layer.targets[pair.target], layer.sources[pair.source].copies);
+        let path = self.graph.axis();
+        let (dims, input) = if layer.linear.depthwise {
+            (vec![pair.paths.len(), target.copies], target.copy)
+        } else {
+            (vec![pair.paths.len(), target.copies, copies], self.graph.axis())
+        };
+        let own = slice(&mut self.graph, &dims, &row_major(&dims), rows.0, rows.1);
+        let mut names = vec![path, target.copy];
+        names.extend((!layer.linear.depthwise).then_some(input));
+        let own = own.rename(&own.axes.iter().copied().zip(names.into_iter().chain([axis])).collect::<Vec<_>>());
+        Radials { factors: vec![hidden.clone(), own], path, input }
     }
 
     /// One path whose radial functions `[out, in]` are rows of a network's output.
@@ -323,7 +372,7 @@ impl Derivation<'_> {
     }
 
     /// A point's value under the name of the sender.
-    fn at_sender(&mut self, field: &Field, part: &Part) -> Val {
+    pub(super) fn at_sender(&mut self, field: &Field, part: &Part) -> Val {
         part.val.rename(&[(field.point, field.senders.axes[1])])
     }
 

@@ -10,9 +10,10 @@ use egg::Id;
 
 use crate::rewrite::Options;
 use crate::rewrite::classes::{Classes, Event, Place, Term};
-use crate::rewrite::extract::{Problem, extract};
-use crate::rewrite::rules::{LAWS, Law};
-use crate::rewrite::search::Fragment;
+use crate::rewrite::extract::Problem;
+use crate::rewrite::rules::LAWS;
+use crate::rewrite::search::{Fragment, cheapest, equate};
+use crate::tensor::equality::Equality;
 use crate::tensor::graph::{Axis, Graph, Val};
 use crate::tensor::op::Node;
 use crate::tensor::print::{leaf_name, print_node};
@@ -154,7 +155,7 @@ fn replay(start: &Start, events: &[Event], strictness: Strictness) -> Result<Rep
                     replay.ids.insert(*id, new);
                 }
             }
-            Event::Equate { law, class, term } => match replay.equate(law, *class, term) {
+            Event::Equate { law, class, term } => match replay.equate(&start.fragment, law, *class, term) {
                 Some((before, after, equation)) => {
                     let seconds = replay.cost(start);
                     steps.push(Step { law, equation, before, after, seconds });
@@ -213,10 +214,16 @@ impl Replay {
     }
 
     /// Applies the law to the nodes of the class until it gives the term. Both sides and the equation as text.
-    fn equate(&mut self, law: &str, class: Id, term: &Term) -> Option<(String, String, &'static str)> {
+    fn equate(
+        &mut self,
+        fragment: &Fragment,
+        law: &str,
+        class: Id,
+        term: &Term,
+    ) -> Option<(String, String, &'static str)> {
         let class = self.classes.egraph.find(self.id(class)?);
         let term = self.mapped(term)?;
-        let law: &Law = LAWS.iter().find(|l| l.name == law)?;
+        let Some(law) = LAWS.iter().find(|l| l.name == law) else { return self.stated(fragment, law, class, &term) };
         self.classes.egraph.analysis.law = law.name;
         for node in self.classes.nodes(class) {
             let names = Classes::out(&node);
@@ -240,9 +247,30 @@ impl Replay {
         }
     }
 
+    /// Unites the class with the term where the program states that they are equal, by a theorem of this name.
+    fn stated(
+        &mut self,
+        fragment: &Fragment,
+        theorem: &str,
+        class: Id,
+        term: &Term,
+    ) -> Option<(String, String, &'static str)> {
+        let [other] = &term.operands[..] else { return None };
+        let find = |classes: &Classes, id: Id| classes.egraph.find(id);
+        let same = |e: &&Equality| {
+            let sides = [(e.written, class), (e.other, other.id)];
+            e.theorem.name == theorem && sides.iter().all(|(a, b)| find(&self.classes, *a) == find(&self.classes, *b))
+        };
+        let equality = fragment.graph.equalities.iter().find(same)?;
+        let (before, after) = (format!("t{class}"), self.text_of_term(term));
+        equate(&mut self.classes, equality, class, other.id);
+        self.classes.rebuild();
+        Some((before, after, equality.theorem.equation))
+    }
+
     fn cost(&self, start: &Start) -> f64 {
         let problem = Problem::new(&self.classes, &start.fragment.roots());
-        problem.cost(&extract(&problem)).expect("the program at hand")
+        problem.cost(&cheapest(&start.fragment, &problem)).expect("the program at hand")
     }
 
     fn text(&self, node: &Node) -> String {

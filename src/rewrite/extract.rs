@@ -101,33 +101,30 @@ fn choices(classes: &Classes, id: Id) -> Vec<Choice> {
     all.into_iter().filter(|c| !c.reads.contains(&id)).collect()
 }
 
-/// The cheapest selection that is found.
+/// The cheapest selection that is found from where nothing is shared.
 pub fn extract(problem: &Problem) -> Selection {
     let dense = Dense::new(problem);
     let n = dense.choices.len();
-    let mut free = vec![false; n];
-    let (mut best, order) = dense.trees(&free, &(0..n).collect::<Vec<_>>());
-    let mut least = dense.cost(&best).expect("cheapest trees are acyclic");
-    let candidates = dense.shared(&order);
-    let mut tries = 0;
-    loop {
-        let mut better = false;
-        for &class in &candidates {
-            tries += 1;
-            if tries > MOST_TRIES {
-                return dense.selection(&best);
-            }
-            free[class] = !free[class];
-            let trees = dense.trees(&free, &order).0;
-            match dense.cost(&trees) {
-                Some(cost) if cost < least * (1.0 - 1e-9) => (least, best, better) = (cost, trees, true),
-                Some(_) | None => free[class] = !free[class],
-            }
-        }
-        if !better {
-            return dense.selection(&best);
-        }
+    let (trees, order) = dense.trees(&vec![false; n], &(0..n).collect::<Vec<_>>());
+    dense.selection(&dense.climbed(vec![false; n], trees, &order))
+}
+
+/// The cheapest selection that is found from there or from where all that may be shared is: programs that differ by much
+/// are only reached from afar.
+pub fn extract_shared(problem: &Problem) -> Selection {
+    let dense = Dense::new(problem);
+    let n = dense.choices.len();
+    let (trees, order) = dense.trees(&vec![false; n], &(0..n).collect::<Vec<_>>());
+    let mut all = vec![false; n];
+    dense.shared(&order).into_iter().for_each(|class| all[class] = true);
+    let shared = dense.trees(&all, &order).0;
+    let apart = dense.climbed(vec![false; n], trees, &order);
+    if dense.cost(&shared).is_none() {
+        return dense.selection(&apart);
     }
+    let together = dense.climbed(all, shared, &order);
+    let best = if dense.cost(&together) < dense.cost(&apart) { together } else { apart };
+    dense.selection(&best)
 }
 
 /// The cheapest tree of every class, as if nothing were shared: where the search starts.
@@ -194,6 +191,31 @@ impl Dense {
             }
         }
         Some(cost)
+    }
+
+    /// The best trees that are reached by making one shared class at a time free, or not free. `best` are those where `free` are.
+    fn climbed(&self, mut free: Vec<bool>, mut best: Trees, order: &[usize]) -> Trees {
+        let mut least = self.cost(&best).expect("cheapest trees are acyclic");
+        let candidates = self.shared(order);
+        let mut tries = 0;
+        loop {
+            let mut better = false;
+            for &class in &candidates {
+                tries += 1;
+                if tries > MOST_TRIES {
+                    return best;
+                }
+                free[class] = !free[class];
+                let trees = self.trees(&free, order).0;
+                match self.cost(&trees) {
+                    Some(cost) if cost < least * (1.0 - 1e-9) => (least, best, better) = (cost, trees, true),
+                    Some(_) | None => free[class] = !free[class],
+                }
+            }
+            if !better {
+                return best;
+            }
+        }
     }
 
     fn selection(&self, best: &[(f64, usize)]) -> Selection {

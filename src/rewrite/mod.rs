@@ -5,7 +5,7 @@
 //!
 //! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
 //! `cost` (time on the target), `saturate`, `extract`, `search` (all of these on one part of a program),
-//! `window` (the parts of a program, one at a time), `explain` (why the new program equals the old one).
+//! `window` (the parts of a program, one at a time; then the choice between programs that are stated to be equal), `explain` (why the new program equals the old one).
 
 pub mod classes;
 pub mod cost;
@@ -69,6 +69,8 @@ pub struct Report {
     pub windows: Vec<search::Summary>,
     /// How many of the windows were equal to an earlier one, and not searched again.
     pub again: usize,
+    /// For every equality stated of a value that is needed, whether the other program is taken.
+    pub choices: Vec<search::Choice>,
     /// A derivation for each window that became cheaper, where they were asked for; equal windows have one.
     pub proofs: Vec<explain::Proof>,
     pub time: Duration,
@@ -88,15 +90,24 @@ impl Report {
     }
 }
 
-/// An equal graph that is expected to run faster; never a slower one.
+/// An equal graph that is expected to run faster; never a slower one. Equalities that the graph states are used up: where the
+/// other program for a value is expected to be faster, it is taken.
 pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
     let start = Instant::now();
     let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
     report.operations.0 = operations(graph);
     let mut current = dce(&fold(&zeros(graph)));
     let mut memory = window::Memory::default();
-    for offset in [0, options.window / 2] {
-        current = window::sweep(&current, options, offset, &mut memory, &mut report);
+    let mut sweeps = |current: &mut Graph, report: &mut Report| {
+        for offset in [0, options.window / 2] {
+            *current = window::sweep(current, options, offset, &mut memory, report);
+        }
+    };
+    sweeps(&mut current, &mut report);
+    if !current.equalities.is_empty() {
+        // both programs for a value are as good as they get on their own
+        current = dce(&window::choose(&current, options, &mut report));
+        sweeps(&mut current, &mut report);
     }
     let current = dce(&current);
     if let Err(why) = verify(&current) {
@@ -109,14 +120,16 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
 }
 
 fn operations(graph: &Graph) -> usize {
-    graph.nodes().filter(|(_, n)| !n.op.is_leaf()).count()
+    let needed = graph.needed(false);
+    graph.nodes().filter(|(id, n)| !n.op.is_leaf() && needed[usize::from(*id)]).count()
 }
 
-/// The expected seconds of a call.
+/// The expected seconds of a call, of what the outputs need as it is written.
 pub fn total_seconds(graph: &Graph, target: &Target) -> f64 {
+    let needed = graph.needed(false);
     let one = |(id, node): (_, &crate::tensor::op::Node)| {
         let operands: Vec<_> = node.args.iter().map(|a| operand(graph, *a)).collect();
         seconds(target, node, &operands, graph.ty(id).needs)
     };
-    graph.nodes().map(one).sum()
+    graph.nodes().filter(|(id, _)| needed[usize::from(*id)]).map(one).sum()
 }

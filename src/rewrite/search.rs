@@ -6,14 +6,15 @@ use std::sync::Arc;
 use egg::Id;
 
 use crate::base::arena;
-use crate::rewrite::classes::Classes;
+use crate::rewrite::classes::{Classes, Term};
 use crate::rewrite::explain::{self, Proof, Start};
-use crate::rewrite::extract::{Problem, Selection, extract};
+use crate::rewrite::extract::{Problem, Selection, extract, extract_shared};
 use crate::rewrite::rules::nesting::Memory;
 use crate::rewrite::saturate::{Stop, saturate};
 use crate::rewrite::{Explain, Options};
-use crate::tensor::graph::{Graph, Input, Needs, Val};
-use crate::tensor::op::Op;
+use crate::tensor::equality::Equality;
+use crate::tensor::graph::{Axis, Graph, Input, Needs, Val};
+use crate::tensor::op::{Node, Op};
 use crate::tensor::translate::remade;
 
 /// A window as a program of its own, whose leaves are numbered by first appearance.
@@ -33,8 +34,19 @@ pub struct Found {
     pub summary: Summary,
     /// How often each law has found something new.
     pub laws: BTreeMap<&'static str, usize>,
+    /// What was made of the equalities that the fragment states.
+    pub choices: Vec<Choice>,
     /// Why the new program equals the old one, where that was asked for and it is cheaper.
     pub proof: Option<Proof>,
+}
+
+/// Whether the other program for a value was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// What the value is.
+    pub of: String,
+    pub theorem: &'static str,
+    pub taken: bool,
 }
 
 /// What the search of one window was.
@@ -52,7 +64,7 @@ pub struct Summary {
 }
 
 impl Fragment {
-    /// The e-graph of the fragment before any law: class `k` is value `k`.
+    /// The e-graph of the fragment before any law and any stated equality: class `k` is value `k`.
     pub fn classes(&self, limit: usize, options: &Options) -> Classes {
         let mut classes = Classes::new(&self.graph, limit, options.target);
         for (_, node) in self.graph.nodes() {
@@ -64,6 +76,14 @@ impl Fragment {
             }
         }
         classes
+    }
+
+    /// Makes the two sides of every stated equality one class.
+    fn unite(&self, classes: &mut Classes) {
+        for equality in &self.graph.equalities {
+            equate(classes, equality, equality.written, equality.other);
+        }
+        classes.rebuild();
     }
 
     /// The classes of the outputs.
@@ -81,9 +101,11 @@ pub fn search(fragment: &Fragment, options: &Options, memory: &Arc<Memory>) -> F
     let problem = Problem::new(&classes, &roots);
     let before = problem.cost(&extract(&problem)).expect("the program at hand");
     classes.log = (options.explain == Explain::Derivation).then(Vec::new);
+    fragment.unite(&mut classes);
     let stop = saturate(&mut classes, options.laws, options.rounds);
     let problem = Problem::new(&classes, &roots);
-    let selection = extract(&problem);
+    let selection = cheapest(fragment, &problem);
+    let choices = choices(fragment, &classes, &problem, &selection);
     let after = problem.cost(&selection).expect("extraction gives a program");
     let log = classes.log.take().filter(|_| after < before * (1.0 - 1e-6));
     let proof = log.map(|log| {
@@ -99,7 +121,35 @@ pub fn search(fragment: &Fragment, options: &Options, memory: &Arc<Memory>) -> F
         before,
         after,
     };
-    Found { graph, roots, summary, laws: classes.fired, proof }
+    Found { graph, roots, summary, laws: classes.fired, choices, proof }
+}
+
+/// The cheapest selection that is found. What a program for a value reads is often shared with those for other values.
+pub(super) fn cheapest(fragment: &Fragment, problem: &Problem) -> Selection {
+    if fragment.graph.equalities.is_empty() { extract(problem) } else { extract_shared(problem) }
+}
+
+/// States an equality of classes.
+pub(super) fn equate(classes: &mut Classes, equality: &Equality, written: Id, other: Id) -> bool {
+    let names: Vec<Axis> = (0..equality.order.len() as u32).map(Axis).collect();
+    let other = Val { id: other, ..equality.other_under(&names) };
+    classes.equate(written, &names, &Term::contract(vec![other], names.clone()), equality.theorem.name)
+}
+
+/// For each equality whether the class of the written value is computed otherwise.
+fn choices(fragment: &Fragment, classes: &Classes, problem: &Problem, selection: &Selection) -> Vec<Choice> {
+    let find = |id: Id| classes.egraph.find(id);
+    let taken = |e: &Equality| {
+        let class = find(e.written);
+        let chosen = selection.get(&class).map(|k| &problem.classes[&class][*k].node);
+        let written = fragment.graph.node(e.written);
+        let same = |node: &Node| {
+            node.op == written.op && node.args.iter().map(|a| find(*a)).eq(written.args.iter().map(|a| find(*a)))
+        };
+        chosen.is_some_and(|node| !same(node))
+    };
+    let choice = |e: &Equality| Choice { of: e.of.clone(), theorem: e.theorem.name, taken: taken(e) };
+    fragment.graph.equalities.iter().map(choice).collect()
 }
 
 /// The program of the selected nodes, and its outputs.

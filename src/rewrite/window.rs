@@ -11,6 +11,7 @@ use crate::base::size::Size;
 use crate::rewrite::rules::nesting;
 use crate::rewrite::search::{Found, Fragment, search};
 use crate::rewrite::{Options, Report};
+use crate::tensor::equality::Equality;
 use crate::tensor::graph::{Axis, Constant, Function, Graph, Input, InputKind, Needs, Output, Relation, Val, Weight};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
 use crate::tensor::translate::{Translation, remade};
@@ -25,10 +26,10 @@ pub struct Memory {
 /// Rewrites the windows of a graph; the first has `offset` operations fewer.
 pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memory, report: &mut Report) -> Graph {
     let mut res = Translation::new(graph);
-    let last_readers = last_readers(graph);
+    let last_readers = last_readers(graph, &graph.equalities);
     let windows: Vec<Window> = cut(graph, options.window, offset)
         .iter()
-        .map(|operations| Window::new(graph, operations, &last_readers))
+        .map(|operations| Window::new(graph, operations, &last_readers, &[]))
         .collect();
     let keys: Vec<Key> = windows.iter().map(Window::key).collect();
     let mut new: BTreeMap<&Key, &Window> = keys.iter().zip(&windows).collect();
@@ -42,13 +43,34 @@ pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memor
         window.replace(graph, found, &mut res);
         report.add(found, !first.remove(key));
     }
+    leaves_that_are_outputs(graph, &mut res);
+    res.outputs(&graph.outputs);
+    res.equalities(&graph.equalities);
+    res.graph
+}
+
+/// Chooses between the programs that the graph states to be equal, all at once and by no other law: the cheapest that the union
+/// of all of them gives. The result states nothing.
+pub fn choose(graph: &Graph, options: &Options, report: &mut Report) -> Graph {
+    let operations: Vec<ValueId> = graph.nodes().filter(|(_, n)| !n.op.is_leaf()).map(|(id, _)| id).collect();
+    let window = Window::new(graph, &operations, &last_readers(graph, &[]), &graph.equalities);
+    let found = search(&window.fragment, &Options { laws: &[], ..options.clone() }, &Arc::default());
+    let mut res = Translation::new(graph);
+    window.replace(graph, &found, &mut res);
+    leaves_that_are_outputs(graph, &mut res);
+    res.outputs(&graph.outputs);
+    report.choices.extend(found.choices.clone());
+    report.add(&found, false);
+    res.graph
+}
+
+/// Makes those.
+fn leaves_that_are_outputs(graph: &Graph, res: &mut Translation) {
     for output in &graph.outputs {
         if !res.has(output.id) {
-            res.add(output.id, graph.node(output.id)); // a leaf that is an output
+            res.add(output.id, graph.node(output.id));
         }
     }
-    res.outputs(&graph.outputs);
-    res.graph
 }
 
 /// Searches these, on all cores. What is found of one does not depend on the others, nor on which is searched first.
@@ -74,8 +96,29 @@ fn search_all(fragments: &[&Fragment], options: &Options, nestings: &Arc<nesting
 
 /// Cuts the operations where few values cross, about every `length` of them.
 fn cut(graph: &Graph, length: usize, offset: usize) -> Vec<Vec<ValueId>> {
-    let operations: Vec<ValueId> = graph.nodes().filter(|(_, n)| !n.op.is_leaf()).map(|(id, _)| id).collect();
-    let crossing = crossing(graph, &operations);
+    runs(graph).iter().flat_map(|operations| cut_run(graph, operations, length, offset)).collect()
+}
+
+/// The operations up to the first that reads a value for which there is another program, and so on: whoever reads it does not see
+/// how it is computed until that is settled.
+fn runs(graph: &Graph) -> Vec<Vec<ValueId>> {
+    let mut open: BTreeSet<ValueId> = BTreeSet::new();
+    let mut res = vec![vec![]];
+    for (id, node) in graph.nodes().filter(|(_, n)| !n.op.is_leaf()) {
+        if node.args.iter().any(|arg| open.contains(arg)) {
+            res.push(vec![]);
+            open.clear();
+        }
+        if graph.equalities.iter().any(|e| e.written == id) {
+            open.insert(id);
+        }
+        res.last_mut().expect("there is a run").push(id);
+    }
+    res
+}
+
+fn cut_run(graph: &Graph, operations: &[ValueId], length: usize, offset: usize) -> Vec<Vec<ValueId>> {
+    let crossing = crossing(graph, operations);
     let mut res = Vec::new();
     let mut start = 0;
     let mut want = if offset == 0 { length } else { offset };
@@ -117,14 +160,15 @@ fn crossing(graph: &Graph, operations: &[ValueId]) -> Vec<usize> {
         .collect()
 }
 
-/// For every value the last that reads it; the end of the program for outputs.
-fn last_readers(graph: &Graph) -> Vec<ValueId> {
+/// For every value the last that reads it; the end of the program for outputs and sides of these equalities.
+fn last_readers(graph: &Graph, equalities: &[Equality]) -> Vec<ValueId> {
     let mut res: Vec<ValueId> = graph.nodes().map(|(id, _)| id).collect();
     for (id, node) in graph.nodes() {
         node.args.iter().for_each(|arg| res[usize::from(*arg)] = id);
     }
     let end = ValueId::from(res.len());
-    graph.outputs.iter().for_each(|o| res[usize::from(o.id)] = end);
+    let sides = equalities.iter().flat_map(|e| [e.written, e.other]);
+    graph.outputs.iter().map(|o| o.id).chain(sides).for_each(|id| res[usize::from(id)] = end);
     res
 }
 
@@ -160,7 +204,7 @@ struct Key {
 }
 
 impl Window {
-    fn new(graph: &Graph, operations: &[ValueId], last_readers: &[ValueId]) -> Window {
+    fn new(graph: &Graph, operations: &[ValueId], last_readers: &[ValueId], stated: &[Equality]) -> Window {
         let mut empty = Graph::default();
         empty.sizes = graph.sizes.clone();
         let mut inside = Translation::new(&empty);
@@ -186,6 +230,7 @@ impl Window {
         let order = |id: &ValueId| (0..graph.ty(*id).dims.len()).collect();
         let output = |id: &ValueId| Output { name: format!("%{id}"), id: *id, order: order(id) };
         inside.outputs(&res.roots.iter().map(output).collect::<Vec<_>>());
+        inside.equalities(stated);
         res.fragment.graph = inside.graph;
         res
     }

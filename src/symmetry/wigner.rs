@@ -18,6 +18,28 @@ fn step(l: usize) -> Tensor3 {
     w.scale(((2 * l + 3) as f64).sqrt())
 }
 
+/// How D^(l+1) of an orthogonal matrix follows from D^l with few products:
+/// `D^(l+1)[k, k'] = sum left[i,j,k] right[i',j',k'] D^l[i,i'] R[j,j']`.
+///
+/// `left` is Clebsch-Gordan with orthonormal rows; by equivariance its partner
+/// may be any `right` with `sum_ij left[i,j,k] right[i,j,k'] = (k = k')`. Along
+/// the polar axis (j = 1) a component is coupled to one only, so one entry does
+/// for all but the two components of the highest order.
+pub fn sparse_step(l: usize) -> (Tensor3, Tensor3) {
+    let left = step(l);
+    let along_axis = |k: usize| left.entries.iter().find(|([_, j, k2], _)| *j == 1 && *k2 == k).copied();
+    let mut entries = Vec::new();
+    for k in 0..left.dims[2] {
+        match along_axis(k) {
+            Some((at, x)) => entries.push((at, 1.0 / x)),
+            None => entries.extend(left.entries.iter().filter(|([_, _, k2], _)| *k2 == k)),
+        }
+    }
+    entries.sort_by_key(|(at, _)| *at);
+    let right = Tensor3 { dims: left.dims, entries };
+    (left, right)
+}
+
 /// `out[k, k'] = sum C[i,j,k] C[i',j',k'] a[i,i'] b[j,j']`, one coefficient after the other.
 fn couple(c: &Tensor3, a: &Matrix, b: &Matrix, out: &mut Matrix) {
     let [d1, d2, d3] = c.dims;

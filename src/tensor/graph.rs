@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::arena::{Arena, Id};
 use crate::base::size::{Size, SizeTable};
+use crate::tensor::equality::Equality;
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
 /// The name of an axis, unique in a graph. The same axis in two operands is the same index.
@@ -162,6 +163,8 @@ pub struct Graph {
     pub constants: Arena<Constant>,
     pub relations: Arena<Relation>,
     pub outputs: Vec<Output>,
+    /// Other programs for some of the values.
+    pub equalities: Vec<Equality>,
     nodes: Vec<Node>,
     types: Vec<Type>,
     known: BTreeMap<Node, ValueId>,
@@ -169,7 +172,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// A graph with the same tables and axis names, without values and outputs.
+    /// A graph with the same tables and axis names, without values, outputs and equalities.
     pub fn tables(&self) -> Graph {
         Graph {
             sizes: self.sizes.clone(),

@@ -5,12 +5,13 @@
 //! No group theory, no syntax: what equivariance means was settled before.
 //!
 //! Reading order: `op` (the nodes), `graph` (a program and its builder), `infer` (the only shape rule),
-//! `node` (the canonical form),
+//! `node` (the canonical form), `equality` (values that a theorem says are equal),
 //! `verify`, `print`, `eval` (what a program means, in f64), `cost` (what a node costs), `pass`,
 //! `differential` (derivatives as programs).
 
 pub mod cost;
 pub mod differential;
+pub mod equality;
 pub mod eval;
 pub mod graph;
 pub mod infer;

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::tensor::graph::{Function, Graph};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
-/// The whole graph: outputs last.
+/// The whole graph: outputs and equalities last.
 pub fn print(graph: &Graph) -> String {
     let mut names = Names { graph, axes: Vec::new() };
     let mut res = String::new();
@@ -27,6 +27,13 @@ pub fn print(graph: &Graph) -> String {
         let order: Vec<&str> = output.order.iter().map(|&k| axes[k].as_str()).collect();
         let value = names.value(output.id);
         writeln!(res, "{} = {value}[{}]", output.name, order.join(", ")).expect("writing to a string");
+    }
+    for equality in &graph.equalities {
+        let axes = &names.axes[usize::from(equality.written)];
+        let order: Vec<&str> = equality.order.iter().map(|&k| axes[k].as_str()).collect();
+        let (written, other) = (names.value(equality.written), names.value(equality.other));
+        let (axes, order, theorem) = (axes.join(", "), order.join(", "), equality.theorem.name);
+        writeln!(res, "{written}[{axes}] = {other}[{order}] by {theorem}").expect("writing to a string");
     }
     res
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::tensor::equality::Equality;
 use crate::tensor::graph::{Axis, Graph, Output, Val};
 use crate::tensor::node;
 use crate::tensor::op::{Node, Op, Slot, ValueId};
@@ -84,6 +85,25 @@ impl Translation {
             let value = if diagonal { self.graph.contract(&[&value], &axes) } else { value };
             let order: Vec<Axis> = output.order.iter().map(|&k| axes[k]).collect();
             self.graph.output(&output.name, &value, &order);
+        }
+    }
+}
+
+impl Translation {
+    /// States the equalities of the old graph both of whose sides were translated.
+    pub fn equalities(&mut self, old: &[Equality]) {
+        for equality in old {
+            if !self.has(equality.written) || !self.has(equality.other) {
+                continue;
+            }
+            let names: Vec<Axis> = (0..equality.order.len() as u32).map(Axis).collect();
+            let written = self.read(equality.written, &names);
+            let other = equality.other_under(&names);
+            let other = self.read(equality.other, &other.axes);
+            let diagonal = [&written, &other].iter().any(|side| side.axes.len() > names.len());
+            if written.id != other.id && !diagonal {
+                self.graph.equal(&written, &other, equality.theorem, &equality.of);
+            }
         }
     }
 }

@@ -2,11 +2,12 @@
 //! A failure is a bug of the compiler; the message says where.
 
 use crate::base::arena::Id;
+use crate::tensor::equality::{Theorem, verify_equality};
 use crate::tensor::graph::{Function, Graph, InputKind, Output, Relation};
 use crate::tensor::infer::infer;
 use crate::tensor::op::{Node, Op};
 
-/// Checks tables, nodes and outputs. Fails with the first thing that is wrong.
+/// Checks tables, nodes, equalities and outputs. Fails with the first thing that is wrong.
 pub fn verify(graph: &Graph) -> Result<(), String> {
     for (id, constant) in graph.constants.iter() {
         if constant.data.len() != constant.dims.iter().product::<usize>() {
@@ -32,6 +33,10 @@ pub fn verify(graph: &Graph) -> Result<(), String> {
                 return Err(fail("it reduces one value along relations".into()));
             }
         }
+    }
+    for equality in &graph.equalities {
+        let Theorem { name, .. } = equality.theorem;
+        verify_equality(graph, equality).map_err(|why| format!("`{name}` of `{}`: {why}", equality.of))?;
     }
     graph.outputs.iter().try_for_each(|output| verify_output(graph, output))
 }

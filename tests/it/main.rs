@@ -4,6 +4,7 @@ mod cli;
 mod conformance;
 mod derive;
 mod differential;
+mod equalities;
 mod expect;
 mod extraction;
 mod formatted;

@@ -33,7 +33,7 @@ const MOST_PLACES: usize = 4096;
 pub(super) enum Row {
     /// The row `to` of a sparse matrix with these entries. Channels are kept.
     Entries(Edge),
-    /// One place of an axis of this size. Channels are summed.
+    /// One place of an axis of this size. Channels are summed; they are kept where the place is an entry of another kernel's rows.
     Place(Slot, Size),
 }
 
@@ -50,6 +50,8 @@ pub(super) struct RowSum {
     /// The axis on the lanes, of the result or summed, and its size.
     pub(super) channel: Slot,
     pub(super) channels: usize,
+    /// Whether the result has the channels.
+    pub(super) keeps_channels: bool,
     /// Its small axes, written out.
     components: Vec<Slot>,
 }
@@ -61,7 +63,7 @@ pub(super) struct RowRoot {
     pub(super) sums: Vec<RowSum>,
     /// For each sum, which axis of the root each of its axes is.
     pub(super) axes: Vec<Vec<usize>>,
-    row: usize,
+    pub(super) row: usize,
     /// The axis on the lanes, unless it is summed.
     pub(super) channel: Option<usize>,
     pub(super) components: Vec<usize>,
@@ -103,8 +105,43 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     summed.retain(|s| *s != channel);
     let components = node.out.iter().copied().filter(|s| *s != rows.slot() && *s != channel).collect();
     let channels = extent(&channel)?;
-    let sum = RowSum { id, rows, steps, summed, factors: plan.factors, channel, channels, components };
+    let keeps_channels = node.out.contains(&channel);
+    let sum = RowSum { id, rows, steps, summed, factors: plan.factors, channel, channels, keeps_channels, components };
     sum.fits(graph, &sizes, when).then_some(sum)
+}
+
+/// Whether a value is a sum of products at a place of its one long axis with channels kept, and how: what may be computed at an entry.
+pub(super) fn at_an_entry(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When>) -> Option<RowSum> {
+    let node = graph.node(id);
+    if node.op != Op::Contract || when[&id] != When::Call || crate::kernel::lower::homes::is_read(graph, node) {
+        return None;
+    }
+    let plan = plan::plan(graph, node);
+    let sizes = plan::slot_sizes(graph, node);
+    let extent = |s: &Slot| sizes[*s as usize].as_fixed();
+    let (mut steps, mut summed) = (vec![], vec![]);
+    for step in plan.steps {
+        match step {
+            Step::Loop { slot } | Step::Only { slot } if extent(&slot).is_some() => summed.push(slot),
+            Step::Define(edge) if total(graph, &edge) => steps.push(Step::Define(edge)),
+            Step::Loop { .. } | Step::Only { .. } | Step::Define(_) | Step::Rows(_) => return None,
+            Step::Check(_) | Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_) => return None,
+        }
+    }
+    let mut long = node.out.iter().filter(|s| extent(s).is_none());
+    let (place, None) = (*long.next()?, long.next()) else { return None };
+    let of_constant = |s: &Slot| {
+        let is_constant = |arg: &ValueId| matches!(graph.node(*arg).op, Op::Constant(_));
+        node.args.iter().zip(&node.reads).any(|(arg, reads)| is_constant(arg) && reads.contains(s))
+    };
+    let kept = node.out.iter().copied().filter(|s| *s != place && !of_constant(s));
+    let channel = kept.max_by_key(extent)?;
+    let channels = extent(&channel)?;
+    let components = node.out.iter().copied().filter(|s| *s != place && *s != channel).collect();
+    let rows = Row::Place(place, sizes[place as usize]);
+    let sum =
+        RowSum { id, rows, steps, summed, factors: plan.factors, channel, channels, keeps_channels: true, components };
+    (channels >= LEAST_CHANNELS && sum.is_written_out(graph, &sizes)).then_some(sum)
 }
 
 impl Row {
@@ -152,29 +189,25 @@ pub(super) fn terms(
     let sizes = plan::slot_sizes(graph, node);
     let dims: Vec<usize> = slots.iter().map(|s| sizes[*s as usize].as_fixed().unwrap_or(0)).collect();
     let mut res = Vec::new();
+    let mut at = known.clone();
     for flat in 0..dims.iter().product() {
         let mut rest: usize = flat;
-        let mut at = known.clone();
         for (slot, dim) in slots.iter().zip(&dims).rev() {
             at.insert(*slot, rest % dim);
             rest /= dim;
         }
         let coefficient = factors.iter().map(|k| constant_at(graph, node, *k, &at).unwrap_or(1.0)).product();
         if coefficient != 0.0 {
-            res.push(Term { at, coefficient });
+            res.push(Term { at: at.clone(), coefficient });
         }
     }
     res
 }
 
 impl RowSum {
-    /// Whether the sum is worth a kernel of this kind, and short enough to be written out.
+    /// Whether the sum is worth a kernel of this kind, and can be one.
     fn fits(&self, graph: &Graph, sizes: &[Size], when: &BTreeMap<ValueId, When>) -> bool {
         let node = graph.node(self.id);
-        let extent = |s: &Slot| sizes[*s as usize].as_fixed();
-        let volume = self.components.iter().chain(&self.summed).map(extent).try_fold(1, |n, d| d.map(|d| n * d));
-        let written = volume.is_some_and(|n| n <= MOST_PLACES)
-            && self.summed.iter().filter_map(extent).all(|n| n <= MOST_WRITTEN);
         let is_constant = |k: &usize| matches!(graph.node(node.args[*k]).op, Op::Constant(_));
         let enough = match &self.rows {
             // rewriting may have contracted the constants with one entry's numbers: then the product is dense, and still a row sum
@@ -188,7 +221,16 @@ impl RowSum {
                 self.lanes().is_some() && self.factors.iter().filter(on_lanes).count() >= 2
             }
         };
-        enough && written && self.is_determined() && self.terms(graph).len() <= MOST_TERMS
+        enough && self.is_written_out(graph, sizes)
+    }
+
+    /// Whether the sum is short enough to be written out.
+    fn is_written_out(&self, graph: &Graph, sizes: &[Size]) -> bool {
+        let extent = |s: &Slot| sizes[*s as usize].as_fixed();
+        let volume = self.components.iter().chain(&self.summed).map(extent).try_fold(1, |n, d| d.map(|d| n * d));
+        let short = volume.is_some_and(|n| n <= MOST_PLACES)
+            && self.summed.iter().filter_map(extent).all(|n| n <= MOST_WRITTEN);
+        short && self.is_determined() && self.terms(graph).len() <= MOST_TERMS
     }
 
     /// Whether an entry and a channel determine what functions give: the written-out axes are numbers only inside.
@@ -209,6 +251,7 @@ impl RowSum {
     pub(super) fn width(&self) -> usize {
         match self.rows {
             Row::Entries(_) => self.channels,
+            Row::Place(..) if self.keeps_channels => self.channels,
             Row::Place(..) => self.lanes().expect("lower: summed channels fill lanes"),
         }
     }

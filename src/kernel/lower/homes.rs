@@ -1,19 +1,24 @@
 //! Which values are stored, which are computed where they are read, and in which stage each is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::size::Size;
 use crate::kernel::ir::Stage;
 use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
+use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::outer::{self, Outer};
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
 use crate::kernel::lower::{Hardware, normal};
-use crate::tensor::graph::Graph;
+use crate::tensor::graph::{Function, Graph};
 use crate::tensor::op::{Node, Op, ValueId};
 
 /// Copies of an element that may be written out.
 const MOST_WRITTEN_OUT: usize = 32;
+/// Products of all copies together, where constants leave few of them, and the places where they are looked for.
+const MOST_PRODUCTS: usize = 1024;
+const MOST_PLACES_SEEN: usize = 1 << 20;
 
 /// What is known of the values of a graph before any kernel is made.
 #[derive(Debug)]
@@ -28,8 +33,8 @@ pub(super) struct Facts {
     pub(super) attentions: BTreeMap<ValueId, (Attention, Vec<usize>)>,
     /// Sums that leave short axes of two values of the call.
     pub(super) outer: BTreeMap<ValueId, Outer>,
-    /// Kernels of row sums: the values that each stores, operands first.
-    pub(super) rows: Vec<Vec<RowRoot>>,
+    /// Kernels of row sums.
+    pub(super) rows: Vec<RowGroup>,
 }
 
 /// The earliest time at which a value can be known.
@@ -73,6 +78,7 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
         facts.find_outer(graph);
     }
     facts.find_rows(graph, &users);
+    facts.find_kept(graph, &users);
     facts
 }
 
@@ -125,7 +131,7 @@ impl Facts {
     }
 
     /// Whether a stored value's kernel is made for a sum.
-    fn has_sum(&self, root: ValueId) -> bool {
+    pub(super) fn has_sum(&self, root: ValueId) -> bool {
         self.dense.contains_key(&root) || self.attentions.contains_key(&root) || self.outer.contains_key(&root)
     }
 
@@ -153,7 +159,12 @@ impl Facts {
     }
 
     /// The stored value whose kernel computes a value, and which of its axes each axis of the value is.
-    fn root(&self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>, id: ValueId) -> (ValueId, Vec<usize>) {
+    pub(super) fn root(
+        &self,
+        graph: &Graph,
+        users: &BTreeMap<ValueId, Vec<ValueId>>,
+        id: ValueId,
+    ) -> (ValueId, Vec<usize>) {
         let (mut root, mut axes) = (id, (0..graph.ty(id).dims.len()).collect::<Vec<_>>());
         while self.inlined[&root] {
             let user = users[&root][0];
@@ -194,19 +205,18 @@ impl Facts {
         }
         let place = |id: ValueId| self.live.iter().position(|v| *v == id).expect("it is live");
         roots.sort_by_key(|(root, _)| place(root.root));
-        let mut groups: Vec<Vec<RowRoot>> = Vec::new();
+        let mut groups: Vec<RowGroup> = Vec::new();
         for (root, _) in roots {
             let fits = groups.last().is_some_and(|group| {
-                let others: usize = group.iter().map(|other| other.row_len(graph)).sum();
-                let same = root.same_rows(&group[0]) && root.fits(graph, others);
-                same && self.independent(graph, group, root.root)
+                let same = root.same_rows(&group.roots[0]) && root.fits(graph, group.numbers(graph));
+                same && self.independent(graph, &group.roots, root.root)
             });
             match groups.last_mut() {
-                Some(group) if fits => group.push(root),
-                _ => groups.push(vec![root]),
+                Some(group) if fits => group.roots.push(root),
+                _ => groups.push(RowGroup { roots: vec![root], kept: vec![] }),
             }
         }
-        groups.retain(|group| group[0].fits(graph, 0));
+        groups.retain(|group| group.roots[0].fits(graph, 0));
         self.rows = groups;
     }
 
@@ -223,25 +233,31 @@ impl Facts {
             (0..node.out.len()).filter(|axis| sums && read.contains(&node.out[*axis]) && short(&node.out[*axis]));
         let axes: Vec<usize> = axes.collect();
         let volume: usize = axes.iter().filter_map(|axis| sizes[node.out[*axis] as usize].as_fixed()).product();
-        if volume <= MOST_WRITTEN_OUT { axes } else { vec![] }
+        if volume <= MOST_WRITTEN_OUT || self.is_short(graph, node, &sizes, &axes) { axes } else { vec![] }
     }
 
-    /// Whether a value can be made together with those of a group: nothing up to it needs theirs.
+    /// Whether the constants leave few products of a sum over short axes, at all places of these axes of the result together.
+    fn is_short(&self, graph: &Graph, node: &Node, sizes: &[Size], axes: &[usize]) -> bool {
+        let plan = plan::plan(graph, node);
+        let mut slots: Vec<u32> = axes.iter().map(|axis| node.out[*axis]).collect();
+        for step in &plan.steps {
+            let Step::Loop { slot } = step else { return false };
+            slots.push(*slot);
+        }
+        let volume = slots.iter().try_fold(1, |n, s| sizes[*s as usize].as_fixed().map(|d| n * d));
+        let is_looked_at = volume.is_some_and(|n| n <= MOST_PLACES_SEEN);
+        is_looked_at && edges::terms(graph, node, &plan.factors, &slots, &BTreeMap::new()).len() <= MOST_PRODUCTS
+    }
+
+    /// Whether a value can be made together with those of a group: it does not need theirs.
     fn independent(&self, graph: &Graph, group: &[RowRoot], root: ValueId) -> bool {
-        let mut after: Vec<ValueId> = group.iter().map(|r| r.root).collect();
-        let first = self.live.iter().position(|v| *v == after[0]).expect("it is live");
-        for id in &self.live[first + 1..] {
+        let mut after: BTreeSet<ValueId> = group.iter().map(|r| r.root).collect();
+        for id in self.live.iter().filter(|id| **id <= root) {
             if graph.node(*id).args.iter().any(|arg| after.contains(arg)) {
-                return false;
-            }
-            if *id == root {
-                break;
-            }
-            if group.iter().any(|r| r.root == *id) && !after.contains(id) {
-                after.push(*id);
+                after.insert(*id);
             }
         }
-        true
+        !after.contains(&root)
     }
 
     /// The order of a stored value's axes in memory: run-time ones outside; of the others those inside that a dense sum
@@ -263,7 +279,7 @@ impl Facts {
         for (sum, outer) in &self.outer {
             outer.lane_axes(graph.node(*sum), id).into_iter().for_each(|axis| votes[axis] += 1);
         }
-        for root in self.rows.iter().flatten() {
+        for root in self.rows.iter().flat_map(|g| g.roots.iter().chain(&g.kept)) {
             if root.root == id
                 && let Some(channel) = root.channel
             {
@@ -293,8 +309,7 @@ fn inlined(
         let users = users.get(id).map_or(&[][..], |u| u);
         let is_output = graph.outputs.iter().any(|o| o.id == *id);
         let merged = !is_output && read_once(graph, *id, users, when) && once[&users[0]];
-        let walks =
-            |user: &ValueId| plan::plan(graph, graph.node(*user)).steps.iter().any(|s| matches!(s, Step::Rows(_)));
+        let walks = |user: &ValueId| walks_rows(graph, graph.node(*user));
         let copied = normal::is_block(graph, graph.node(*id)) && users.iter().any(walks);
         let read = !is_output && is_read(graph, graph.node(*id)) && !copied;
         res.insert(*id, graph.node(*id).op.is_leaf() || read || merged);
@@ -365,6 +380,20 @@ pub(super) fn repeats(graph: &Graph, node: &Node) -> bool {
         Op::Reduce(_) => true,
         Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) | Op::Sum | Op::Map(_) | Op::View => false,
     }
+}
+
+/// Whether a node sums products over rows of a table, or of rows that a table points to: numbers that are read many times.
+pub(super) fn walks_rows(graph: &Graph, node: &Node) -> bool {
+    if node.op != Op::Contract {
+        return false;
+    }
+    let steps = plan::plan(graph, node).steps;
+    let table = |step: &Step| match step {
+        Step::Define(edge) => matches!(graph.relations[edge.relation].map, Function::Table(_)),
+        _ => false,
+    };
+    let rows = |step: &Step| matches!(step, Step::Rows(_));
+    steps.iter().any(rows) || steps.iter().any(table) && steps.iter().any(Step::repeats)
 }
 
 /// Whether the axes read are those of the result, each once.

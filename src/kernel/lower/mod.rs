@@ -4,13 +4,14 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights have schedules of their own (`edges` and
-//! `row_kernel`, `softmax`, `outer` and `outer_kernel`).
+//! `row_kernel`, `entry`, `softmax`, `outer` and `outer_kernel`).
 
 mod concat;
 mod cx;
 mod dense;
 mod edges;
 mod element;
+mod entry;
 mod homes;
 mod normal;
 mod outer;
@@ -56,7 +57,7 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     let graph = &normal::normalise(graph);
     let mut low = Lowering::new(graph, name, dtype);
     let facts = homes::facts(graph, hardware);
-    for id in &facts.live {
+    for id in &facts.in_order_of_kernels(graph) {
         if !facts.inlined[id] && !low.rows_of(*id, &facts) {
             low.value(*id, &facts);
         }
@@ -161,11 +162,11 @@ impl<'g> Lowering<'g> {
 
     /// Makes the kernel of row sums of which the value is the last, if it is in one.
     fn rows_of(&mut self, id: ValueId, facts: &Facts) -> bool {
-        let Some(group) = facts.rows.iter().find(|group| group.iter().any(|r| r.root == id)) else { return false };
-        if group.last().is_some_and(|last| last.root == id) {
-            let homes: Vec<Home> = group.iter().map(|root| self.home(root.root, facts)).collect();
+        let Some(group) = facts.rows.iter().find(|group| group.makes(id)) else { return false };
+        if group.roots.last().is_some_and(|last| last.root == id) {
+            let homes: Vec<Home> = group.roots.iter().map(|root| self.home(root.root, facts)).collect();
             self.row_kernel(group, &homes, facts.when[&id]);
-            for (root, home) in group.iter().zip(homes) {
+            for (root, home) in group.roots.iter().zip(homes) {
                 self.homes.insert(root.root, home);
             }
         }

@@ -32,7 +32,8 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let mut names_left = FRESH;
         let out = names(&node.out);
         let scatters = operands.iter().any(|val| scatters(&res.graph, val, &out));
-        let flat = flatten(&res.graph, operands, scatters, &mut names_left);
+        let walks = scatters || super::homes::walks_rows(graph, node);
+        let flat = flatten(&res.graph, operands, walks, &mut names_left);
         let flat = hoist(&mut res.graph, flat, &out);
         let flat = multiplied(&mut res.graph, flat, &out);
         let flat = summed_first(&mut res.graph, flat, &out);
@@ -67,15 +68,15 @@ pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
     })
 }
 
-/// The operands, with those that are gathers or windows replaced by what they read and how. Weights laid out for a product with
+/// The operands, with those that are gathers or windows replaced by what they read and how; blocks stay where `walks` rows read them. Weights laid out for a product with
 /// data stay as they are: packing them reads them through, and their axes are the product's.
-fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -> Vec<Val> {
+fn flatten(graph: &Graph, operands: Vec<Val>, walks: bool, fresh: &mut u32) -> Vec<Val> {
     let late = operands.iter().any(|v| graph.ty(v.id).needs.data);
     let mut res = Vec::new();
     for val in operands {
         let node = graph.node(val.id);
         let laid_out = late && of_weights(graph, &val);
-        if !super::homes::is_read(graph, node) || (scatters && is_block(graph, node)) || laid_out {
+        if !super::homes::is_read(graph, node) || (walks && is_block(graph, node)) || laid_out {
             res.push(val);
             continue;
         }
@@ -93,7 +94,7 @@ fn flatten(graph: &Graph, operands: Vec<Val>, scatters: bool, fresh: &mut u32) -
         let inner = node.args.iter().zip(&node.reads);
         let inner =
             inner.map(|(arg, reads)| Val { id: *arg, axes: reads.iter().map(|s| names[*s as usize]).collect() });
-        res.extend(flatten(graph, inner.collect(), scatters, fresh));
+        res.extend(flatten(graph, inner.collect(), walks, fresh));
     }
     res
 }

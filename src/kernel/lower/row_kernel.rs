@@ -1,8 +1,8 @@
 //! The kernel of sums row by row: all sums over the same rows together.
 //!
 //! A row's sums are kept in local arrays, channels innermost; for each entry the factors without channels are multiplied into
-//! numbers first, then one loop over channels does all products, written out, zeros left out; one store a row. Nothing of size
-//! entries x channels exists.
+//! numbers first, then one loop over channels does all products, written out, zeros left out; one store a row. What only this kernel
+//! reads of an entry is computed there too (`entry`), so nothing of size entries x channels exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use crate::kernel::ir::{Buffer, Expr, LoopKind};
 use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::edges::{LANES, Row, RowRoot, RowSum, constant_at};
 use crate::kernel::lower::element::Slots;
+use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::homes::When;
 use crate::kernel::lower::plan::{self, Edge, Step};
 use crate::kernel::lower::{Home, Lowering};
@@ -36,7 +37,8 @@ type Totals = BTreeMap<(usize, usize), Id<Expr>>;
 
 impl Lowering<'_> {
     /// The kernel of all roots over the same rows.
-    pub(super) fn row_kernel(&mut self, roots: &[RowRoot], homes: &[Home], when: When) {
+    pub(super) fn row_kernel(&mut self, group: &RowGroup, homes: &[Home], when: When) {
+        let roots = &group.roots[..];
         let name = format!("rows {}", self.program.buffers[homes[0].buffer].name);
         let rows = roots[0].sums[0].rows.clone();
         let n_rows = match &rows {
@@ -47,8 +49,15 @@ impl Lowering<'_> {
         let n_rows = cx.b.size(n_rows);
         cx.each(n_rows, LoopKind::Parallel, |cx, row| {
             let sums: Vec<Id<Buffer>> = roots.iter().map(|root| cx.row_sums(root)).collect();
+            let kept: Vec<Home> = group.kept.iter().map(|root| cx.kept_home(root)).collect();
             match &rows {
-                Row::Entries(edge) => cx.of_row(edge, row, |cx, entry| cx.entry(roots, &sums, row, entry)),
+                Row::Entries(edge) => cx.of_row(edge, row, |cx, entry| {
+                    for (root, home) in group.kept.iter().zip(&kept) {
+                        cx.keep(root, home, entry[0]);
+                        cx.low.homes.insert(root.root, home.clone());
+                    }
+                    cx.entry(roots, &sums, row, entry);
+                }),
                 Row::Place(..) => cx.entry(roots, &sums, row, &[]),
             }
             for ((root, home), buffer) in roots.iter().zip(homes).zip(&sums) {
@@ -63,6 +72,37 @@ impl Lowering<'_> {
 }
 
 impl Cx<'_, '_> {
+    /// Where a value of an entry is kept: an array `[component.., channel]`.
+    fn kept_home(&mut self, root: &RowRoot) -> Home {
+        let dims = self.graph().ty(root.root).dims.clone();
+        let order: Vec<usize> = root.components.iter().copied().chain(root.channel).collect();
+        let shape: Vec<usize> =
+            order.iter().map(|k| dims[*k].as_fixed().expect("lower: kept axes are fixed")).collect();
+        Home { buffer: self.local("kept", &shape), order, flat: vec![] }
+    }
+
+    /// Computes a value at an entry.
+    fn keep(&mut self, root: &RowRoot, home: &Home, entry: Id<Expr>) {
+        let dims = self.graph().ty(root.root).dims.clone();
+        let mut bound = BTreeMap::new();
+        let mut prepared: Vec<Prepared> = Vec::new();
+        for (sum, axes) in root.sums.iter().zip(&root.axes) {
+            let slots = self.entry_slots(sum, entry, &[], &mut bound);
+            let addends = self.addends(root, sum, axes, &slots, &mut bound);
+            prepared.push(Prepared { root: 0, sum, slots, addends });
+        }
+        let extent = self.b.int(root.width() as i64);
+        self.each(extent, LoopKind::Vector, |cx, lane| {
+            let mut totals = Totals::new();
+            prepared.iter().for_each(|p| cx.add_on_lanes(p, lane, &mut bound, &mut totals));
+            for v in 0..root.n_components(&dims) {
+                let total = totals.get(&(0, v)).copied().unwrap_or_else(|| cx.b.float(0.0));
+                let index = root.index(cx, &dims, v, entry, Some(lane));
+                cx.put_finished(root, home, &index, total);
+            }
+        });
+    }
+
     /// The local array of a root's sums, `[component, channel]`: zero, where entries will be added to them.
     fn row_sums(&mut self, root: &RowRoot) -> Id<Buffer> {
         let n = root.n_components(&self.graph().ty(root.root).dims);

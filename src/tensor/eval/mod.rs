@@ -123,21 +123,30 @@ impl Value {
 
 /// The outputs of a program by name, in the order of their memory. Fails where an argument is missing or ill-formed.
 pub fn eval(graph: &Graph, args: &Arguments) -> Result<BTreeMap<String, Array>, String> {
-    let values = eval_all(graph, args)?;
-    let output =
-        |o: &crate::tensor::graph::Output| (o.name.clone(), values[usize::from(o.id)].numbers().permuted(&o.order));
+    let values = eval_where(graph, args, &graph.needed(false))?;
+    let output = |o: &crate::tensor::graph::Output| {
+        let value = values[usize::from(o.id)].as_ref().expect("an output is needed");
+        (o.name.clone(), value.numbers().permuted(&o.order))
+    };
     Ok(graph.outputs.iter().map(output).collect())
 }
 
 /// All values of a program, by [`ValueId`].
 pub fn eval_all(graph: &Graph, args: &Arguments) -> Result<Vec<Value>, String> {
+    let values = eval_where(graph, args, &vec![true; graph.len()])?;
+    Ok(values.into_iter().map(|value| value.expect("all are wanted")).collect())
+}
+
+/// The wanted values of a program; whoever wants a value wants its operands. Leaves are looked at in any case.
+fn eval_where(graph: &Graph, args: &Arguments, wanted: &[bool]) -> Result<Vec<Option<Value>>, String> {
     if args.sizes.len() < graph.sizes.len() {
         return Err(format!("{} run-time sizes are needed", graph.sizes.len()));
     }
-    let mut values: Vec<Value> = Vec::new();
-    for (_, node) in graph.nodes() {
-        let value = eval_node(graph, args, node, |id| values[usize::from(id)].clone())?;
-        values.push(value);
+    let mut values: Vec<Option<Value>> = Vec::new();
+    for (id, node) in graph.nodes() {
+        let operand = |id: ValueId| values[usize::from(id)].clone().expect("operands of wanted values are wanted");
+        let value = (wanted[usize::from(id)] || node.op.is_leaf()).then(|| eval_node(graph, args, node, operand));
+        values.push(value.transpose()?);
     }
     Ok(values)
 }

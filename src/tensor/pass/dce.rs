@@ -1,24 +1,17 @@
-//! Dead values go: afterwards every value is an operand or an output, and there are no views.
+//! Dead values go: afterwards every value is an operand, an output or a side of an equality of one, and there are no views.
 //! The tables (inputs, weights, constants, relations) stay: they are the interface of the program.
 
 use crate::tensor::graph::Graph;
 use crate::tensor::translate::Translation;
 
-/// The graph without the values that no output needs.
+/// The graph without the values that no output needs, and without the equalities of such values.
 pub fn dce(graph: &Graph) -> Graph {
-    let mut live = vec![false; graph.nodes().count()];
-    for output in &graph.outputs {
-        live[usize::from(output.id)] = true;
-    }
-    for (id, node) in graph.nodes().rev() {
-        if live[usize::from(id)] {
-            node.args.iter().for_each(|arg| live[usize::from(*arg)] = true);
-        }
-    }
+    let live = graph.needed(true);
     let mut res = Translation::new(graph);
     for (id, node) in graph.nodes().filter(|(id, _)| live[usize::from(*id)]) {
         res.add(id, node);
     }
     res.outputs(&graph.outputs);
+    res.equalities(&graph.equalities);
     res.graph
 }

@@ -28,6 +28,7 @@ pub fn zeros(graph: &Graph) -> Graph {
         }
     }
     res.outputs(&graph.outputs);
+    res.equalities(&graph.equalities);
     res.graph
 }
 

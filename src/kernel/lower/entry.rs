@@ -1,0 +1,133 @@
+//! Values of one entry of a row that only the kernel of that row reads: they are computed there, entry by entry, and kept in local
+//! memory; nothing of size entries x channels is stored.
+//!
+//! In: the row sums that one kernel makes, and all other values. Out: for each kernel the values that it keeps, operands first, each
+//! a sum of products like its row sums, with the entry where those have the row; and the order in which kernels are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kernel::lower::edges::{Row, RowRoot, at_an_entry};
+use crate::kernel::lower::homes::{Facts, When};
+use crate::tensor::graph::Graph;
+use crate::tensor::op::{Op, Slot, ValueId};
+
+/// The values that one kernel of row sums stores, operands first, and those that it keeps while it is at an entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RowGroup {
+    pub(super) roots: Vec<RowRoot>,
+    pub(super) kept: Vec<RowRoot>,
+}
+
+impl RowGroup {
+    /// Whether the kernel makes a value, to be stored or kept.
+    pub(super) fn makes(&self, id: ValueId) -> bool {
+        self.roots.iter().chain(&self.kept).any(|r| r.root == id)
+    }
+
+    /// The numbers of local memory.
+    pub(super) fn numbers(&self, graph: &Graph) -> usize {
+        self.roots.iter().chain(&self.kept).map(|r| r.row_len(graph)).sum()
+    }
+
+    /// The slot under which a node that is a sum of this kernel has the entry.
+    fn entry_of(&self, sum: ValueId) -> Option<Slot> {
+        let found = self.roots.iter().chain(&self.kept).flat_map(|r| &r.sums).find(|s| s.id == sum)?;
+        match &found.rows {
+            Row::Entries(edge) => (edge.from.len() == 1).then(|| edge.from[0]),
+            Row::Place(slot, _) => Some(*slot),
+        }
+    }
+
+    /// Whether all readers of a value are sums of this kernel that read it at their entry, which is its axis `entry`.
+    fn alone_reads(&self, graph: &Graph, value: ValueId, entry: usize, users: &[ValueId]) -> bool {
+        users.iter().all(|user| {
+            let node = graph.node(*user);
+            let at = self.entry_of(*user);
+            let mut reads = node.args.iter().zip(&node.reads).filter(|(arg, _)| **arg == value);
+            at.is_some() && reads.all(|(_, reads)| Some(reads[entry]) == at)
+        })
+    }
+}
+
+impl Facts {
+    /// Gives each kernel the values that it alone reads, from the last to the first: whoever reads a kept value is settled before.
+    pub(super) fn find_kept(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let candidates = self.candidates(graph, users);
+        for root in candidates.into_iter().rev() {
+            let entry = root.row;
+            let fits = |group: &&mut RowGroup| {
+                let room = root.fits(graph, group.numbers(graph));
+                room && group.alone_reads(graph, root.root, entry, &users[&root.root])
+            };
+            if let Some(group) = self.rows.iter_mut().find(fits) {
+                group.kept.insert(0, root);
+            }
+        }
+    }
+
+    /// Stored values that are sums of products at one place of a long axis, operands first.
+    fn candidates(&self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) -> Vec<RowRoot> {
+        let mut res: BTreeMap<ValueId, Option<RowRoot>> = BTreeMap::new();
+        for id in &self.live {
+            let Some(sum) = at_an_entry(graph, *id, &self.when) else { continue };
+            let (root, axes) = self.root(graph, users, *id);
+            let direct = root == *id || users[id] == [root];
+            if !direct || !self.may_be_kept(graph, root, users) {
+                continue;
+            }
+            match res.get_mut(&root) {
+                None => {
+                    res.insert(root, Some(RowRoot::new(graph, root, sum, axes)));
+                }
+                Some(known) => {
+                    let joined = known.as_mut().is_some_and(|known| known.join(graph, sum, axes));
+                    *known = known.take().filter(|_| joined);
+                }
+            }
+        }
+        let complete = |root: &RowRoot| {
+            let node = graph.node(root.root);
+            let summed = |arg: &ValueId| root.sums.iter().any(|s| s.id == *arg);
+            root.sums[0].id == root.root || node.op == Op::Sum && node.args.iter().all(summed)
+        };
+        self.live.iter().filter_map(|id| res.remove(id).flatten()).filter(complete).collect()
+    }
+
+    /// Whether a value is stored by a kernel of no kind of its own.
+    fn may_be_kept(&self, graph: &Graph, root: ValueId, users: &BTreeMap<ValueId, Vec<ValueId>>) -> bool {
+        let is_output = graph.outputs.iter().any(|o| o.id == root);
+        let stored = !self.inlined[&root] && self.when[&root] == When::Call;
+        let scheduled = self.has_sum(root) || self.rows.iter().any(|g| g.makes(root));
+        stored && !is_output && !scheduled && users.contains_key(&root)
+    }
+
+    /// The live values in an order in which each kernel of row sums comes after all that it reads, and before who reads it.
+    pub(super) fn in_order_of_kernels(&self, graph: &Graph) -> Vec<ValueId> {
+        let mut seen: BTreeSet<ValueId> = BTreeSet::new();
+        let mut res = Vec::new();
+        for id in &self.live {
+            let mut stack = vec![(*id, false)];
+            while let Some((id, operands_are_done)) = stack.pop() {
+                let unit = self.unit(id);
+                if operands_are_done {
+                    res.extend(unit);
+                } else if seen.insert(unit[0]) {
+                    stack.push((id, true));
+                    // what is computed inside of the kernel reads its members, which are seen by now
+                    let args = unit.iter().rev().flat_map(|member| graph.node(*member).args.iter().rev());
+                    stack.extend(args.filter(|arg| !unit.contains(arg)).map(|arg| (*arg, false)));
+                }
+            }
+        }
+        res
+    }
+
+    /// The values that are made together with one: those of its kernel of row sums, operands first.
+    fn unit(&self, id: ValueId) -> Vec<ValueId> {
+        let Some(group) = self.rows.iter().find(|g| g.makes(id)) else { return vec![id] };
+        group.kept.iter().chain(&group.roots).map(|r| r.root).collect()
+    }
+}
