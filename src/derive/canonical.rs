@@ -29,7 +29,7 @@ use crate::derive::linear::{Layer, Source, Target};
 use crate::derive::radial::{Field, Paths, Radials};
 use crate::derive::signal::Kind;
 use crate::symmetry::wigner::sparse_step;
-use crate::symmetry::{AngularPath, Tensor3};
+use crate::symmetry::{PolarPaths, Tensor3};
 use crate::tensor::equality::Theorem;
 use crate::tensor::graph::{Axis, Constant, Val};
 use crate::tensor::op::Func;
@@ -73,22 +73,20 @@ impl Counts {
         for pair in pairs {
             let dims = layer.sources[pair.source].kind.dim() * layer.targets[pair.target].kind.dim();
             res.direct += pair.paths.len() * dims;
-            res.canonical += pair.paths.iter().map(|p| polar(p).count()).sum::<usize>();
+            let polar = [false, true].map(|odd| PolarPaths::of(&pair.paths, odd));
+            res.canonical += polar.iter().flatten().map(|p| p.signs.len()).sum::<usize>();
         }
         res
     }
 
     /// Whether the canonicalised program may be the faster one.
     fn may_pay(self) -> bool {
-        SLOWER * self.canonical < self.direct
+        match std::env::var("GDL_EXP").as_deref() {
+            Ok("force") => true,
+            Ok("none") => false,
+            _ => SLOWER * self.canonical < self.direct,
+        }
     }
-}
-
-/// The entries `(i, k, C[i, 0, k])` of a path.
-fn polar(path: &AngularPath) -> impl Iterator<Item = (usize, usize, f64)> {
-    let Tensor3 { dims, entries } = &path.coupling;
-    let middle = dims[1] / 2;
-    entries.iter().filter(move |([_, j, _], _)| *j == middle).map(|([i, _, k], x)| (*i, *k, *x))
 }
 
 /// The degree of an irrep of SO(3) or O(3).
@@ -120,26 +118,20 @@ impl Derivation<'_> {
                 continue;
             }
             let target = layer.targets[t].clone();
-            let order = self.graph.axis();
+            let components = self.graph.axis();
             let mut terms = Vec::new();
             for (pair, radial) in own {
                 let source = &layer.sources[pair.source];
-                let out: Vec<Axis> = [field.edge, target.copy, radial.path]
-                    .into_iter()
-                    .chain((radial.input != target.copy).then_some(radial.input))
-                    .collect();
-                let functions = self.graph.contract(&radial.factors.iter().collect::<Vec<_>>(), &out);
-                let radial = &Radials { factors: vec![functions], ..*radial };
                 let seen = match &turned[pair.source] {
                     Some(turned) => vec![turned.read(radial.input)],
                     None => self.unturned(field, source, radial.input),
                 };
-                for seen in seen {
-                    terms.extend(self.in_frame(field, &frames, pair, radial, (source, &target), order, &seen));
+                for polar in [false, true].map(|odd| PolarPaths::of(&pair.paths, odd)).into_iter().flatten() {
+                    terms.extend(self.in_frame(field, &frames, &polar, radial, &target, components, &seen));
                 }
             }
             let sum = crate::derive::linear::sum(&mut self.graph, &terms);
-            let other = self.turned_back(field, &frames, &target, order, &sum);
+            let other = self.turned_back(field, &frames, &target, components, &sum);
             let direct = layer.targets[t].terms.split_off(*first);
             let direct = crate::derive::linear::sum(&mut self.graph, &direct);
             self.graph.equal(&direct, &other, CANONICALISE, &layer.linear.name);
@@ -211,17 +203,17 @@ impl Derivation<'_> {
     fn turned(&mut self, field: &Field, frames: &Frames, source: &Source) -> Option<Turned> {
         let component = source.component?;
         let (matrix, [row, column]) = &frames.matrices[degree(&source.kind) - 1];
-        let (order, copy) = (self.graph.axis(), self.graph.axis());
-        let matrix = matrix.rename(&[(*row, order), (*column, component)]);
+        let (turned, copy) = (self.graph.axis(), self.graph.axis());
+        let matrix = matrix.rename(&[(*row, turned), (*column, component)]);
         let mut terms = Vec::new();
         for (part, offset) in &source.pieces {
             let mut x = self.at_sender(field, part);
             let relation = self.piece(part, *offset, source.copies, copy, &mut x);
             let operands: Vec<&Val> = [&matrix, &x, &field.senders].into_iter().chain(&relation).collect();
-            terms.push(self.graph.contract(&operands, &[field.edge, order, copy]));
+            terms.push(self.graph.contract(&operands, &[field.edge, turned, copy]));
         }
         let val = crate::derive::linear::sum(&mut self.graph, &terms);
-        Some(Turned { val, order, copy })
+        Some(Turned { val, component: turned, copy })
     }
 
     /// The pieces of scalars at the senders, each with what else reads it there.
@@ -230,63 +222,72 @@ impl Derivation<'_> {
         for (part, offset) in &source.pieces {
             let mut x = self.at_sender(field, part);
             let relation = self.piece(part, *offset, source.copies, input, &mut x);
-            res.push(Seen { factors: [x, field.senders.clone()].into_iter().chain(relation).collect(), order: None });
+            res.push(Seen {
+                factors: [x, field.senders.clone()].into_iter().chain(relation).collect(),
+                component: None,
+            });
         }
         res
     }
 
-    /// What the paths of a pair add to the target in the frames, under the axis `order` of its components: the paths that read the sign,
-    /// and those that do not.
-    #[expect(clippy::too_many_arguments, reason = "a pair, its kinds, and under which names it is read")]
+    /// What the paths of one parity add to the target in the frames, under the axis `components` of its components.
+    #[expect(clippy::too_many_arguments, reason = "paths, and under which names they are read")]
     fn in_frame(
         &mut self,
         field: &Field,
         frames: &Frames,
-        pair: &Paths,
+        polar: &PolarPaths,
         radial: &Radials,
-        (source, target): (&Source, &Target),
-        order: Axis,
-        seen: &Seen,
+        target: &Target,
+        components: Axis,
+        seen: &[Seen],
     ) -> Vec<Val> {
+        let order = self.graph.axis();
+        let scale = (polar.dims[1] as f64).sqrt() * self.edge_scale(field.id);
+        let change = Constant {
+            name: "C at ŷ".into(),
+            dims: vec![polar.paths, polar.sizes],
+            data: polar.change.iter().map(|x| x * scale).collect(),
+        };
+        let change = self.graph.constant(change);
+        let change = change.rename(&[(change.axes[0], radial.path), (change.axes[1], order)]);
+        let kept = [target.copy].into_iter().chain((radial.input != target.copy).then_some(radial.input));
+        let kept: Vec<Axis> = kept.chain([order]).collect();
+        let out: Vec<Axis> = kept.iter().copied().chain([radial.feature]).collect();
+        let weights = self.graph.contract(&radial.weights.iter().chain([&change]).collect::<Vec<_>>(), &out);
+        let out: Vec<Axis> = [field.edge].into_iter().chain(kept).collect();
+        let functions = self.graph.contract(&[&weights, &radial.features], &out);
+        let of_target = target.component.map(|_| components);
         let mut terms = Vec::new();
-        let dims = [pair.paths.len(), source.kind.dim(), target.kind.dim()];
-        let names = [Some(radial.path), seen.order, target.component.map(|_| order)];
-        for odd in [false, true] {
-            let mut data = vec![0.0; dims.iter().product()];
-            for (p, path) in pair.paths.iter().enumerate() {
-                let f = path.degree as usize;
-                if ((degree(&source.kind) + f + degree(&target.kind)) % 2 == 1) != odd {
-                    continue;
-                }
-                let scale = ((dims[2] * (2 * f + 1)) as f64).sqrt() * self.edge_scale(field.id);
-                for (i, k, x) in polar(path) {
-                    data[(p * dims[1] + i) * dims[2] + k] = x * scale;
-                }
-            }
-            if data.iter().all(|x| *x == 0.0) {
-                continue;
-            }
-            let present: Vec<usize> = (0..3).filter(|k| names[*k].is_some()).collect();
-            let name = format!("C({}, 0, {})", source.kind.tag(), target.kind.tag());
-            let dims = present.iter().map(|k| dims[*k]).collect();
-            let blocks = self.graph.constant(Constant { name, dims, data: data.into() });
-            let names = present.iter().filter_map(|k| names[*k]);
-            let blocks = blocks.rename(&blocks.axes.iter().copied().zip(names).collect::<Vec<_>>());
-            let operands =
-                seen.factors.iter().chain(&radial.factors).chain([&blocks]).chain(odd.then_some(&frames.sign));
-            let out: Vec<Axis> = [field.edge, target.copy].into_iter().chain(target.component.map(|_| order)).collect();
+        for seen in seen {
+            let signs = self.signs(polar, [Some(order), seen.component, of_target]);
+            let operands = seen.factors.iter().chain([&functions, &signs]).chain(polar.odd.then_some(&frames.sign));
+            let out: Vec<Axis> = [field.edge, target.copy].into_iter().chain(of_target).collect();
             terms.push(self.graph.contract(&operands.collect::<Vec<_>>(), &out));
         }
         terms
     }
 
+    /// The signs of paths under these axes, those that there are.
+    fn signs(&mut self, polar: &PolarPaths, names: [Option<Axis>; 3]) -> Val {
+        let dims = [polar.sizes, polar.dims[0], polar.dims[1]];
+        let mut data = vec![0.0; dims.iter().product()];
+        for (m, i, k, sign) in &polar.signs {
+            data[(m * dims[1] + i) * dims[2] + k] = *sign;
+        }
+        let present: Vec<usize> = (0..3).filter(|k| names[*k].is_some()).collect();
+        let dims = present.iter().map(|k| dims[*k]).collect();
+        let signs = self.graph.constant(Constant { name: "±1".into(), dims, data: data.into() });
+        signs.rename(&signs.axes.iter().copied().zip(names.into_iter().flatten()).collect::<Vec<_>>())
+    }
+
     /// The sum over neighbours of what the edges have in their frames.
-    fn turned_back(&mut self, field: &Field, frames: &Frames, target: &Target, order: Axis, sum: &Val) -> Val {
+    fn turned_back(&mut self, field: &Field, frames: &Frames, target: &Target, turned: Axis, sum: &Val) -> Val {
         let mut operands = vec![sum.clone(), field.receivers.clone()];
         if let Some(component) = target.component {
             // g is its own inverse
             let (matrix, [row, column]) = &frames.matrices[degree(&target.kind) - 1];
-            operands.push(matrix.rename(&[(*row, component), (*column, order)]));
+            operands.push(matrix.rename(&[(*row, component), (*column, turned)]));
         }
         let out: Vec<Axis> = [field.point, target.copy].into_iter().chain(target.component).collect();
         self.graph.contract(&operands.iter().collect::<Vec<_>>(), &out)
@@ -296,21 +297,19 @@ impl Derivation<'_> {
 /// A source in the frames of the edges.
 struct Turned {
     val: Val,
-    /// Its components.
-    order: Axis,
+    component: Axis,
     copy: Axis,
 }
 
 impl Turned {
     /// Read under a name for its copies.
     fn read(&self, copy: Axis) -> Seen {
-        Seen { factors: vec![self.val.rename(&[(self.copy, copy)])], order: Some(self.order) }
+        Seen { factors: vec![self.val.rename(&[(self.copy, copy)])], component: Some(self.component) }
     }
 }
 
 /// What a path reads of a source at an edge.
 struct Seen {
     factors: Vec<Val>,
-    /// The axis of its components.
-    order: Option<Axis>,
+    component: Option<Axis>,
 }

@@ -40,10 +40,14 @@ pub(super) struct Paths {
     pub(super) paths: Vec<AngularPath>,
 }
 
-/// The radial functions of all paths of a pair at every edge: the product of these, summed over the axes that are not named here.
+/// The radial functions of all paths of a pair at every edge: weights times features of the distance, summed over the latter.
 #[derive(Debug)]
 pub(super) struct Radials {
-    pub(super) factors: Vec<Val>,
+    /// Their product, summed over the axes that are not named here.
+    pub(super) weights: Vec<Val>,
+    /// `[edge, feature]`
+    pub(super) features: Val,
+    pub(super) feature: Axis,
     /// The axis over the paths.
     pub(super) path: Axis,
     /// The axis over the copies of the input: that of the output where channels are kept.
@@ -257,7 +261,8 @@ impl Derivation<'_> {
                 self.channelwise(layer, pair, path, field, &[radial]);
             }
             let path = weight.axes[1];
-            radials.push(Radials { factors: vec![weight, field.bessel.clone()], path, input: copy });
+            let (features, feature) = (field.bessel.clone(), field.bessel_axis);
+            radials.push(Radials { weights: vec![weight], features, feature, path, input: copy });
         }
         radials
     }
@@ -285,6 +290,7 @@ impl Derivation<'_> {
         };
         let rows: usize = pairs.iter().map(|p| p.paths.len() * size(layer, p)).sum();
         let (mut hidden, mut axis) = (field.bessel.clone(), field.bessel_axis);
+        let (mut features, mut top) = ((hidden.clone(), axis), hidden.clone());
         let mut moment = bessel_moment(field.cutoff);
         let top_fan = (0..layer.targets.len()).map(|t| fan(layer, pairs, t)).fold(1.0, f64::max);
         let prefix = layer.linear.name.clone();
@@ -295,6 +301,7 @@ impl Derivation<'_> {
             let init = Init::Normal(1.0 / (inputs as f64 * moment * share).sqrt());
             let weight = self.weight(format!("{prefix}.radial.{}.weight", k + 1), &[width, inputs], init);
             let weight = weight.rename(&[(weight.axes[1], axis)]);
+            (features, top) = ((hidden.clone(), axis), weight.clone());
             axis = weight.axes[0];
             hidden = self.graph.contract(&[&weight, &hidden], &[field.edge, axis]);
             if !last {
@@ -305,7 +312,7 @@ impl Derivation<'_> {
         let mut offset = 0;
         let mut radials = Vec::new();
         for pair in pairs {
-            radials.push(self.rows_of_paths(layer, pair, &hidden, axis, (offset, rows)));
+            radials.push(self.rows_of_paths(layer, pair, &features, (&top, axis), (offset, rows)));
             for path in &pair.paths {
                 if depthwise {
                     let (copies, copy) = (layer.targets[pair.target].copies, layer.targets[pair.target].copy);
@@ -321,13 +328,14 @@ impl Derivation<'_> {
         radials
     }
 
-    /// The rows of a network's output that are the radial functions of a pair: the paths in order, each `[out, in]` or `[copies]`.
+    /// The rows of a network's last layer, `weight` under the axis `row`, that are the radial functions of a pair: the paths in order,
+    /// each `[out, in]` or `[copies]`.
     fn rows_of_paths(
         &mut self,
         layer: &Layer,
         pair: &Paths,
-        hidden: &Val,
-        axis: Axis,
+        (features, feature): &(Val, Axis),
+        (weight, row): (&Val, Axis),
         rows: (usize, usize),
     ) -> Radials {
         let (target, copies) = (&layer.targets[pair.target], layer.sources[pair.source].copies);
@@ -340,8 +348,8 @@ impl Derivation<'_> {
         let own = slice(&mut self.graph, &dims, &row_major(&dims), rows.0, rows.1);
         let mut names = vec![path, target.copy];
         names.extend((!layer.linear.depthwise).then_some(input));
-        let own = own.rename(&own.axes.iter().copied().zip(names.into_iter().chain([axis])).collect::<Vec<_>>());
-        Radials { factors: vec![hidden.clone(), own], path, input }
+        let own = own.rename(&own.axes.iter().copied().zip(names.into_iter().chain([row])).collect::<Vec<_>>());
+        Radials { weights: vec![weight.clone(), own], features: features.clone(), feature: *feature, path, input }
     }
 
     /// One path whose radial functions `[out, in]` are rows of a network's output.

@@ -18,7 +18,8 @@
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
 //! - [`mod@decompose`]: the change of basis to irreps (Fourier on a finite group).
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
-//! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths.
+//! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths;
+//!   [`polar`]: the same along the axis itself.
 //! - [`partition`]: S_n on `[n]^k`: set partitions and Bell numbers.
 //! - [`tensor3`], [`clebsch_gordan`], [`wigner`], [`harmonics`]: SO(3), O(3).
 
@@ -34,6 +35,7 @@ pub mod inclusion;
 pub mod intertwiner;
 pub mod irrep;
 pub mod partition;
+pub mod polar;
 pub mod rep;
 pub mod symmetric_power;
 pub mod symmetry_product;
@@ -49,6 +51,7 @@ pub use group::{Element, Endomorphism, Group, GroupRef, SymmetryError};
 pub use inclusion::Inclusion;
 pub use intertwiner::{equivariant_basis, hom_dim};
 pub use irrep::{Irrep, Irreps, Parity};
+pub use polar::PolarPaths;
 pub use rep::{Block, Rep};
 pub use symmetry_product::Symmetry;
 pub use tensor3::Tensor3;
