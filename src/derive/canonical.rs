@@ -8,8 +8,10 @@
 //!
 //! `Σ_ij C[i,j,m] x_i Y_f(r̂)_j = Σ_m' D_b(g)⁻¹[m,m'] Σ_i' C[i',0,m'] sqrt(2f+1) z_i'`, `z = D_a(g) x`.
 //!
-//! The middle is a map that commutes with the stabiliser of the axis: at most `2 min(l,k) + 1` of its entries are not zero. An edge rotates
-//! each kind of the input once, applies the maps of all paths, adds them up, and rotates each kind of the output once.
+//! The middle is a map that commutes with the stabiliser of the axis, so that all paths of one parity share their `2 min(l,k) + 1` entries
+//! (`symmetry::polar`): the radial functions of the paths become one function for each size of the order, and the weights are changed to these
+//! before any call. An edge rotates each kind of the input once, applies the maps, adds them up, and rotates each kind of the output once:
+//! O(L³) products a channel, where the direct program has O(L⁵).
 //!
 //! The frame has no singular direction. With `s = 1` where the polar component of r̂ is not negative and -1 elsewhere, and `v = r̂ + s ŷ`,
 //! `g = s (2 v vᵀ / (v·v) - 1)` is s times the half turn about v, which exchanges r̂ and s ŷ: so `g r̂ = ŷ`, and g is its own inverse and symmetric.
@@ -21,7 +23,7 @@
 //! - radial functions are linear and mix channels: there the weights act after the sum over neighbours, which must not wait in frames that
 //!   differ from edge to edge; rotating every path back by itself costs as much as it saves;
 //! - the space is the plane: a rotation is as large as what it would save (irreps have at most 2 components);
-//! - the counts show that it cannot pay ([`Counts::may_pay`]), as for degrees up to 4 of natural parity.
+//! - the counts show that it cannot pay ([`Counts::may_pay`]), as for degrees up to 2 of natural parity.
 
 use crate::derive::derivation::Derivation;
 use crate::derive::geometry::Vectors;
@@ -40,12 +42,10 @@ pub(super) const CANONICALISE: Theorem = Theorem {
     equation: "Σ_ij C[i,j,m] x_i Y_f(r)_j = Σ_m' D(g)⁻¹[m,m'] Σ_i C[i,0,m'] Y_f(ŷ)_0 (D(g) x)_i, g r = ŷ",
 };
 
-/// Multiplications that take as long as to write a number to memory and read it again.
-const STORED: usize = 4;
-
-/// How much longer a multiplication takes in the canonicalised program than in the direct one. Measured at degrees up to 3, E(3), 32 channels,
-/// 20000 edges, by Cranelift: 187 ms against 107 ms, for counts of 406 and 674.
-const SLOWER: usize = 3;
+/// How much longer a multiplication takes in the canonicalised program, whose numbers pass through local memory, than in the direct one.
+/// Where less is saved, searching both programs would cost compile time for nothing. (Measured with 32 channels and 20000 edges:
+/// at degrees up to 3 a third of the multiplications in half of the time.)
+const SLOWER: usize = 2;
 
 /// The frames of all edges.
 struct Frames {
@@ -68,7 +68,7 @@ impl Counts {
         let sources = layer.sources.iter().enumerate().filter(|(k, _)| pairs.iter().any(|p| p.source == *k));
         let targets = layer.targets.iter().enumerate().filter(|(k, _)| pairs.iter().any(|p| p.target == *k));
         for dim in sources.map(|(_, s)| s.kind.dim()).chain(targets.map(|(_, t)| t.kind.dim())).filter(|d| *d > 1) {
-            res.canonical += dim * dim + STORED * dim;
+            res.canonical += dim * dim;
         }
         for pair in pairs {
             let dims = layer.sources[pair.source].kind.dim() * layer.targets[pair.target].kind.dim();
@@ -81,11 +81,7 @@ impl Counts {
 
     /// Whether the canonicalised program may be the faster one.
     fn may_pay(self) -> bool {
-        match std::env::var("GDL_EXP").as_deref() {
-            Ok("force") => true,
-            Ok("none") => false,
-            _ => SLOWER * self.canonical < self.direct,
-        }
+        SLOWER * self.canonical < self.direct
     }
 }
 
@@ -195,7 +191,9 @@ impl Derivation<'_> {
         let under =
             |(val, axes): &(Val, [Axis; 2]), names: [Axis; 2]| val.rename(&[(axes[0], names[0]), (axes[1], names[1])]);
         let (lower, first) = (under(lower, [i, i2]), under(first, [j, j2]));
-        let val = self.graph.contract(&[&left, &right, &lower, &first], &[field.edge, row, column]);
+        let half = self.graph.contract(&[&left, &lower], &[field.edge, i2, j, row]);
+        let half = self.graph.contract(&[&half, &first], &[field.edge, i2, j2, row]);
+        let val = self.graph.contract(&[&half, &right], &[field.edge, row, column]);
         (val, [row, column])
     }
 

@@ -103,11 +103,15 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
             *current = window::sweep(current, options, offset, &mut memory, report);
         }
     };
+    let stated = current.clone();
     sweeps(&mut current, &mut report);
     if !current.equalities.is_empty() {
-        // both programs for a value are as good as they get on their own
-        current = dce(&window::choose(&current, options, &mut report));
-        sweeps(&mut current, &mut report);
+        current = window::choose(&current, options, &mut report);
+        if report.choices.iter().all(|c| !c.taken) {
+            // nobody who reads a value need be kept from seeing how it is computed
+            current = dce(&stated.without_equalities());
+            sweeps(&mut current, &mut report);
+        }
     }
     let current = dce(&current);
     if let Err(why) = verify(&current) {

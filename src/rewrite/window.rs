@@ -44,9 +44,25 @@ pub fn sweep(graph: &Graph, options: &Options, offset: usize, memory: &mut Memor
         report.add(found, !first.remove(key));
     }
     leaves_that_are_outputs(graph, &mut res);
+    for id in stated_alone(graph) {
+        for arg in &graph.node(id).args {
+            if !res.has(*arg) {
+                res.add(*arg, graph.node(*arg));
+            }
+        }
+        res.add(id, graph.node(id));
+    }
     res.outputs(&graph.outputs);
     res.equalities(&graph.equalities);
     res.graph
+}
+
+/// The values that are needed for nothing but the other sides of equalities. Who states a program for a value knows how it is computed
+/// best: it is chosen as it is, or not.
+fn stated_alone(graph: &Graph) -> Vec<ValueId> {
+    let (written, all) = (graph.needed(false), graph.needed(true));
+    let alone = |id: &ValueId| all[usize::from(*id)] && !written[usize::from(*id)];
+    graph.nodes().filter(|(_, n)| !n.op.is_leaf()).map(|(id, _)| id).filter(alone).collect()
 }
 
 /// Chooses between the programs that the graph states to be equal, all at once and by no other law: the cheapest that the union
@@ -104,7 +120,8 @@ fn cut(graph: &Graph, length: usize, offset: usize) -> Vec<Vec<ValueId>> {
 fn runs(graph: &Graph) -> Vec<Vec<ValueId>> {
     let mut open: BTreeSet<ValueId> = BTreeSet::new();
     let mut res = vec![vec![]];
-    for (id, node) in graph.nodes().filter(|(_, n)| !n.op.is_leaf()) {
+    let written = graph.needed(false);
+    for (id, node) in graph.nodes().filter(|(id, n)| !n.op.is_leaf() && written[usize::from(*id)]) {
         if node.args.iter().any(|arg| open.contains(arg)) {
             res.push(vec![]);
             open.clear();
@@ -160,7 +177,7 @@ fn crossing(graph: &Graph, operations: &[ValueId]) -> Vec<usize> {
         .collect()
 }
 
-/// For every value the last that reads it; the end of the program for outputs and sides of these equalities.
+/// For every value the last that reads it; the end of the program for outputs, for sides of these equalities, and for what they alone read.
 fn last_readers(graph: &Graph, equalities: &[Equality]) -> Vec<ValueId> {
     let mut res: Vec<ValueId> = graph.nodes().map(|(id, _)| id).collect();
     for (id, node) in graph.nodes() {
@@ -168,7 +185,9 @@ fn last_readers(graph: &Graph, equalities: &[Equality]) -> Vec<ValueId> {
     }
     let end = ValueId::from(res.len());
     let sides = equalities.iter().flat_map(|e| [e.written, e.other]);
-    graph.outputs.iter().map(|o| o.id).chain(sides).for_each(|id| res[usize::from(id)] = end);
+    let stated = if equalities.is_empty() { vec![] } else { stated_alone(graph) };
+    let read_there = stated.iter().flat_map(|id| graph.node(*id).args.iter().copied());
+    graph.outputs.iter().map(|o| o.id).chain(sides).chain(read_there).for_each(|id| res[usize::from(id)] = end);
     res
 }
 

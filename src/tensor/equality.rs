@@ -47,6 +47,13 @@ impl Graph {
         self.equalities.push(Equality { written: written.id, other: other.id, order, theorem, of: of.into() });
     }
 
+    /// The same program, that states nothing.
+    pub fn without_equalities(&self) -> Graph {
+        let mut res = self.clone();
+        res.equalities.clear();
+        res
+    }
+
     /// The values that outputs need, and with `equalities` those that may stand for one of them.
     pub fn needed(&self, equalities: bool) -> Vec<bool> {
         self.needed_by(self.outputs.iter().map(|o| o.id), equalities)

@@ -33,11 +33,11 @@ fn derived_from(name: &str, text: &str) -> Vec<(String, Graph)> {
     program.models.iter().filter_map(|m| model(m).map(|g| (m.name.clone(), g))).collect()
 }
 
-/// Every founding program and example that derives.
+/// Every founding program, example and program that expects something that derives.
 pub(crate) fn programs() -> Vec<(String, Graph)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["examples", "tests/programs/founding"] {
+    for folder in ["examples", "tests/programs/founding", "tests/programs/expect"] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "gdl") {

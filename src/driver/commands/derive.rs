@@ -9,6 +9,7 @@ use crate::kernel::ir::{Kernel, Program, Stage};
 use crate::kernel::lower::Hardware;
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, work};
+use crate::rewrite::search::Choice;
 
 /// Prints a row a derived layer, then what is left of them after rewriting.
 pub fn derive(options: &Source) -> Result<(), Failure> {
@@ -31,9 +32,15 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
             report["sizes"] = serde_json::json!(made.sizes);
             let launch = |l: &Launched| serde_json::json!({ "kernel": l.name, "blocks": l.blocks, "threads": l.threads, "owns": l.owns });
             report["on_gpu"] = launches.iter().map(launch).collect();
+            let choice = |c: &Chosen| serde_json::json!({ "layer": c.of, "theorem": c.theorem, "taken": c.taken, "stated": c.stated });
+            report["equal_programs"] = chosen(&algebra.report.choices).iter().map(choice).collect();
             say!("{report}");
         } else {
-            say!("{blueprint}\n{made}");
+            say!("{blueprint}");
+            for Chosen { of, theorem, taken, stated } in chosen(&algebra.report.choices) {
+                say!("  an equal program by `{theorem}` for {of}: taken for {taken} of {stated} values");
+            }
+            say!("{made}");
             if !launches.is_empty() {
                 say!("  on a GPU, blocks of threads, and what a thread owns:");
             }
@@ -43,6 +50,35 @@ pub fn derive(options: &Source) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What was made of the equalities that a theorem states of the values of a layer.
+struct Chosen<'r> {
+    of: &'r str,
+    theorem: &'static str,
+    taken: usize,
+    stated: usize,
+}
+
+/// The choices, layer by layer.
+fn chosen(choices: &[Choice]) -> Vec<Chosen<'_>> {
+    let mut res: Vec<Chosen> = Vec::new();
+    for choice in choices {
+        let known = res.iter_mut().find(|c| c.of == choice.of && c.theorem == choice.theorem);
+        match known {
+            Some(known) => {
+                known.taken += usize::from(choice.taken);
+                known.stated += 1;
+            }
+            None => res.push(Chosen {
+                of: &choice.of,
+                theorem: choice.theorem,
+                taken: usize::from(choice.taken),
+                stated: 1,
+            }),
+        }
+    }
+    res
 }
 
 /// One launch of a call on a GPU, at the expected sizes.
