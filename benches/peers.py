@@ -25,7 +25,7 @@ from workloads import dense, graphs, points
 WORKLOADS = {
     "sgemm": dense.sgemm, "conv": dense.conv, "p4m": dense.p4m, "deepsets": dense.deepsets, "irreps": dense.irreps,
     "gcn": graphs.gcn, "gat": graphs.gat, "mpnn": graphs.mpnn,
-    "tensor_product": points.tensor_product, "nequip": points.nequip, "forces": points.forces,
+    "tensor_product": points.tensor_product, "high_degree": points.high_degree, "nequip": points.nequip, "forces": points.forces,
 }  # fmt: skip
 ROUNDS, SECONDS = 5, 1.0
 

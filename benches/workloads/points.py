@@ -7,36 +7,45 @@ from workloads.peers import torch_
 
 
 def tensor_product(folder):
-    """Gather, tensor product, scatter on 1000 nodes and 20000 edges, 32 channels of l <= 2.
+    """Degrees up to 2; the peer takes the 11 paths with l <= 2 of the filter, gdlc all 14."""
+    return products(folder, "tensor_product", 2)
 
-    gdlc computes harmonics and radial weights from positions in the same kernel; the peer is given both, and takes the
-    11 paths with l <= 2 of the filter where gdlc takes all 14: the peer has less to do. Times are compared, not numbers
-    (those are compared in the tests).
+
+def high_degree(folder):
+    """Degrees up to 4; the peer takes the 42 paths with l <= 4 of the filter, gdlc all 55."""
+    return products(folder, "high_degree", 4)
+
+
+def products(folder, name, top):
+    """Gather, tensor product, scatter on 1000 nodes and 20000 edges, 32 channels of each l <= top.
+
+    gdlc computes harmonics and radial weights from positions in the same kernel, and takes filters of all degrees; the peer is given
+    both, and stops at degree `top` in the filter: the peer has less to do. Times are compared, not numbers (those are compared in the tests).
     """
     rng = np.random.default_rng(0)
     nodes, edges, mul = 1000, 20000, 32
     r = rng.uniform(-1, 1, (nodes, 3)).astype(np.float32)
     receivers = np.sort(rng.integers(0, nodes, edges)).astype(np.int32)
     senders = ((receivers + rng.integers(1, nodes, edges)) % nodes).astype(np.int32)
-    x = rng.standard_normal((nodes, mul, 9)).astype(np.float32)
+    x = rng.standard_normal((nodes, mul, (top + 1) ** 2)).astype(np.float32)
 
     def gdlc():
         inputs = {"x": x, "r": r, "Atoms.senders": senders, "Atoms.receivers": receivers, "Atoms.index": np.zeros(nodes, np.int32)}
-        return Library(folder, "tensor_product").bound(inputs | {"x": x.reshape(len(x), -1)}, None, (len(x), x[0].size))
+        return Library(folder, name).bound(inputs | {"x": x.reshape(len(x), -1)}, None, (len(x), x[0].size))
 
     def e3nn():
         torch = torch_()
         from e3nn import o3
 
         irrep = lambda l: (l, (-1) ** l)
-        paths = [(i, f, o) for o in range(3) for i in range(3) for f in range(abs(i - o), min(2, i + o) + 1) if (i + f + o) % 2 == 0]
+        paths = [(i, f, o) for o in range(top + 1) for i in range(top + 1) for f in range(abs(i - o), min(top, i + o) + 1) if (i + f + o) % 2 == 0]
         product = o3.TensorProduct(
-            o3.Irreps([(mul, irrep(l)) for l in range(3)]), o3.Irreps([(1, irrep(l)) for l in range(3)]),
+            o3.Irreps([(mul, irrep(l)) for l in range(top + 1)]), o3.Irreps([(1, irrep(l)) for l in range(top + 1)]),
             o3.Irreps([(mul, irrep(o)) for _, _, o in paths]), [(i, f, k, "uvu", True) for k, (i, f, _) in enumerate(paths)],
             shared_weights=False, internal_weights=False,
         )  # fmt: skip
-        features, weights = torch.randn(nodes, mul * 9), torch.randn(edges, product.weight_numel)
-        filters = o3.spherical_harmonics([0, 1, 2], torch.tensor(r[senders] - r[receivers]), True, "component")
+        features, weights = torch.randn(nodes, mul * (top + 1) ** 2), torch.randn(edges, product.weight_numel)
+        filters = o3.spherical_harmonics(list(range(top + 1)), torch.tensor(r[senders] - r[receivers]), True, "component")
         to, source = torch.tensor(receivers).long(), torch.tensor(senders).long()
 
         def run():
