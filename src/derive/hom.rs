@@ -87,7 +87,7 @@ pub(super) fn rep_of(kind: &Kind, group: &GroupRef) -> Result<Rep, Diagnostic> {
 }
 
 /// The group of either kind, where one is not a scalar.
-fn common_group(a: &Kind, b: &Kind) -> Option<GroupRef> {
+pub(super) fn common_group(a: &Kind, b: &Kind) -> Option<GroupRef> {
     [a, b].into_iter().find_map(|k| match k {
         Kind::Rep(rep) => Some(rep.group().clone()),
         Kind::Scalar | Kind::Position(_) => None,

@@ -252,7 +252,9 @@ impl Derivation<'_> {
         for (k, pair) in pairs.iter().enumerate() {
             let weight = self.declare(layer, &pairs, k);
             let seen = layer.sources[pair.source].tensors();
+            let first = layer.targets[pair.target].terms.len();
             self.products(layer, pair, &weight, &seen, &[], &place.axes);
+            self.fourier_at_point(layer, pair, &weight, &seen, &place.axes, first)?;
         }
         Ok(homs(layer, &pairs))
     }

@@ -23,7 +23,7 @@
 //! lives on the invariant part. Biases start at zero, weights normal with the variance that keeps the variance of the signal.
 //!
 //! Reading order: `signal`, `place` (how signals are laid out), `derivation` (the walk over a model), `linear` and its orbits
-//! `window`, `permutation`, `star`, `radial` and `canonical`; then the other operations, a file each; `blueprint`, `certificate`, `gradient_certificate`, `transform`.
+//! `window`, `permutation`, `star`, `radial`, and the equal programs `canonical` and `fourier`; then the other operations, a file each; `blueprint`, `certificate`, `gradient_certificate`, `transform`.
 
 pub mod blueprint;
 pub mod certificate;
@@ -38,6 +38,7 @@ mod bilinear;
 mod canonical;
 mod comprehension;
 mod derivation;
+mod fourier;
 mod geometry;
 mod gradient;
 mod hom;

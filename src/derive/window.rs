@@ -7,11 +7,13 @@
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::blueprint::Hom;
 use crate::derive::derivation::{Derivation, not_derived};
+use crate::derive::fourier::Maps;
 use crate::derive::hom::{Coupling, Join, Roles, rep_of};
 use crate::derive::linear::{Layer, Read, homs};
 use crate::domain::Boundary;
+use crate::math::Matrix;
 use crate::sema::hir::Base;
-use crate::symmetry::{KernelEntries, kernel_basis};
+use crate::symmetry::{KernelEntries, Rep, kernel_basis, patches};
 use crate::tensor::graph::{Affine, Axis, Function, Outside, Relation, Val};
 
 impl Derivation<'_> {
@@ -47,10 +49,18 @@ impl Derivation<'_> {
         let place = self.place(layer.base);
         for k in 0..pairs.len() {
             let mut pair = pairs[k].clone();
-            let weight = self.declare(layer, &pairs, k);
-            let weight = self.expand(&weight, &mut pair.coupling.join);
+            let free = self.declare(layer, &pairs, k);
+            let weight = self.expand(&free, &mut pair.coupling.join);
             let seen: Vec<Val> = layer.sources[pair.source].tensors().iter().map(|x| x.rename(&reads)).collect();
+            let first = layer.targets[pair.target].terms.len();
             self.products(layer, &pair, &weight, &seen, &relations, &place.axes);
+            let (source, target) = (&layer.sources[pair.source], &layer.targets[pair.target]);
+            if self.fourier_may_pay(layer, &pair, &group, source.kind.dim() * displacements.len()) {
+                let roles = Roles { out: target.component, input: source.component, cells: cells.clone() };
+                let reps = [rep_of(&source.kind, &group)?, rep_of(&target.kind, &group)?];
+                let maps = patch_maps(displacements, &placed, &reps, &roles);
+                self.fourier(layer, &pairs[k], &maps, &free, (&seen, &relations), &place.axes, first);
+            }
         }
         Ok(homs(layer, &pairs))
     }
@@ -102,6 +112,22 @@ impl Derivation<'_> {
         }
         (relations, reads)
     }
+}
+
+/// The maps from patches.
+fn patch_maps<'m>(
+    displacements: &[Vec<i64>],
+    placed: &Cells,
+    [input, output]: &[Rep; 2],
+    roles: &'m Roles,
+) -> Maps<'m> {
+    let basis = kernel_basis(displacements, input, output).expect("it gave the pairs");
+    let mut maps = vec![Matrix::zeros(output.dim(), displacements.len() * input.dim()); basis.weights];
+    for (w, p, i, j, x) in basis.for_each_entry(|w, p, i, j, x| (w, p, i, j, x)) {
+        maps[w][(i, p * input.dim() + j)] = x;
+    }
+    let patches = patches(displacements, input).expect("the window is a union of orbits");
+    Maps { input: patches, output: output.clone(), basis: maps, cells: placed.cell.clone(), roles }
 }
 
 /// The displacements as cells of the smallest box around them.

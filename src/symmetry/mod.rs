@@ -16,7 +16,8 @@
 //! - [`inclusion`]: subgroups and how they sit in the group.
 //! - [`symmetric_power`]: the action on polynomials in the components.
 //! - [`intertwiner`]: `equivariant_basis` = Hom_G(V, W), in two tiers.
-//! - [`mod@decompose`]: the change of basis to irreps (Fourier on a finite group).
+//! - [`mod@decompose`]: the change of basis to irreps (Fourier on a finite group);
+//!   [`fourier`]: equivariant maps in that basis.
 //! - [`window`]: Mackey's theorem on a finite set of displacements: kernels.
 //! - [`axis`]: kernels of a displacement in R^d: stabilisers of an axis, paths;
 //!   [`polar`]: the same along the axis itself.
@@ -28,6 +29,7 @@ pub mod clebsch_gordan;
 pub mod decompose;
 pub mod finite;
 pub mod finite_irreps;
+pub mod fourier;
 pub mod group;
 pub mod groups;
 pub mod harmonics;
@@ -47,6 +49,7 @@ pub use axis::{AngularPath, NoPaths, angular_degrees, angular_paths, axis_stabil
 pub use clebsch_gordan::{Convention, wigner_3j};
 pub use decompose::{Decomposition, decompose};
 pub use finite::FiniteGroup;
+pub use fourier::{Isotypic, in_fourier};
 pub use group::{Element, Endomorphism, Group, GroupRef, SymmetryError};
 pub use inclusion::Inclusion;
 pub use intertwiner::{equivariant_basis, hom_dim};
@@ -55,4 +58,4 @@ pub use polar::PolarPaths;
 pub use rep::{Block, Rep};
 pub use symmetry_product::Symmetry;
 pub use tensor3::Tensor3;
-pub use window::{KernelEntries, WindowBasis, WindowError, WindowOrbit, kernel_basis};
+pub use window::{KernelEntries, WindowBasis, WindowError, WindowOrbit, kernel_basis, patches};

@@ -144,6 +144,24 @@ pub fn kernel_basis(window: &[Vec<i64>], rho_in: &Rep, rho_out: &Rep) -> Result<
     Ok(basis)
 }
 
+/// The representation on signals over a window, `[displacement, component]`: g moves the displacements and acts on each fibre.
+///
+/// # Errors
+/// As [`kernel_basis`].
+pub fn patches(window: &[Vec<i64>], rho: &Rep) -> Result<Rep, WindowError> {
+    let group = rho.group();
+    let images = window_action(group, window)?;
+    let (points, dim) = (window.len(), rho.dim());
+    let moved = |g: Element| {
+        let (fibre, to) = (rho.rho(&g), &images[g.index()]);
+        let at = |(i, j): (usize, usize)| (to[j / dim] == i / dim).then(|| fibre[(i % dim, j % dim)]);
+        Matrix::from_fn(points * dim, points * dim, |i, j| at((i, j)).unwrap_or(0.0))
+    };
+    let images: Vec<Matrix> = group.discrete_generators().into_iter().map(moved).collect();
+    let made = super::finite::representation(group, "patches", &images, points * dim);
+    Ok(made.unwrap_or_else(|e| panic!("symmetry: an action is not a representation: {e}")))
+}
+
 /// `images[g][p]`: where element g moves displacement p.
 fn window_action(group: &GroupRef, window: &[Vec<i64>]) -> Result<Vec<Vec<usize>>, WindowError> {
     let axes = window.first().map_or(group.space_dim(), Vec::len);

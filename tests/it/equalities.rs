@@ -82,14 +82,66 @@ fn a_mistake_in_the_other_program_is_seen() {
     }
 }
 
+/// A linear map between as many channels on a grid.
+fn on_grid(axes: usize, group: &str, from: &str, to: &str, over: &str) -> Graph {
+    let sizes = ["3"; 3][..axes].join(", ");
+    derived(&format!(
+        "domain Cells = grid({sizes}) torus under shift . {group}\n\
+         model M(x: Cells -> {from}): Cells -> {to} =\n  x |> linear {to} {over}\n"
+    ))
+}
+
+/// A group whose irreps have one and two dimensions, one with an irrep of complex type, and one with irreps of three dimensions.
+#[test]
+fn both_programs_of_a_map_between_regular_representations_are_equal() {
+    let all = [
+        on_grid(2, "D4", "96 regular", "96 regular", ""),
+        on_grid(2, "C4", "200 regular", "200 regular", ""),
+        on_grid(3, "O", "64 regular", "64 regular", ""),
+        on_grid(2, "D4", "48 regular", "48 regular", "over 3x3"),
+    ];
+    for graph in all {
+        let found = apart(&graph);
+        assert!(found < 1e-12, "{found:e}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_fourier_program_is_seen() {
+    let right = on_grid(2, "D4", "96 regular", "96 regular", "");
+    for name in ["Q", "W to Ŵ"] {
+        let own: Vec<_> = right.constants.iter().filter(|(_, c)| c.name == name).map(|(id, _)| id).collect();
+        assert_eq!(own.len(), 2, "{name}: one for the four irreps of dimension 1, one for that of dimension 2");
+        for id in own {
+            let mut wrong = right.clone();
+            let mut data = right.constants[id].data.to_vec();
+            let first = data.iter().position(|x| *x != 0.0).unwrap();
+            data[first] *= -1.0;
+            wrong.constants[id].data = data.into();
+            let found = apart(&wrong);
+            assert!(found > 1e-3, "{name}: {found:e}");
+        }
+    }
+}
+
+#[test]
+fn few_channels_do_not_pay_for_changes_of_coordinates() {
+    assert!(on_grid(2, "D4", "16 regular", "16 regular", "").equalities.is_empty());
+    assert!(on_grid(2, "D4", "16 regular", "16 regular", "over 3x3").equalities.is_empty());
+}
+
 #[test]
 fn the_chosen_program_means_the_same() {
-    let graph = depthwise("E(3)", 8, 3);
-    let (best, report) = optimise(&graph, &Options::default());
+    means_the_same(&depthwise("E(3)", 8, 3));
+    means_the_same(&on_grid(2, "D4", "96 regular", "96 regular", ""));
+}
+
+fn means_the_same(graph: &Graph) {
+    let (best, report) = optimise(graph, &Options::default());
     assert!(report.choices.iter().any(|c| c.taken), "{:?}", report.choices);
     assert!(best.equalities.is_empty() && report.after < report.before);
-    let args = small(&graph, 2);
-    let (expected, found) = (eval(&graph, &args).unwrap(), eval(&best, &args).unwrap());
+    let args = small(graph, 2);
+    let (expected, found) = (eval(graph, &args).unwrap(), eval(&best, &args).unwrap());
     for (name, expected) in &expected {
         let largest = expected.data.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         let pairs = expected.data.iter().zip(&found[name].data);
