@@ -1,5 +1,7 @@
 """The package of a model on JAX. `python_package.py` installs it and calls `check`."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,41 @@ def derivatives(messages, params, x, e, tables):
     assert np.allclose(jax.jit(jax.vmap(jax.grad(f)))(batch), apart, rtol=1e-12)
     assert np.allclose(jax.grad(lambda batch: jax.vmap(f)(batch).sum())(batch), apart, rtol=1e-12)
     print("messages.jax: jit, vmap of grad, grad of vmap")
+
+
+def calls(f, *given):
+    """The primitives of the library, and the loops, of a function."""
+    return sorted(re.findall(r"= (gdl_\w+|while|scan)\[", str(jax.make_jaxpr(f)(*given))))
+
+
+def batched(package, params, e, tables):
+    """A batch is one call of each model, or a loop over parts that memory allows; with weights of its own each element is a call."""
+    f = lambda x: package.jax.messages(params, x, e, **tables, samples=2)
+    square = lambda x: (f(x) ** 2).sum()
+    batch = np.random.default_rng(3).normal(size=(7, 5, 3))
+    once = ["gdl_messages", "gdl_messages_jvp", "gdl_messages_vjp", "gdl_messages_vjp_jvp"]
+    for g, names in [(f, once[:1]), (jax.grad(square), [once[0], once[2]]), (jax.hessian(square), once)]:
+        found = calls(jax.vmap(g), batch)
+        assert found == names, found
+        assert np.allclose(jax.vmap(g)(batch), np.stack([g(x) for x in batch]), rtol=1e-12, atol=1e-14)
+    images = np.random.default_rng(4).normal(size=(2, 3, 8, 8, 1)).astype("float32")
+    import digits.jax
+
+    weights = digits.jax.initial(jax.random.key(1))
+    classify = jax.vmap(lambda images: digits.jax.digits(weights, images))
+    assert calls(classify, images) == ["gdl_digits"]
+    assert np.array_equal(classify(images), np.stack([digits.jax.digits(weights, part) for part in images]))
+    most = package.batch.MOST
+    package.batch.MOST = package.MODEL.bytes([3 * 5, 3 * 7, 3 * 2])
+    assert calls(jax.vmap(f), batch) == ["gdl_messages", "gdl_messages", "scan"]
+    assert np.array_equal(jax.vmap(f)(batch), np.stack([f(x) for x in batch]))
+    package.batch.MOST = most
+    weights = jax.tree.map(lambda w: jnp.stack([w, 2 * w]), params)
+    both = jax.vmap(lambda params: package.jax.messages(params, batch[0], e, **tables, samples=2))
+    assert calls(both, weights) == ["gdl_messages", "scan"]
+    apart = [package.jax.messages(jax.tree.map(lambda w: w[k], weights), batch[0], e, **tables, samples=2) for k in range(2)]
+    assert np.array_equal(both(weights), np.stack(apart))
+    print("messages.jax: vmap of the model, of its gradient, of its Hessian is a call of each primitive; weights of each element")
 
 
 def sharded(classify, params, x):
@@ -72,6 +109,7 @@ def refused(messages, params, x, e, tables):
 def check(weights, images, logits):
     """`weights`, `images` and `logits` are those of digits, from torch."""
     import digits.jax
+    import messages.batch
     import messages.jax
     import messages.numpy
 
@@ -88,5 +126,6 @@ def check(weights, images, logits):
     y = messages.numpy.call({name: np.asarray(w) for name, w in params.items()}, x, e, **tables)
     assert np.array_equal(messages.jax.messages(params, jnp.asarray(x), e, **tables), y)
     derivatives(messages.jax.messages, params, x, e, tables)
+    batched(messages, params, e, tables)
     sharded(digits.jax.digits, weights, images.astype("float32"))
     refused(messages.jax.messages, params, x, e, tables)

@@ -7,6 +7,7 @@ import tempfile
 import threading
 
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from python_package import TABLES
 
@@ -55,9 +56,46 @@ def derivatives(model, x, e, tables):
     print("messages.torch: the four Hessians of torch.func are those of differences; vmap of grad, grad of vmap")
 
 
+def calls(f, *given):
+    """How often each operator of the library is called."""
+    names = [str(node.target) for node in make_fx(f)(*given).graph.nodes if "gdl_" in str(node.target)]
+    return {name.split(".")[1]: names.count(name) for name in names}
+
+
+def batched(package, model, e, tables):
+    """A batch is one call of each operator, or one for each part that memory allows; with weights of its own each element is a call."""
+    fn = torch.func
+    f = lambda x: model(x, e.detach(), **tables, samples=2)
+    square = lambda x: f(x).square().sum()
+    batch = torch.randn(7, 5, 3, dtype=torch.float64)
+    once = {"forward": 1, "jvp": 1, "vjp": 1, "vjp_jvp": 1}
+    for g, names in [(f, ["forward"]), (fn.grad(square), ["forward", "vjp"]), (fn.hessian(square), list(once))]:
+        found, expected = calls(fn.vmap(g), batch), {name: once[name] for name in names}
+        assert found == expected, found
+        assert torch.allclose(fn.vmap(g)(batch), torch.stack([g(x) for x in batch]), rtol=1e-12, atol=1e-14)
+    most = package.batch.MOST
+    package.batch.MOST = package.MODEL.bytes([3 * 5, 3 * 7, 3 * 2])
+    assert calls(fn.vmap(f), batch) == {"forward": 3}
+    assert torch.equal(fn.vmap(f)(batch), torch.stack([f(x) for x in batch]))
+    package.batch.MOST = most
+    wrong = {**tables, "senders": torch.stack([tables["senders"], tables["senders"] + 1])}
+    try:
+        fn.vmap(lambda senders: model(batch[0], e, **{**tables, "senders": senders}, samples=2))(wrong["senders"])
+    except RuntimeError as why:
+        assert "G.senders" in str(why), why
+    else:
+        raise AssertionError("an index of one element reached the next")
+    weights = {name: torch.stack([w.detach(), 2 * w.detach()]) for name, w in model.named_parameters()}
+    both = fn.vmap(lambda weights: fn.functional_call(model, weights, (batch[0], e), {**tables, "samples": 2}))
+    assert calls(both, weights) == {"forward": 2}
+    apart = [fn.functional_call(model, {n: w[k] for n, w in weights.items()}, (batch[0], e), tables) for k in range(2)]
+    assert torch.equal(both(weights), torch.stack(apart))
+    print("messages.torch: vmap of the model, of its gradient, of its Hessian is a call of each operator; weights of each element")
+
+
 def compiled(package, model, x, e, tables):
     inputs, sizes = in_order(package, x, e, tables)
-    call = ([*inputs, *model._weights()], sizes)
+    call = ([*inputs, *model._weights()], sizes, len(package.MODEL.outputs))
     found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, call)
     assert set(found.values()) == {"SUCCESS"}, found
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -190,6 +228,7 @@ def refused(model, x, e, tables):
 
 def check():
     import messages
+    import messages.batch
     import messages.torch
 
     torch.manual_seed(0)
@@ -198,6 +237,7 @@ def check():
     assert set(model.state_dict()) == {a.name for a in messages.MODEL.weights}, "names of the safetensors"
     print(f"messages.torch: the kernel is {'the library' if messages.torch._shim else 'Python'}")
     derivatives(model, x, e, tables)
+    batched(messages, model, e, tables)
     compiled(messages, model, x, e, tables)
     kept(model, x, e, tables)
     distributed(messages.torch)

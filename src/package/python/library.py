@@ -66,13 +66,19 @@ class Argument:
         self.dims = [(d.var, d.scale, d.offset, d.divisor) for d in info.dims[: info.rank]]
         self.real = info.element == 0
         self.table = info.element == 1
+        self.range = (info.range.var, info.range.scale, info.range.offset, info.range.divisor)
 
     def shape(self, sizes):
         """The shape for these run-time sizes."""
         return tuple((scale * (sizes[var] if scale else 0) + offset) // divisor for var, scale, offset, divisor in self.dims)
 
 
+class _Memory(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("bytes", ctypes.c_int64)]
+
+
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_MEMORY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(_Memory))
 _local = threading.local()
 
 
@@ -90,6 +96,7 @@ class Model:
         self.weights = [Argument(table.weights[k]) for k in range(table.n_weights)]
         self.outputs = [Argument(table.outputs[k]) for k in range(table.n_outputs)]
         self._run = _RUN(table.run)
+        self._memory = _MEMORY(table.memory)
         self.vjp = Model(table.vjp.contents, library, order + 1) if table.vjp else None
         self.jvp = Model(table.jvp.contents, library, order + 1) if table.jvp else None
         self._found = [self._where(var) for var in range(len(self.sizes))]
@@ -141,13 +148,25 @@ class Model:
 
     def run(self, inputs, weights, outputs):
         """Computes the outputs. Each tensor is (address, shape, dtype)."""
-        context = getattr(_local, "context", None)
-        if context is None:
-            context = _local.context = _Context(version=VERSION)
-        kept = []
+        context, kept = _context(), []
         arrays = [_pointers(tensors, kept) for tensors in (inputs, weights, outputs)]
         if self._run(ctypes.addressof(context), *arrays) != 0:
             raise ValueError(context.message.decode(errors="replace"))
+
+    def bytes(self, sizes):
+        """The memory that a call with these sizes works in."""
+        context, memory = _context(), (_Memory * 3)()
+        if self._memory(ctypes.addressof(context), (ctypes.c_int64 * max(len(sizes), 1))(*sizes), memory) != 0:
+            raise ValueError(context.message.decode(errors="replace"))
+        return sum(m.bytes for m in memory)
+
+
+def _context():
+    """The context of this thread."""
+    context = getattr(_local, "context", None)
+    if context is None:
+        context = _local.context = _Context(version=VERSION)
+    return context
 
 
 def _pointers(tensors, kept):

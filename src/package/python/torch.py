@@ -10,6 +10,7 @@ from torch._functorch.autograd_function import enable_single_level_autograd_func
 from torch.autograd.function import _SingleLevelFunction
 
 from . import library as _library
+from .batch import Batch as _Batch
 from . import CLASS as _class
 from . import MODEL as _model
 from . import NAME as _name
@@ -60,8 +61,9 @@ _shim = _shim()
 
 
 class _Operator:
-    """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes; the outputs are a list too, for
-    without lists an operator has at most 64 arguments. Its derivatives are the operators of `model.vjp` and `model.jvp`."""
+    """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes, how many of the outputs are wanted, the
+    first ones; the outputs are a list too, for without lists an operator has at most 64 arguments. Its derivatives are the operators of
+    `model.vjp` and `model.jvp`."""
 
     def __init__(self, model):
         self.model = model
@@ -70,7 +72,7 @@ class _Operator:
         self.jvp = model.jvp and _Operator(model.jvp)
         word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
         name = f"gdl_{_name}::{word}"
-        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
         self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
         native = _shim and not _shim.aoti_torch_library_impl(_shim.handle, word.encode(), model.entry("torch"))
         if not native:
@@ -83,73 +85,95 @@ class _Operator:
         self.function = type(f"{_class}_{word}", (_SingleLevelFunction,), _function(self))
         _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
 
-    def kernel(self, tensors, sizes):
+    def kernel(self, tensors, sizes, wanted):
         n_inputs = len(self.model.inputs)
         tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
         outputs = [torch.empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
         views = [_view(x) for x in tensors]
         self.model.run(views[:n_inputs], views[n_inputs:], [_view(y) for y in outputs])
-        return outputs
+        return outputs[:wanted]
 
-    def fake(self, tensors, sizes):
+    def fake(self, tensors, sizes, wanted):
         for a, x in zip(self.arguments, tensors):
             if a.real and x.dtype != _REAL:
                 raise RuntimeError(f"`{a.name}` is {x.dtype}; the library was built for {_REAL}: convert it, or build with --dtype")
-        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
+        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs[:wanted]]
 
-    def batched(self, info, in_dims, tensors, sizes):
-        """One call an element of the batch."""
-        if info.batch_size == 0:
+    def batched(self, info, in_dims, tensors, sizes, wanted):
+        """One call for the batch, or for each part of it that memory allows; one an element where elements have weights of their own."""
+        own = [d is not None for d in in_dims[0]]
+        moved = [x.movedim(d, 0) if d is not None else x for x, d in zip(tensors, in_dims[0])]
+        batch, found = _Batch(self.model, wanted), []
+        if batch.fits(own):
+            count = batch.part(sizes, info.batch_size)
+            for begin in range(0, info.batch_size, count):
+                size = min(count, info.batch_size - begin)
+                given = [x[begin : begin + size] if is_own else x for x, is_own in zip(moved, own)]
+                given = batch.joined(torch, given, own, sizes, size)
+                found.append(batch.split(self.call(given, batch.sizes(sizes, size), wanted), sizes, size))
+        else:
+            for k in range(info.batch_size):
+                given = [x[k] if is_own else x for x, is_own in zip(moved, own)]
+                found.append([y[None] for y in self.call(given, sizes, wanted)])
+        if not found:
             raise RuntimeError(f"gdl_{_name}: vmap over a batch of no elements")
-        element = lambda k: [x if d is None else x.select(d, k) for x, d in zip(tensors, in_dims[0])]
-        found = [self.call(element(k), sizes) for k in range(info.batch_size)]
-        return [torch.stack(parts) for parts in zip(*found)], [0] * len(self.model.outputs)
+        return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found)], [0] * wanted
 
-    def below(self, keys, tensors, sizes):
+    def below(self, keys, tensors, sizes, wanted):
         with torch._C._AutoDispatchBelowAutograd():
-            return self.call.redispatch(keys & _WHOLE, tensors, sizes)
+            return self.call.redispatch(keys & _WHOLE, tensors, sizes, wanted)
 
-    def differentiable(self, keys, tensors, sizes):
+    def differentiable(self, keys, tensors, sizes, wanted):
         needed = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
         if not needed and _forward._current_level >= 0:
             needed = any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
         if not needed:
-            return self.below(keys, tensors, sizes)
+            return self.below(keys, tensors, sizes, wanted)
         if not torch._C._are_functorch_transforms_active():
-            return list(self.function.apply(keys, sizes, *tensors))
+            return list(self.function.apply(keys, sizes, wanted, *tensors))
         with _one_level():
-            return list(self.function.apply(keys, sizes, *tensors))
+            return list(self.function.apply(keys, sizes, wanted, *tensors))
 
-    def derivative(self, operator, tensors, changes, sizes):
+    def derivative(self, operator, tensors, changes, sizes, wanted):
         """The operator of a derivative: its inputs are those of this one and then the changes."""
         if operator is None:
             raise RuntimeError(self.model.needed())
         n_inputs = len(self.model.inputs)
-        return operator.call([*tensors[:n_inputs], *changes, *tensors[n_inputs:]], sizes)
+        return operator.call([*tensors[:n_inputs], *changes, *tensors[n_inputs:]], sizes, wanted)
 
 
 def _function(operator):
-    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys and the sizes come first."""
-    def forward(keys, sizes, *tensors):
+    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys, the sizes and the number of outputs come first."""
+    model = operator.model
+    reals = [k for k, a in enumerate(operator.arguments) if a.real]
+
+    def forward(keys, sizes, wanted, *tensors):
         if not torch._C._are_functorch_transforms_active():
-            return tuple(operator.below(keys, tensors, sizes))
+            return tuple(operator.below(keys, tensors, sizes, wanted))
         # the transforms further out derive what is below
         with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
-            return tuple(operator.below(keys, tensors, sizes))
+            return tuple(operator.below(keys, tensors, sizes, wanted))
 
     def setup_context(ctx, inputs, output):
-        _, ctx.sizes, *tensors = inputs
+        _, ctx.sizes, ctx.wanted, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     def backward(ctx, *cotangents):
-        found = iter(operator.derivative(operator.vjp, ctx.saved_tensors, cotangents, ctx.sizes))
-        return (None, None, *(next(found) if a.real else None for a in operator.arguments))
+        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        rest = [tensors[0].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
+        # up to the last that is needed; the library computes them all
+        wanted = max((n for n, k in enumerate(reals, 1) if needed[k]), default=0)
+        found = operator.derivative(operator.vjp, tensors, [*cotangents, *rest], ctx.sizes, wanted)
+        gradients = [None] * len(tensors)
+        for k, gradient in zip(reals, found):
+            gradients[k] = gradient
+        return (None, None, None, *gradients)
 
-    def jvp(ctx, _keys, _sizes, *tangents):
+    def jvp(ctx, _keys, _sizes, _wanted, *tangents):
         real = [(x, t) for a, x, t in zip(operator.arguments, ctx.saved_tensors, tangents) if a.real]
         changes = [torch.zeros_like(x) if t is None else t for x, t in real]
-        return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes))
+        return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes, ctx.wanted))
 
     return {f.__name__: staticmethod(f) for f in (forward, setup_context, backward, jvp)}
 
@@ -198,7 +222,7 @@ class Model(torch.nn.Module):
         inputs, given = _library.completed(
             _model, inputs, given, lambda n: torch.zeros(n, dtype=torch.int64), lambda index: int(index[-1])
         )
-        found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given))
+        found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given), len(_model.outputs))
         return found[0] if len(found) == 1 else tuple(found)
 
 
