@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from python_package import TABLES
+from python_package import TABLES, refused
 
 
 def derivatives(messages, params, x, e, tables):
@@ -85,25 +85,45 @@ def sharded(classify, params, x):
     print("digits.jax: gradients of a batch over two devices by shard_map are those of one")
 
 
-def refused(messages, params, x, e, tables):
+def wrong_uses(messages, pooled, params, x, e, tables):
     """What cannot be is an error that says what to do."""
     third = jax.grad(lambda x: jax.grad(lambda x: jax.grad(lambda x: messages(params, x, e, **tables).sum())(x).sum())(x).sum())
-    cases = {
-        "--grad 3": lambda: third(x),
-        "float32": lambda: messages(params, x.astype("float32"), e, **tables),
-        "has the shape (5, 2)": lambda: messages(params, x[:, :2], e, **tables),
-        "outside 0..5": lambda: messages(params, x, e, **{**tables, "senders": tables["senders"] + 4}),
-        "give `samples=`": lambda: jax.jit(lambda index: messages(params, x, e, **{**tables, "index": index}))(tables["index"]),
-        "is missing": lambda: messages({}, x, e, **tables),
-    }
-    for words, call in cases.items():
-        try:
-            jax.block_until_ready(call())
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
-            assert words in str(why), f"{words}: {why}"
-        else:
-            raise AssertionError(f"{words}: no error")
-    print(f"messages.jax: {len(cases)} wrong uses are refused in words")
+    call = lambda x=x, e=e, params=params, **other: jax.block_until_ready(messages(params, x, e, **{**tables, **other}))
+    plain, senders = pooled.initial(jax.random.key(1)), tables["senders"]
+    narrow = {name: w.astype("float32") for name, w in params.items()}
+    refused("jax", [
+        ("--grad 3", lambda: third(x)),
+        ("order 0; build it again with `gdlc build --grad 1`", lambda: jax.grad(lambda x: pooled.pooled(plain, x).sum())(x)),
+        ("`x` is float32", lambda: call(x.astype("float32"))),
+        ("`x` is int64", lambda: call(x.astype("int64"))),
+        ("`x` is bool", lambda: call(x > 0)),
+        ("`x` is bfloat16", lambda: call(jnp.asarray(x, "bfloat16"))),
+        ("`x` is complex128", lambda: call(x + 1j)),
+        ("`G.senders` is float64, and needs int32 or int64", lambda: call(senders=senders + 0.5)),
+        ("`G.senders` is uint8, and needs int32 or int64", lambda: call(senders=senders.astype("uint8"))),
+        ("`y.mlp2.1.weight` is float32", lambda: call(params=narrow)),
+        ("has the shape (5, 2)", lambda: call(x[:, :2])),
+        ("has 1 axes, not 2", lambda: call(x[0])),
+        ("outside 0..5", lambda: call(senders=senders + 4)),
+        ("outside 0..5", lambda: jax.block_until_ready(jax.jit(lambda senders: messages(params, x, e, **{**tables, "senders": senders}))(senders + 4))),
+        ("`G.receivers` must not decrease", lambda: call(receivers=tables["receivers"][::-1])),
+        ("give `samples=`", lambda: jax.jit(lambda index: messages(params, x, e, **{**tables, "index": index}))(tables["index"])),
+        ("the size `n` is 6, and 5 by axis 0 of `x`", lambda: call(n=6)),
+        ("the size `samples` is -1", lambda: call(samples=-1)),
+        ("the size `samples` is 2.5, and needs to be a whole number", lambda: call(samples=2.5)),
+        ("the input `e` is missing", lambda: messages(params, x, **tables)),
+        ("is missing", lambda: call(params={})),
+    ])  # fmt: skip
+
+
+def without_index(pooled, x):
+    """A set without an index is one sample, also where its values are not known."""
+    params = pooled.initial(jax.random.key(1))
+    y = jax.jit(pooled.pooled)(params, x)
+    known = jnp.asarray([0, 0, 1, 1, 1])
+    assert np.array_equal(jax.jit(lambda x: pooled.pooled(params, x, index=known))(x), pooled.pooled(params, x, index=known, samples=2))
+    assert y.shape == (1, 2) and np.array_equal(y, pooled.pooled(params, x, index=np.zeros(5, "int32"), samples=1))
+    print("pooled.jax: a set without an index, under jit")
 
 
 def check(weights, images, logits):
@@ -112,6 +132,7 @@ def check(weights, images, logits):
     import messages.batch
     import messages.jax
     import messages.numpy
+    import pooled.jax
 
     jax.config.update("jax_enable_x64", True)
     print(f"JAX {jax.__version__}")
@@ -128,4 +149,5 @@ def check(weights, images, logits):
     derivatives(messages.jax.messages, params, x, e, tables)
     batched(messages, params, e, tables)
     sharded(digits.jax.digits, weights, images.astype("float32"))
-    refused(messages.jax.messages, params, x, e, tables)
+    without_index(pooled.jax, x)
+    wrong_uses(messages.jax.messages, pooled.jax, params, x, e, tables)

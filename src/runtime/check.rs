@@ -1,6 +1,8 @@
 //! Checks of a caller's tensors against a model's table: dtype, rank, shape, strides, alignment, device, null;
 //! run-time sizes solved from the shapes; indices in range and in order.
 
+use core::fmt::{self, Display, Formatter};
+
 use super::abi::*;
 use super::message::{Checked, fail, text};
 
@@ -8,6 +10,31 @@ use super::message::{Checked, fail, text};
 pub(crate) const UNKNOWN: i64 = -1;
 /// Numbers of elements stay below it, so that byte counts cannot overflow.
 const LIMIT: i64 = 1 << 56;
+
+/// DLPack's numbers for kinds of types.
+const INT: u8 = 0;
+const FLOAT: u8 = 2;
+/// The kind of a type that DLPack has no number for.
+pub(crate) const UNNAMED: u8 = 255;
+
+/// A type as a message calls it.
+struct Named(DataType);
+
+impl Display for Named {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let DataType { code, bits, .. } = self.0;
+        match code {
+            INT => write!(f, "int{bits}"),
+            1 => write!(f, "uint{bits}"),
+            FLOAT | 7..=17 => write!(f, "float{bits}"),
+            4 => write!(f, "bfloat{bits}"),
+            5 => write!(f, "complex{bits}"),
+            6 => f.write_str("bool"),
+            UNNAMED => f.write_str("of another type"),
+            other => write!(f, "of DLPack's type {other}"),
+        }
+    }
+}
 
 /// Where a call computes.
 pub(crate) fn device(context: &Context) -> Device {
@@ -139,8 +166,6 @@ impl<'a> Argument<'a> {
     }
 
     fn check_dtype(&self, context: &mut Context, real: u32) -> Checked {
-        const INT: u8 = 0;
-        const FLOAT: u8 = 2;
         let d = self.tensor.dtype;
         let (fits, want) = if self.info.element == REAL {
             let bits = bytes_of(real) as u8 * 8;
@@ -151,17 +176,8 @@ impl<'a> Argument<'a> {
         if fits && d.lanes == 1 {
             return Ok(());
         }
-        let kind = match d.code {
-            INT => "int",
-            1 => "uint",
-            FLOAT => "float",
-            4 => "bfloat",
-            5 => "complex",
-            6 => "bool",
-            _ => "dtype of code ",
-        };
-        let (role, name, bits) = (self.role, self.name(), d.bits);
-        Err(fail(context, INVALID, format_args!("{role} `{name}` is {kind}{bits}, and needs {want}")))
+        let (role, name) = (self.role, self.name());
+        Err(fail(context, INVALID, format_args!("{role} `{name}` is {}, and needs {want}", Named(d))))
     }
 
     unsafe fn check_strides(&self, context: &mut Context, shape: &[i64]) -> Checked {
@@ -266,6 +282,15 @@ pub(crate) unsafe fn learn(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// All inputs are there, as the entry that does everything needs them: a size of one that is missing would be called unknown.
+pub(crate) unsafe fn present(context: &mut Context, model: &Model, inputs: *const *const DlTensor) -> Checked {
+    let infos = unsafe { model.inputs.get() };
+    for k in 0..infos.len() {
+        unsafe { Argument::get(context, inputs, infos, k, "input")? };
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use super::abi::*;
 use super::call;
-use super::check::{UNKNOWN, device, slice, solve};
+use super::check::{UNKNOWN, device, present, slice, solve};
 use super::cpu;
 use super::instance::Origin;
 use super::layout::lay_out;
@@ -219,6 +219,7 @@ unsafe fn run(
     let mut sizes = [0i64; MAX_SIZES];
     let sizes = &mut sizes[..model.sizes.count as usize];
     unsafe {
+        present(context, model, inputs)?;
         solve(context, model, inputs, outputs, sizes)?;
         for v in 0..sizes.len() {
             // the edges of a model that reads none, say

@@ -66,7 +66,7 @@ class _Operator:
             if a.real and x.dtype != self.model.real:
                 raise TypeError(f"`{a.name}` is {x.dtype}; the library was built for {self.model.real}: convert it, or build with --dtype")
             if not a.real and x.dtype not in ("int32", "int64"):
-                raise TypeError(f"`{a.name}` is {x.dtype}; indices are int32 or int64")
+                raise TypeError(f"`{a.name}` is {x.dtype}, and needs int32 or int64")
             if tuple(x.shape) != a.shape(sizes):
                 raise ValueError(f"`{a.name}` has the shape {tuple(x.shape)}, not {a.shape(sizes)}")
         if not any(map(_varying, values)):
@@ -81,7 +81,8 @@ class _Operator:
         """The outputs; they vary along the axes of a mesh along which anything given does, and so must all that is given."""
         axes = frozenset().union(*map(_varying, values))
         wanted = len(self.model.outputs) if wanted is None else wanted
-        return self.primitive.bind(*(_spread(x, axes) for x in values), sizes=sizes, wanted=wanted)
+        values = [_spread(x, axes) for x in values] if axes else values
+        return self.primitive.bind(*values, sizes=sizes, wanted=wanted)
 
     def batched(self, values, axes, *, sizes, wanted):
         """One call for the batch, or for each part of it that memory allows; one an element where elements have weights of their own."""
@@ -141,10 +142,15 @@ class _Operator:
 _call = _Operator(_model)
 
 
+def _array(x):
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
 def _last(index):
     try:
-        return int(index[-1])
-    except jax.errors.ConcretizationTypeError:
+        # by NumPy: under a transformation JAX would not tell the numbers of what is known
+        return int(numpy.asarray(index)[-1])
+    except jax.errors.TracerArrayConversionError:
         raise TypeError("how many samples there are follows from `index`, which is not known under a transformation: give `samples=`") from None
 
 
@@ -155,12 +161,13 @@ def model(params, *arguments, **tables):
     where no shape says it, a size by its name (`samples=`; else it follows from `index`, where that is known).
     """
     inputs, given = _library.arrange(_model, arguments, tables, lambda x: numpy.ndim(x) > 0)
-    inputs = [x if x is None else jnp.asarray(x) for x in inputs]
-    inputs, given = _library.completed(_model, inputs, given, lambda n: jnp.zeros(n, dtype="int32"), _last)
+    inputs = [x if x is None or hasattr(x, "shape") else jnp.asarray(x) for x in inputs]
+    inputs, given = _library.completed(_model, inputs, given, lambda n: numpy.zeros(n, dtype="int32"), _last)
+    inputs = [_array(x) for x in inputs]
     missing = [a.name for a in _model.weights if a.name not in params]
     if missing:
         raise TypeError(f"the weight `{missing[0]}` is missing")
-    values = [*inputs, *(jnp.asarray(params[a.name]) for a in _model.weights)]
+    values = [*inputs, *(_array(params[a.name]) for a in _model.weights)]
     sizes = tuple(int(n) for n in _model.solve([x.shape for x in inputs], given))
     found = _call.bind(*values, sizes=sizes)
     return found[0] if len(found) == 1 else tuple(found)

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::{Tensors, context, counted, shape};
 use crate::abi::*;
-use crate::check::{bytes_of, eval, slice};
+use crate::check::{UNNAMED, bytes_of, eval, slice};
 use crate::entry::MAX_SIZES;
 use crate::message::{Checked, Failed, fail, text};
 use crate::system;
@@ -202,16 +202,27 @@ unsafe fn call(
     Ok(outputs)
 }
 
-/// LibTorch's numbers for the types that a model may take (`c10::ScalarType`); any other is refused by name.
+/// LibTorch's numbers for types (`c10::ScalarType`).
 fn dtype(code: i32) -> DataType {
     let (code, bits) = match code {
+        0 => (1, 8),
+        1 => (0, 8),
+        2 => (0, 16),
         3 => (0, 32),
         4 => (0, 64),
         5 => (2, 16),
         6 => (2, 32),
         7 => (2, 64),
+        8 => (5, 32),
+        9 => (5, 64),
+        10 => (5, 128),
+        11 => (6, 8),
         15 => (4, 16),
-        _ => (255, 0),
+        23..=26 => (7, 8),
+        27 => (1, 16),
+        28 => (1, 32),
+        29 => (1, 64),
+        _ => (UNNAMED, 0),
     };
     DataType { code, bits, lanes: 1 }
 }
