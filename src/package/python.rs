@@ -24,6 +24,7 @@ pub fn package(library: &Library, class: &str) -> Vec<(String, Vec<u8>)> {
         text("jax.py", include_str!("python/jax.py")),
         text("onnx.py", include_str!("python/onnx.py")),
         text("weights.py", include_str!("python/weights.py")),
+        text("weights_e3nn.py", include_str!("python/weights_e3nn.py")),
         (format!("{name}/lib{name}.so"), library.so_bytes.clone()),
     ]
 }

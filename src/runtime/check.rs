@@ -205,6 +205,19 @@ impl<'a> Argument<'a> {
         self.tensor.data.cast::<u8>().wrapping_add(self.tensor.byte_offset as usize)
     }
 
+    /// The greatest index, -1 where there is none; the tensor has been checked.
+    unsafe fn greatest(&self, sizes: &[i64]) -> i64 {
+        let n = elements(unsafe { slice(self.info.dims, self.info.rank) }, sizes).unwrap_or(0) as usize;
+        let first = if self.info.sorted != 0 { n.saturating_sub(1) } else { 0 };
+        (first..n).map(|e| unsafe { self.index(e) }).fold(-1, i64::max)
+    }
+
+    /// An index, of either width.
+    unsafe fn index(&self, e: usize) -> i64 {
+        let from = self.data();
+        unsafe { if self.tensor.dtype.bits == 64 { *from.cast::<i64>().add(e) } else { *from.cast::<i32>().add(e) as i64 } }
+    }
+
     /// Copies checked indices to where the kernels read them, as `dtype`.
     pub(crate) unsafe fn copy_indices(
         &self,
@@ -216,11 +229,9 @@ impl<'a> Argument<'a> {
         let dims = unsafe { slice(self.info.dims, self.info.rank) };
         let n = elements(dims, sizes).unwrap_or(0);
         let range = eval(&self.info.range, sizes).unwrap_or(0);
-        let wide = self.tensor.dtype.bits == 64;
-        let from = self.data();
         let mut last = i64::MIN;
         for e in 0..n as usize {
-            let v = unsafe { if wide { *from.cast::<i64>().add(e) } else { *from.cast::<i32>().add(e) as i64 } };
+            let v = unsafe { self.index(e) };
             if v < 0 || v >= range {
                 let reason = format_args!(
                     "{} `{}`: element {e} is {v}, outside 0..{range}",
@@ -320,6 +331,40 @@ pub(crate) unsafe fn solve(
         }
     }
     preconditions(context, model, sizes)
+}
+
+/// Whether some input or output has the size.
+unsafe fn mentioned(model: &Model, var: usize) -> bool {
+    let (inputs, outputs) = unsafe { (model.inputs.get(), model.outputs.get()) };
+    let dims = |info: &TensorInfo| unsafe { slice(info.dims, info.rank) }.iter();
+    inputs.iter().chain(outputs).flat_map(dims).any(|d| d.scale != 0 && d.var as usize == var)
+}
+
+/// Sizes that no tensor has: as many as the tables whose indices they bound name (the samples of a model that keeps its points), else
+/// none (the edges of a model that reads none).
+pub(crate) unsafe fn size_the_rest(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    sizes: &mut [i64],
+) -> Checked {
+    let infos = unsafe { model.inputs.get() };
+    for v in 0..sizes.len() {
+        if sizes[v] != UNKNOWN || unsafe { mentioned(model, v) } {
+            continue;
+        }
+        let mut n = 0;
+        for k in (0..infos.len()).filter(|k| infos[*k].element == TABLE) {
+            let range = &infos[k].range;
+            if range.var as usize == v && (range.scale, range.offset, range.divisor) == (1, 0, 1) {
+                let argument = unsafe { Argument::get(context, inputs, infos, k, "input")? };
+                unsafe { argument.check(context, model.real, sizes)? };
+                n = n.max(unsafe { argument.greatest(sizes) }.saturating_add(1));
+            }
+        }
+        sizes[v] = n;
+    }
+    Ok(())
 }
 
 /// The sizes are possible, and what the layers need of them holds.
