@@ -211,9 +211,9 @@ def of_escnn():
 
 
 class Grouped:
-    """What the weights of a layer of GrouPy are, by its equations: Cohen and Welling 2016, section 4.2 and 7. With w [out, in, h, k, k] and the elements in
-    the order r + 4 m of `R^r M^m`, the filter of an output's component g is w at g^-1 h, its cells turned by g: by `rot90` and `flip` of whole pictures
-    here, where the compiler has tables of cells."""
+    """What a layer of GrouPy computes, by its equations: Cohen and Welling 2016, sections 4.2 and 7. With weights w [out, in, h, k, k] and its elements
+    M^m R^r in the order 4 m + r, R a quarter turn and M the mirror of the rows, the filter of an output's component g is w at g^-1 h, its cells moved by
+    g: by `rot90` and `flip` of whole pictures here, where the compiler has tables of cells. GrouPy's own tables of indices give these filters."""
 
     def __init__(self, n_out, n_in, order, over, k):
         self.weight = torch.randn(n_out, n_in, order if over else 1, k, k, dtype=torch.float64)
@@ -221,17 +221,12 @@ class Grouped:
         self.padding, self.stride = k // 2, 1
 
     def moved(self, w, g):
-        """The filter w [.., h, k, k] moved by an element: M first, then R as often as it says."""
-        r, m = g % 4, g // 4
-        if m:
-            # M R^s M^t = R^-s M^(t+1)
-            w = w.flip(-1)
-            w = torch.stack([w[..., (-h % 4) + 4 * (1 - h // 4), :, :] for h in range(8)], -3) if self.over else w
-        for _ in range(r):
-            w = torch.rot90(w, 1, (-2, -1))
-            # (R w)(h) = w(R^-1 h)
-            w = torch.stack([w[..., (h % 4 - 1) % 4 + h // 4 * 4, :, :] for h in range(self.order)], -3) if self.over else w
-        return w
+        """The filter w [.., h, k, k] moved by an element: R as often as it says, then M."""
+        at = lambda w, elements: torch.stack([w[..., h, :, :] for h in elements[: self.order]], -3) if self.over else w
+        for _ in range(g % 4):
+            # (R w)(h) = w(R^-1 h), and R^-1 M R^r = M R^(r+1)
+            w = at(torch.rot90(w, 1, (-2, -1)), [3, 0, 1, 2, 5, 6, 7, 4])
+        return at(w.flip(-2), [4, 5, 6, 7, 0, 1, 2, 3]) if g >= 4 else w
 
     def __call__(self, x):
         filters = torch.stack([self.moved(self.weight, g) for g in range(self.order)], 1)  # [out, g, in, h, k, k]
@@ -252,7 +247,7 @@ def of_groupy():
     weights = {**package.weights.from_groupy("linear1", layers[0]), **package.weights.from_groupy("linear2", layers[1])}
     last = package.numpy.initial(0)
     weights.update({name: w for name, w in last.items() if name.startswith("linear3")})
-    # the last layer, to scalars: the mean over the group of a filter that the components share, as its weights say
+    # the last layer, to scalars: its filters for a component are those for the first, moved
     hidden = layers[1](layers[0](x).relu()).relu()
     w = torch.tensor(last["linear3.weight"]).reshape(2, 2, 1, 3, 3)
     group = Grouped(2, 2, 8, False, 3)

@@ -128,14 +128,21 @@ def from_pyg(layer, module):
 
 def from_groupy(layer, module):
     """GrouPy's `P4ConvZ2`, `P4ConvP4`, `P4MConvZ2`, `P4MConvP4M` (and those of its ports to PyTorch, which have the same weights
-    `[out, in, elements, k, k]`) as `linear c regular over KxK` under p4 and p4m. The elements are in the same order: turns, then turns of the mirrored."""
+    `[out, in, elements, k, k]`) as `linear c regular over KxK` under p4 and p4m. `groupy_order` says which component of GrouPy each component here is."""
     weight = _array(module.weight if hasattr(module, "weight") else module.W)
     _refuse(weight.ndim != 5, module, f"weights of {weight.ndim} axes, not [out, in, elements, k, k]")
     stride, padding = (getattr(module, name, default) for name, default in (("stride", 1), ("padding", weight.shape[-1] // 2)))
     _refuse({*numpy.atleast_1d(stride).tolist()} != {1}, module, "a stride: write `coarsen` after the layer")
     _refuse({*numpy.atleast_1d(padding).tolist()} != {weight.shape[-1] // 2}, module, "a padding that changes the size")
     bias = getattr(module, "bias", None)
+    weight = weight[:, :, groupy_order(weight.shape[2])]
     return _named(layer, module, {(): weight.reshape(*weight.shape[:2], -1)}, bias)
+
+
+def groupy_order(elements):
+    """For each component of a regular fibre under p4 (4 elements) or p4m (8), which of GrouPy's it is: here it is turns, then turns of what is
+    mirrored in x; there turns, then what is turned and mirrored in the rows after."""
+    return [0, 1, 2, 3, 6, 5, 4, 7][:elements]
 
 
 def from_escnn(layer, module):
