@@ -1,11 +1,13 @@
 """The package of a model on JAX. `python_package.py` installs it and calls `check`."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from python_package import TABLES
+from python_package import TABLES, refused
 
 
 def derivatives(messages, params, x, e, tables):
@@ -29,6 +31,41 @@ def derivatives(messages, params, x, e, tables):
     print("messages.jax: jit, vmap of grad, grad of vmap")
 
 
+def calls(f, *given):
+    """The primitives of the library, and the loops, of a function."""
+    return sorted(re.findall(r"= (gdl_\w+|while|scan)\[", str(jax.make_jaxpr(f)(*given))))
+
+
+def batched(package, params, e, tables):
+    """A batch is one call of each model, or a loop over parts that memory allows; with weights of its own each element is a call."""
+    f = lambda x: package.jax.messages(params, x, e, **tables, samples=2)
+    square = lambda x: (f(x) ** 2).sum()
+    batch = np.random.default_rng(3).normal(size=(7, 5, 3))
+    once = ["gdl_messages", "gdl_messages_jvp", "gdl_messages_vjp", "gdl_messages_vjp_jvp"]
+    for g, names in [(f, once[:1]), (jax.grad(square), [once[0], once[2]]), (jax.hessian(square), once)]:
+        found = calls(jax.vmap(g), batch)
+        assert found == names, found
+        assert np.allclose(jax.vmap(g)(batch), np.stack([g(x) for x in batch]), rtol=1e-12, atol=1e-14)
+    images = np.random.default_rng(4).normal(size=(2, 3, 8, 8, 1)).astype("float32")
+    import digits.jax
+
+    weights = digits.jax.initial(jax.random.key(1))
+    classify = jax.vmap(lambda images: digits.jax.digits(weights, images))
+    assert calls(classify, images) == ["gdl_digits"]
+    assert np.array_equal(classify(images), np.stack([digits.jax.digits(weights, part) for part in images]))
+    most = package.batch.MOST
+    package.batch.MOST = package.MODEL.bytes([3 * 5, 3 * 7, 3 * 2])
+    assert calls(jax.vmap(f), batch) == ["gdl_messages", "gdl_messages", "scan"]
+    assert np.array_equal(jax.vmap(f)(batch), np.stack([f(x) for x in batch]))
+    package.batch.MOST = most
+    weights = jax.tree.map(lambda w: jnp.stack([w, 2 * w]), params)
+    both = jax.vmap(lambda params: package.jax.messages(params, batch[0], e, **tables, samples=2))
+    assert calls(both, weights) == ["gdl_messages", "scan"]
+    apart = [package.jax.messages(jax.tree.map(lambda w: w[k], weights), batch[0], e, **tables, samples=2) for k in range(2)]
+    assert np.array_equal(both(weights), np.stack(apart))
+    print("messages.jax: vmap of the model, of its gradient, of its Hessian is a call of each primitive; weights of each element")
+
+
 def sharded(classify, params, x):
     """The batch over two devices of the host."""
     if jax.device_count() < 2:
@@ -48,32 +85,54 @@ def sharded(classify, params, x):
     print("digits.jax: gradients of a batch over two devices by shard_map are those of one")
 
 
-def refused(messages, params, x, e, tables):
+def wrong_uses(messages, pooled, params, x, e, tables):
     """What cannot be is an error that says what to do."""
     third = jax.grad(lambda x: jax.grad(lambda x: jax.grad(lambda x: messages(params, x, e, **tables).sum())(x).sum())(x).sum())
-    cases = {
-        "--grad 3": lambda: third(x),
-        "float32": lambda: messages(params, x.astype("float32"), e, **tables),
-        "has the shape (5, 2)": lambda: messages(params, x[:, :2], e, **tables),
-        "outside 0..5": lambda: messages(params, x, e, **{**tables, "senders": tables["senders"] + 4}),
-        "give `samples=`": lambda: jax.jit(lambda index: messages(params, x, e, **{**tables, "index": index}))(tables["index"]),
-        "is missing": lambda: messages({}, x, e, **tables),
-    }
-    for words, call in cases.items():
-        try:
-            jax.block_until_ready(call())
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
-            assert words in str(why), f"{words}: {why}"
-        else:
-            raise AssertionError(f"{words}: no error")
-    print(f"messages.jax: {len(cases)} wrong uses are refused in words")
+    call = lambda x=x, e=e, params=params, **other: jax.block_until_ready(messages(params, x, e, **{**tables, **other}))
+    plain, senders = pooled.initial(jax.random.key(1)), tables["senders"]
+    narrow = {name: w.astype("float32") for name, w in params.items()}
+    refused("jax", [
+        ("--grad 3", lambda: third(x)),
+        ("order 0; build it again with `gdlc build --grad 1`", lambda: jax.grad(lambda x: pooled.pooled(plain, x).sum())(x)),
+        ("`x` is float32", lambda: call(x.astype("float32"))),
+        ("`x` is int64", lambda: call(x.astype("int64"))),
+        ("`x` is bool", lambda: call(x > 0)),
+        ("`x` is bfloat16", lambda: call(jnp.asarray(x, "bfloat16"))),
+        ("`x` is complex128", lambda: call(x + 1j)),
+        ("`G.senders` is float64, and needs int32 or int64", lambda: call(senders=senders + 0.5)),
+        ("`G.senders` is uint8, and needs int32 or int64", lambda: call(senders=senders.astype("uint8"))),
+        ("`y.mlp2.1.weight` is float32", lambda: call(params=narrow)),
+        ("has the shape (5, 2)", lambda: call(x[:, :2])),
+        ("has 1 axes, not 2", lambda: call(x[0])),
+        ("outside 0..5", lambda: call(senders=senders + 4)),
+        ("outside 0..5", lambda: jax.block_until_ready(jax.jit(lambda senders: messages(params, x, e, **{**tables, "senders": senders}))(senders + 4))),
+        ("`G.receivers` must not decrease", lambda: call(receivers=tables["receivers"][::-1])),
+        ("give `samples=`", lambda: jax.jit(lambda index: messages(params, x, e, **{**tables, "index": index}))(tables["index"])),
+        ("the size `n` is 6, and 5 by axis 0 of `x`", lambda: call(n=6)),
+        ("the size `samples` is -1", lambda: call(samples=-1)),
+        ("the size `samples` is 2.5, and needs to be a whole number", lambda: call(samples=2.5)),
+        ("the input `e` is missing", lambda: messages(params, x, **tables)),
+        ("is missing", lambda: call(params={})),
+    ])  # fmt: skip
+
+
+def without_index(pooled, x):
+    """A set without an index is one sample, also where its values are not known."""
+    params = pooled.initial(jax.random.key(1))
+    y = jax.jit(pooled.pooled)(params, x)
+    known = jnp.asarray([0, 0, 1, 1, 1])
+    assert np.array_equal(jax.jit(lambda x: pooled.pooled(params, x, index=known))(x), pooled.pooled(params, x, index=known, samples=2))
+    assert y.shape == (1, 2) and np.array_equal(y, pooled.pooled(params, x, index=np.zeros(5, "int32"), samples=1))
+    print("pooled.jax: a set without an index, under jit")
 
 
 def check(weights, images, logits):
     """`weights`, `images` and `logits` are those of digits, from torch."""
     import digits.jax
+    import messages.batch
     import messages.jax
     import messages.numpy
+    import pooled.jax
 
     jax.config.update("jax_enable_x64", True)
     print(f"JAX {jax.__version__}")
@@ -88,5 +147,7 @@ def check(weights, images, logits):
     y = messages.numpy.call({name: np.asarray(w) for name, w in params.items()}, x, e, **tables)
     assert np.array_equal(messages.jax.messages(params, jnp.asarray(x), e, **tables), y)
     derivatives(messages.jax.messages, params, x, e, tables)
+    batched(messages, params, e, tables)
     sharded(digits.jax.digits, weights, images.astype("float32"))
-    refused(messages.jax.messages, params, x, e, tables)
+    without_index(pooled.jax, x)
+    wrong_uses(messages.jax.messages, pooled.jax, params, x, e, tables)

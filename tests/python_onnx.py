@@ -55,6 +55,8 @@ def check(weights, images, logits, folder):
     wrong = {
         "outside 0..5": {**given, "G.senders": tables["G.senders"] + 4},
         "and needs 6": {**given, "e": e[:6]},
+        "`samples` is -2": {**given, "samples": np.array([-2])},
+        "tensor(double)": {**given, "x": x.astype(np.float32)},
     }
     for words, arguments in wrong.items():
         try:

@@ -21,6 +21,10 @@ model Messages(x: G -> 3, e: G.edges -> 2): 2 = {
   y |> linear 2 |> pool sum
 }
 """
+# a set, built without derivatives
+POOLED = """domain S = set(n)
+model Pooled(x: S -> 3): 2 = x |> linear 4 over all |> relu |> pool mean |> linear 2
+"""
 TABLES = {"senders": [1, 2, 0, 1, 4, 3, 3], "receivers": [0, 0, 1, 2, 3, 4, 4], "index": [0, 0, 0, 1, 1]}
 
 
@@ -31,6 +35,18 @@ def install(program, folder, *options):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", "--target", site, out]
     subprocess.run(pip, check=True)
     sys.path.insert(0, site)
+
+
+def refused(host, cases):
+    """Each call is an error with these words in it."""
+    for words, call in cases:
+        try:
+            call()
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError) as why:
+            assert words in str(why), f"{host}: {words}: {why}"
+        else:
+            raise AssertionError(f"{host}: {words}: no error")
+    print(f"{host}: {len(cases)} wrong uses are refused in words")
 
 
 def relative(found, expected):
@@ -64,13 +80,34 @@ def on_numpy(weights, images, logits):
     tangent = messages.numpy.jvp(weights, steps, x, e, **tables)
     assert abs((tangent * cotangent).sum() - slope) < 1e-12 * abs(slope)
     print("messages.numpy: derivatives are those of central differences, and the modes are adjoint")
-    for wrong, words in [([], "were given"), ([cotangent, cotangent], "were given"), ([cotangent[:1]], "axis 0 has 1 elements, and needs 2")]:
-        try:
-            messages.numpy.vjp(weights, wrong, x, e, **tables)
-        except (TypeError, ValueError) as refusal:
-            assert words in str(refusal), refusal
-        else:
-            raise AssertionError(f"{len(wrong)} cotangents of shapes {[w.shape for w in wrong]} were taken")
+    import pooled.numpy
+
+    call, vjp, other = messages.numpy.call, messages.numpy.vjp, pooled.numpy.initial(1)
+    refused("numpy", [
+        ("were given", lambda: vjp(weights, [], x, e, **tables)),
+        ("were given", lambda: vjp(weights, [cotangent, cotangent], x, e, **tables)),
+        ("the size `samples` is 2, and 1 by axis 0 of `grad.y`", lambda: vjp(weights, [cotangent[:1]], x, e, **tables)),
+        ("`x` is complex128, and needs float64", lambda: call(weights, x + 1j, e, **tables)),
+        ("`x` is <U1, and needs float64", lambda: call(weights, [["a", "b", "c"]] * 5, e, **tables)),
+        ("`G.senders` is float64, and needs int32 or int64", lambda: call(weights, x, e, **{**tables, "senders": tables["senders"] + 0.5})),
+        ("`G.senders`: element 0 is 5, outside 0..5", lambda: call(weights, x, e, **{**tables, "senders": tables["senders"] + 4})),
+        ("`G.receivers` must not decrease", lambda: call(weights, x, e, **{**tables, "receivers": tables["receivers"][::-1]})),
+        ("`x` has 1 axes, not 2", lambda: call(weights, x[0], e, **tables)),
+        ("`x`: axis 1 has 2 elements, and needs 3", lambda: call(weights, x[:, :2], e, **tables)),
+        ("the input `e` is missing", lambda: call(weights, x, **tables)),
+        ("`x` is given twice", lambda: call(weights, x, e, x=x, **tables)),
+        ("2 arguments are taken (x, e), 3 were given", lambda: call(weights, x, e, e, **tables)),
+        ("neither an input", lambda: call(weights, x, e, neighbours=tables["senders"], **tables)),
+        ("the size `n` is 6, and 5 by axis 0 of `x`", lambda: call(weights, x, e, n=6, **tables)),
+        ("the size `samples` is -1", lambda: call(weights, x, e, samples=-1, **tables)),
+        ("the size `samples` is 2.5, and needs to be a whole number", lambda: call(weights, x, e, samples=2.5, **tables)),
+        ("the weight `y.mlp2.1.weight` is missing", lambda: call({}, x, e, **tables)),
+        ("build it again with `gdlc build --grad 1`", lambda: pooled.numpy.vjp(other, [cotangent], x)),
+        ("build it again with `gdlc build --grad 1`", lambda: pooled.numpy.jvp(other, {"x": x}, x)),
+    ])  # fmt: skip
+    assert np.array_equal(pooled.numpy.call(other, x), pooled.numpy.call(other, x, index=np.zeros(5, "int32"), samples=1)), "one sample"
+    narrow = {name: table.astype("int8") for name, table in tables.items()}
+    assert np.array_equal(call(weights, x, e, **narrow), call(weights, x, e, **tables)), "indices of another width"
 
 
 def present(host):
@@ -85,11 +122,14 @@ def present(host):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "messages.gdl")
-        with open(program, "w") as file:
-            file.write(GRAPH)
+        programs = {}
+        for name, text in [("messages", GRAPH), ("pooled", POOLED)]:
+            programs[name] = os.path.join(folder, f"{name}.gdl")
+            with open(programs[name], "w") as file:
+                file.write(text)
         install(os.path.join(ROOT, "examples", "digits.gdl"), os.path.join(folder, "digits"), "--grad", "1")
-        install(program, os.path.join(folder, "messages"), "--grad", "2", "--dtype", "f64")
+        install(programs["messages"], os.path.join(folder, "messages"), "--grad", "2", "--dtype", "f64")
+        install(programs["pooled"], os.path.join(folder, "pooled"), "--dtype", "f64")
         weights = load_file(os.path.join(DATA, "digits.weights.safetensors"))
         golden = load_file(os.path.join(ROOT, "tests", "golden", "digits_logits.safetensors"))
         on_numpy(weights, golden["x"], golden["digits.logits"])

@@ -1,14 +1,16 @@
 """The package of a model on PyTorch. `python_package.py` installs it and calls `check`."""
 
 import copy
+import importlib
 import os
 import pickle
 import tempfile
 import threading
 
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from python_package import TABLES
+from python_package import TABLES, refused
 
 
 def arguments():
@@ -55,9 +57,46 @@ def derivatives(model, x, e, tables):
     print("messages.torch: the four Hessians of torch.func are those of differences; vmap of grad, grad of vmap")
 
 
+def calls(f, *given):
+    """How often each operator of the library is called."""
+    names = [str(node.target) for node in make_fx(f)(*given).graph.nodes if "gdl_" in str(node.target)]
+    return {name.split(".")[1]: names.count(name) for name in names}
+
+
+def batched(package, model, e, tables):
+    """A batch is one call of each operator, or one for each part that memory allows; with weights of its own each element is a call."""
+    fn = torch.func
+    f = lambda x: model(x, e.detach(), **tables, samples=2)
+    square = lambda x: f(x).square().sum()
+    batch = torch.randn(7, 5, 3, dtype=torch.float64)
+    once = {"forward": 1, "jvp": 1, "vjp": 1, "vjp_jvp": 1}
+    for g, names in [(f, ["forward"]), (fn.grad(square), ["forward", "vjp"]), (fn.hessian(square), list(once))]:
+        found, expected = calls(fn.vmap(g), batch), {name: once[name] for name in names}
+        assert found == expected, found
+        assert torch.allclose(fn.vmap(g)(batch), torch.stack([g(x) for x in batch]), rtol=1e-12, atol=1e-14)
+    most = package.batch.MOST
+    package.batch.MOST = package.MODEL.bytes([3 * 5, 3 * 7, 3 * 2])
+    assert calls(fn.vmap(f), batch) == {"forward": 3}
+    assert torch.equal(fn.vmap(f)(batch), torch.stack([f(x) for x in batch]))
+    package.batch.MOST = most
+    wrong = {**tables, "senders": torch.stack([tables["senders"], tables["senders"] + 1])}
+    try:
+        fn.vmap(lambda senders: model(batch[0], e, **{**tables, "senders": senders}, samples=2))(wrong["senders"])
+    except RuntimeError as why:
+        assert "G.senders" in str(why), why
+    else:
+        raise AssertionError("an index of one element reached the next")
+    weights = {name: torch.stack([w.detach(), 2 * w.detach()]) for name, w in model.named_parameters()}
+    both = fn.vmap(lambda weights: fn.functional_call(model, weights, (batch[0], e), {**tables, "samples": 2}))
+    assert calls(both, weights) == {"forward": 2}
+    apart = [fn.functional_call(model, {n: w[k] for n, w in weights.items()}, (batch[0], e), tables) for k in range(2)]
+    assert torch.equal(both(weights), torch.stack(apart))
+    print("messages.torch: vmap of the model, of its gradient, of its Hessian is a call of each operator; weights of each element")
+
+
 def compiled(package, model, x, e, tables):
     inputs, sizes = in_order(package, x, e, tables)
-    call = ([*inputs, *model._weights()], sizes)
+    call = ([*inputs, *model._weights()], sizes, len(package.MODEL.outputs))
     found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, call)
     assert set(found.values()) == {"SUCCESS"}, found
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -165,40 +204,90 @@ def distributed(package):
     print("messages.torch: two processes by DistributedDataParallel reach the weights of one")
 
 
-def refused(model, x, e, tables):
+def without_index(pooled, x):
+    """A set without an index is one sample, also where its values are not known."""
+    model = pooled.Pooled().requires_grad_(False)
+    y = model(x)
+    assert y.shape == (1, 2) and torch.equal(y, model(x, index=torch.zeros(5, dtype=torch.int32), samples=1))
+    assert torch.equal(torch.compile(model, fullgraph=True, backend="aot_eager")(x), y)
+    program = torch.export.export(model, (x,), dynamic_shapes={"arguments": ({0: torch.export.Dim("n")},)})
+    for n in [5, 8]:
+        other = torch.randn(n, 3, dtype=torch.float64)
+        assert torch.equal(program.module()(other), model(other))
+    print("pooled.torch: a set without an index, compiled and exported")
+
+
+def wrong_uses(package, model, pooled, x, e, tables):
     """What cannot be is an error that says what to do."""
     (a,) = torch.autograd.grad(model(x, e, **tables).square().sum(), x, create_graph=True)
     (b,) = torch.autograd.grad(a.square().sum(), x, create_graph=True)
-    cases = {
-        "--grad 3": lambda: torch.autograd.grad(b.sum(), x),
-        "float32": lambda: model(x.float(), e, **tables),
-        "the input `e` is missing": lambda: model(x, **tables),
-        "outside 0..5": lambda: model(x, e, **{**tables, "senders": tables["senders"] + 4}),
-        "neither an input": lambda: model(x, e, neighbours=tables["senders"]),
-        "axis 1 has 4 elements": lambda: model(torch.zeros(5, 4, dtype=torch.float64), e, **tables),
-        "has 1 axes, not 2": lambda: model(x[0], e, **tables),
-    }
-    for words, call in cases.items():
-        try:
-            call()
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as why:
-            assert words in str(why), f"{words}: {why}"
-        else:
-            raise AssertionError(f"{words}: no error")
-    print(f"messages.torch: {len(cases)} wrong uses are refused in words")
+    plain = pooled.Pooled()
+    narrow = copy.deepcopy(model).float()
+    call = lambda x=x, e=e, model=model, **other: model(x, e, **{**tables, **other})
+
+    def changed():
+        own = x.detach().clone().requires_grad_()
+        found = call(own)
+        with torch.no_grad():
+            own.add_(1)
+        found.sum().backward()
+
+    senders = tables["senders"]
+    refused("torch", [
+        ("--grad 3", lambda: torch.autograd.grad(b.sum(), x)),
+        ("order 0; build it again with `gdlc build --grad 1`", lambda: plain(x).sum().backward()),
+        ("order 0; build it again with `gdlc build --grad 1`", lambda: torch.func.jvp(plain, (x.detach(),), (x.detach(),))),
+        ("`x` is float32, and needs float64", lambda: call(x.float())),
+        ("`x` is int64, and needs float64", lambda: call(x.long())),
+        ("`x` is bool, and needs float64", lambda: call(x.bool())),
+        ("`x` is bfloat16, and needs float64", lambda: call(x.bfloat16())),
+        ("`x` is float16, and needs float64", lambda: call(x.half().t().contiguous().t())),
+        ("`x` is complex128, and needs float64", lambda: call(x.cdouble())),
+        ("`x` is float8, and needs float64", lambda: call(x.to(torch.float8_e4m3fn))),
+        ("`G.senders` is float64, and needs int32 or int64", lambda: call(senders=senders.double())),
+        ("`G.senders` is uint8, and needs int32 or int64", lambda: call(senders=senders.to(torch.uint8))),
+        ("`y.mlp2.1.weight` is float32, and needs float64", lambda: call(model=narrow)),
+        ("`x` is of <class 'numpy.ndarray'>, and needs to be a tensor", lambda: call(x.detach().numpy())),
+        ("`x` is of <class 'list'>, and needs to be a tensor", lambda: call([[1.0, 2.0, 3.0]] * 5)),
+        ("SparseCPU", lambda: call(x.detach().to_sparse())),
+        ("modified by an inplace operation", changed),
+        ("the input `e` is missing", lambda: model(x, **tables)),
+        ("`x` is given twice", lambda: model(x, e, x=x, **tables)),
+        ("2 arguments are taken (x, e), 3 were given", lambda: model(x, e, e, **tables)),
+        ("neither an input", lambda: call(neighbours=senders)),
+        ("`G.senders`: element 0 is 5, outside 0..5", lambda: call(senders=senders + 4)),
+        ("`G.receivers` must not decrease", lambda: call(receivers=tables["receivers"].flip(0))),
+        ("axis 1 has 4 elements", lambda: call(torch.zeros(5, 4, dtype=torch.float64))),
+        ("has 1 axes, not 2", lambda: call(x[0])),
+        ("the size `n` is 6, and 5 by axis 0 of `x`", lambda: call(n=6)),
+        ("the size `samples` is -1", lambda: call(samples=-1)),
+        ("the size `samples` is 2.5, and needs to be a whole number", lambda: call(samples=2.5)),
+        ("`G.index`: element 3 is 1, outside 0..1", lambda: call(samples=1)),
+        ("`messages` has 11 inputs and weights, 1 were given", lambda: package.torch_operators.call.call([x], [5, 7, 2], 1)),
+    ])  # fmt: skip
+    with torch.inference_mode():
+        assert torch.equal(call(), model(x, e, **tables))
+    y = call()
+    module = importlib.reload(package.torch).Messages()
+    module.load_state_dict(model.state_dict())
+    assert torch.equal(call(model=module), y), "the module is loaded again"
 
 
 def check():
     import messages
+    import messages.batch
     import messages.torch
+    import pooled.torch
 
     torch.manual_seed(0)
     x, e, tables = arguments()
     model = messages.torch.Messages()
     assert set(model.state_dict()) == {a.name for a in messages.MODEL.weights}, "names of the safetensors"
-    print(f"messages.torch: the kernel is {'the library' if messages.torch._shim else 'Python'}")
+    print(f"messages.torch: the kernel is {'the library' if messages.torch_operators.SHIM else 'Python'}")
     derivatives(model, x, e, tables)
+    batched(messages, model, e, tables)
     compiled(messages, model, x, e, tables)
     kept(model, x, e, tables)
     distributed(messages.torch)
-    refused(model, x, e, tables)
+    without_index(pooled.torch, x.detach())
+    wrong_uses(messages, model, pooled.torch, x, e, tables)

@@ -17,11 +17,14 @@ pub fn package(library: &Library, class: &str) -> Vec<(String, Vec<u8>)> {
     vec![
         text("__init__.py", &first),
         text("library.py", include_str!("python/library.py")),
+        text("batch.py", include_str!("python/batch.py")),
         text("numpy.py", include_str!("python/numpy.py")),
+        text("torch_operators.py", include_str!("python/torch_operators.py")),
         text("torch.py", include_str!("python/torch.py")),
         text("jax.py", include_str!("python/jax.py")),
         text("onnx.py", include_str!("python/onnx.py")),
         text("weights.py", include_str!("python/weights.py")),
+        text("weights_e3nn.py", include_str!("python/weights_e3nn.py")),
         (format!("{name}/lib{name}.so"), library.so_bytes.clone()),
     ]
 }

@@ -1,6 +1,8 @@
 //! Checks of a caller's tensors against a model's table: dtype, rank, shape, strides, alignment, device, null;
 //! run-time sizes solved from the shapes; indices in range and in order.
 
+use core::fmt::{self, Display, Formatter};
+
 use super::abi::*;
 use super::message::{Checked, fail, text};
 
@@ -8,6 +10,31 @@ use super::message::{Checked, fail, text};
 pub(crate) const UNKNOWN: i64 = -1;
 /// Numbers of elements stay below it, so that byte counts cannot overflow.
 const LIMIT: i64 = 1 << 56;
+
+/// DLPack's numbers for kinds of types.
+const INT: u8 = 0;
+const FLOAT: u8 = 2;
+/// The kind of a type that DLPack has no number for.
+pub(crate) const UNNAMED: u8 = 255;
+
+/// A type as a message calls it.
+struct Named(DataType);
+
+impl Display for Named {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let DataType { code, bits, .. } = self.0;
+        match code {
+            INT => write!(f, "int{bits}"),
+            1 => write!(f, "uint{bits}"),
+            FLOAT | 7..=17 => write!(f, "float{bits}"),
+            4 => write!(f, "bfloat{bits}"),
+            5 => write!(f, "complex{bits}"),
+            6 => f.write_str("bool"),
+            UNNAMED => f.write_str("of another type"),
+            other => write!(f, "of DLPack's type {other}"),
+        }
+    }
+}
 
 /// Where a call computes.
 pub(crate) fn device(context: &Context) -> Device {
@@ -139,8 +166,6 @@ impl<'a> Argument<'a> {
     }
 
     fn check_dtype(&self, context: &mut Context, real: u32) -> Checked {
-        const INT: u8 = 0;
-        const FLOAT: u8 = 2;
         let d = self.tensor.dtype;
         let (fits, want) = if self.info.element == REAL {
             let bits = bytes_of(real) as u8 * 8;
@@ -151,17 +176,8 @@ impl<'a> Argument<'a> {
         if fits && d.lanes == 1 {
             return Ok(());
         }
-        let kind = match d.code {
-            INT => "int",
-            1 => "uint",
-            FLOAT => "float",
-            4 => "bfloat",
-            5 => "complex",
-            6 => "bool",
-            _ => "dtype of code ",
-        };
-        let (role, name, bits) = (self.role, self.name(), d.bits);
-        Err(fail(context, INVALID, format_args!("{role} `{name}` is {kind}{bits}, and needs {want}")))
+        let (role, name) = (self.role, self.name());
+        Err(fail(context, INVALID, format_args!("{role} `{name}` is {}, and needs {want}", Named(d))))
     }
 
     unsafe fn check_strides(&self, context: &mut Context, shape: &[i64]) -> Checked {
@@ -189,6 +205,19 @@ impl<'a> Argument<'a> {
         self.tensor.data.cast::<u8>().wrapping_add(self.tensor.byte_offset as usize)
     }
 
+    /// The greatest index, -1 where there is none; the tensor has been checked.
+    unsafe fn greatest(&self, sizes: &[i64]) -> i64 {
+        let n = elements(unsafe { slice(self.info.dims, self.info.rank) }, sizes).unwrap_or(0) as usize;
+        let first = if self.info.sorted != 0 { n.saturating_sub(1) } else { 0 };
+        (first..n).map(|e| unsafe { self.index(e) }).fold(-1, i64::max)
+    }
+
+    /// An index, of either width.
+    unsafe fn index(&self, e: usize) -> i64 {
+        let from = self.data();
+        unsafe { if self.tensor.dtype.bits == 64 { *from.cast::<i64>().add(e) } else { *from.cast::<i32>().add(e) as i64 } }
+    }
+
     /// Copies checked indices to where the kernels read them, as `dtype`.
     pub(crate) unsafe fn copy_indices(
         &self,
@@ -200,11 +229,9 @@ impl<'a> Argument<'a> {
         let dims = unsafe { slice(self.info.dims, self.info.rank) };
         let n = elements(dims, sizes).unwrap_or(0);
         let range = eval(&self.info.range, sizes).unwrap_or(0);
-        let wide = self.tensor.dtype.bits == 64;
-        let from = self.data();
         let mut last = i64::MIN;
         for e in 0..n as usize {
-            let v = unsafe { if wide { *from.cast::<i64>().add(e) } else { *from.cast::<i32>().add(e) as i64 } };
+            let v = unsafe { self.index(e) };
             if v < 0 || v >= range {
                 let reason = format_args!(
                     "{} `{}`: element {e} is {v}, outside 0..{range}",
@@ -270,6 +297,15 @@ pub(crate) unsafe fn learn(
     Ok(())
 }
 
+/// All inputs are there, as the entry that does everything needs them: a size of one that is missing would be called unknown.
+pub(crate) unsafe fn present(context: &mut Context, model: &Model, inputs: *const *const DlTensor) -> Checked {
+    let infos = unsafe { model.inputs.get() };
+    for k in 0..infos.len() {
+        unsafe { Argument::get(context, inputs, infos, k, "input")? };
+    }
+    Ok(())
+}
+
 /// Finds the run-time sizes from the shapes of the inputs, and of the outputs where they are given; those that follow from none
 /// stay -1. Where all are known, every input given is checked.
 pub(crate) unsafe fn solve(
@@ -295,6 +331,40 @@ pub(crate) unsafe fn solve(
         }
     }
     preconditions(context, model, sizes)
+}
+
+/// Whether some input or output has the size.
+unsafe fn mentioned(model: &Model, var: usize) -> bool {
+    let (inputs, outputs) = unsafe { (model.inputs.get(), model.outputs.get()) };
+    let dims = |info: &TensorInfo| unsafe { slice(info.dims, info.rank) }.iter();
+    inputs.iter().chain(outputs).flat_map(dims).any(|d| d.scale != 0 && d.var as usize == var)
+}
+
+/// Sizes that no tensor has: as many as the tables whose indices they bound name (the samples of a model that keeps its points), else
+/// none (the edges of a model that reads none).
+pub(crate) unsafe fn size_the_rest(
+    context: &mut Context,
+    model: &Model,
+    inputs: *const *const DlTensor,
+    sizes: &mut [i64],
+) -> Checked {
+    let infos = unsafe { model.inputs.get() };
+    for v in 0..sizes.len() {
+        if sizes[v] != UNKNOWN || unsafe { mentioned(model, v) } {
+            continue;
+        }
+        let mut n = 0;
+        for k in (0..infos.len()).filter(|k| infos[*k].element == TABLE) {
+            let range = &infos[k].range;
+            if range.var as usize == v && (range.scale, range.offset, range.divisor) == (1, 0, 1) {
+                let argument = unsafe { Argument::get(context, inputs, infos, k, "input")? };
+                unsafe { argument.check(context, model.real, sizes)? };
+                n = n.max(unsafe { argument.greatest(sizes) }.saturating_add(1));
+            }
+        }
+        sizes[v] = n;
+    }
+    Ok(())
 }
 
 /// The sizes are possible, and what the layers need of them holds.

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use super::abi::*;
 use super::call;
-use super::check::{UNKNOWN, device, slice, solve};
+use super::check::{device, present, size_the_rest, solve};
 use super::cpu;
 use super::instance::Origin;
 use super::layout::lay_out;
@@ -202,13 +202,6 @@ pub(crate) unsafe fn checked_run(
     unsafe { run(context, model, inputs, weights, outputs) }
 }
 
-/// Whether some input or output has the size.
-unsafe fn mentioned(model: &Model, var: usize) -> bool {
-    let (inputs, outputs) = unsafe { (model.inputs.get(), model.outputs.get()) };
-    let dims = |info: &TensorInfo| unsafe { slice(info.dims, info.rank) }.iter();
-    inputs.iter().chain(outputs).flat_map(dims).any(|d| d.scale != 0 && d.var as usize == var)
-}
-
 unsafe fn run(
     context: &mut Context,
     model: &Model,
@@ -219,13 +212,9 @@ unsafe fn run(
     let mut sizes = [0i64; MAX_SIZES];
     let sizes = &mut sizes[..model.sizes.count as usize];
     unsafe {
+        present(context, model, inputs)?;
         solve(context, model, inputs, outputs, sizes)?;
-        for v in 0..sizes.len() {
-            // the edges of a model that reads none, say
-            if sizes[v] == UNKNOWN && !mentioned(model, v) {
-                sizes[v] = 0;
-            }
-        }
+        size_the_rest(context, model, inputs, sizes)?;
         super::check::preconditions(context, model, sizes)?;
         Origin { model, sizes, inputs, weights }.run(context, outputs)
     }

@@ -149,12 +149,21 @@ fn open(case: &Case, test: &str) -> Raw {
 fn a_wrong_tensor_is_named() {
     let mut raw = open(&relu(Dtype::F32, 3, 4), "wrong");
     let good = || Owned::floats(&[3, 4], 1);
+    let of = |code, bits| DataType { code, bits, lanes: 1 };
     assert_eq!(raw.run(&[good()], &[], &[good()]), Ok(()));
     let cases: Vec<(Box<Owned>, &str)> = vec![
         (Owned::floats(&[12], 1), "input `x` has 1 axes, and needs 2"),
         (Owned::floats(&[3, 5], 1), "input `x`: axis 1 has 5 elements, and needs 4"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.bits = 64), "input `x` is float64, and needs float32"),
         (Owned::floats(&[3, 4], 1).with(|t| t.dtype.code = 0), "input `x` is int32, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype = of(1, 8)), "input `x` is uint8, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype = of(4, 16)), "input `x` is bfloat16, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype = of(5, 128)), "input `x` is complex128, and needs float32"),
+        (Owned::floats(&[3, 4], 1).with(|t| t.dtype = of(6, 8)), "input `x` is bool, and needs float32"),
+        (
+            Owned::floats(&[3, 4], 1).with(|t| t.dtype = of(99, 8)),
+            "input `x` is of DLPack's type 99, and needs float32",
+        ),
         (
             Owned::floats(&[3, 4], 1).with(|t| t.device.kind = 2),
             "input `x` is on device 2, and must be on the CPU (1); to compute on a GPU, call with a gdl_cuda_context",
@@ -177,9 +186,17 @@ fn a_wrong_tensor_is_named() {
     );
     let contiguous = Owned::floats(&[3, 4], 1).with_strides(&[4, 1]);
     assert_eq!(raw.run(&[contiguous], &[], &[good()]), Ok(()));
-    let null = [std::ptr::null()];
-    let status = unsafe { (raw.model.run_fn)(&mut raw.context, null.as_ptr(), null.as_ptr(), null.as_ptr()) };
-    assert_eq!((status, raw.message().as_str()), (abi::INVALID, UNKNOWN_SIZE));
+    let (null, x, y) = ([std::ptr::null()], good(), good());
+    let (x, y) = ([&raw const x.tensor], [&raw const y.tensor]);
+    for (inputs, outputs, message) in [
+        (null.as_ptr(), y.as_ptr(), "input 0 `x` is missing (null)"),
+        (std::ptr::null(), y.as_ptr(), "input 0 `x` is missing (null)"),
+        (x.as_ptr(), null.as_ptr(), "output 0 `y` is missing (null)"),
+        (x.as_ptr(), std::ptr::null(), "output 0 `y` is missing (null)"),
+    ] {
+        let status = unsafe { (raw.model.run_fn)(&mut raw.context, inputs, std::ptr::null(), outputs) };
+        assert_eq!((status, raw.message().as_str()), (abi::INVALID, message));
+    }
     raw.context.version = 7;
     assert_eq!(raw.run(&[good()], &[], &[good()]).unwrap_err(), "the context has version 7, and needs 3");
 }

@@ -10,6 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from . import library as _library
+from .batch import Batch as _Batch
 from . import MODEL as _model
 from . import NAME as _name
 
@@ -29,7 +30,7 @@ def _spread(x, axes):
 
 
 class _Operator:
-    """The primitive of a model: inputs, then weights; the run-time sizes are static."""
+    """The primitive of a model: inputs, then weights; static are the run-time sizes and how many of the outputs are wanted, the first ones."""
 
     def __init__(self, model):
         self.model = model
@@ -40,7 +41,7 @@ class _Operator:
         jax.ffi.register_ffi_target(self.target, jax.ffi.pycapsule(model.entry("xla")), platform="cpu")
         self.primitive = Primitive(self.target)
         self.primitive.multiple_results = True
-        self.compiled = jax.jit(self.call, static_argnames="sizes")
+        self.compiled = jax.jit(self.call, static_argnames=("sizes", "wanted"))
         self.primitive.def_impl(self.checked)
         self.primitive.def_abstract_eval(self.abstract)
         mlir.register_lowering(self.primitive, mlir.lower_fun(self.call, multiple_results=True))
@@ -49,62 +50,80 @@ class _Operator:
         if self.jvp:
             ad.primitive_transposes[self.jvp.primitive] = self.transposed
 
-    def results(self, sizes):
-        return [(a.shape(sizes), numpy.dtype(self.model.real)) for a in self.model.outputs]
+    def results(self, sizes, wanted):
+        return [(a.shape(sizes), numpy.dtype(self.model.real)) for a in self.model.outputs[:wanted]]
 
-    def call(self, *values, sizes):
-        shapes = [jax.ShapeDtypeStruct(*result) for result in self.results(sizes)]
-        return jax.ffi.ffi_call(self.target, shapes)(*values)
+    def call(self, *values, sizes, wanted):
+        shapes = [jax.ShapeDtypeStruct(*result) for result in self.results(sizes, None)]
+        return jax.ffi.ffi_call(self.target, shapes)(*values)[:wanted]
 
-    def checked(self, *values, sizes):
-        self.abstract(*values, sizes=sizes)
-        return self.compiled(*values, sizes=sizes)
+    def checked(self, *values, sizes, wanted):
+        self.abstract(*values, sizes=sizes, wanted=wanted)
+        return self.compiled(*values, sizes=sizes, wanted=wanted)
 
-    def abstract(self, *values, sizes):
+    def abstract(self, *values, sizes, wanted):
         for a, x in zip(self.arguments, values):
             if a.real and x.dtype != self.model.real:
                 raise TypeError(f"`{a.name}` is {x.dtype}; the library was built for {self.model.real}: convert it, or build with --dtype")
             if not a.real and x.dtype not in ("int32", "int64"):
-                raise TypeError(f"`{a.name}` is {x.dtype}; indices are int32 or int64")
+                raise TypeError(f"`{a.name}` is {x.dtype}, and needs int32 or int64")
             if tuple(x.shape) != a.shape(sizes):
                 raise ValueError(f"`{a.name}` has the shape {tuple(x.shape)}, not {a.shape(sizes)}")
         if not any(map(_varying, values)):
-            return [jax.core.ShapedArray(*result) for result in self.results(sizes)]
+            return [jax.core.ShapedArray(*result) for result in self.results(sizes, wanted)]
         like, spec = values[0], jax.sharding.PartitionSpec
         return [
             like.update(shape=shape, dtype=dtype, weak_type=False, sharding=like.sharding.update(spec=spec(*[None] * len(shape))))
-            for shape, dtype in self.results(sizes)
+            for shape, dtype in self.results(sizes, wanted)
         ]
 
-    def bind(self, *values, sizes):
+    def bind(self, *values, sizes, wanted=None):
         """The outputs; they vary along the axes of a mesh along which anything given does, and so must all that is given."""
         axes = frozenset().union(*map(_varying, values))
-        return self.primitive.bind(*(_spread(x, axes) for x in values), sizes=sizes)
+        wanted = len(self.model.outputs) if wanted is None else wanted
+        values = [_spread(x, axes) for x in values] if axes else values
+        return self.primitive.bind(*values, sizes=sizes, wanted=wanted)
 
-    def batched(self, values, axes, *, sizes):
-        """One call an element of the batch."""
+    def batched(self, values, axes, *, sizes, wanted):
+        """One call for the batch, or for each part of it that memory allows; one an element where elements have weights of their own."""
         moved = [x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(values, axes)]
+        own = [axis is not None for axis in axes]
+        size = next(x.shape[0] for x, is_own in zip(moved, own) if is_own)
+        batch = _Batch(self.model, wanted)
 
-        def element(batch):
-            batch = iter(batch)
-            return self.bind(*(x if axis is None else next(batch) for x, axis in zip(moved, axes)), sizes=sizes)
+        def whole(part, count):
+            part = iter(part)
+            given = [next(part) if is_own else x for x, is_own in zip(moved, own)]
+            if not batch.fits(own):
+                return [y[None] for y in self.bind(*(x[0] if is_own else x for x, is_own in zip(given, own)), sizes=sizes, wanted=wanted)]
+            given = batch.joined(jnp, given, own, sizes, count)
+            return batch.split(self.bind(*given, sizes=tuple(batch.sizes(sizes, count)), wanted=wanted), sizes, count)
 
-        found = jax.lax.map(element, [x for x, axis in zip(moved, axes) if axis is not None])
-        return found, [0] * len(found)
+        count = batch.part(sizes, size) if batch.fits(own) else 1
+        given = [x for x, is_own in zip(moved, own) if is_own]
+        if count >= size:
+            return whole(given, size), [0] * wanted
+        full = size // count
+        parts = [x[: full * count].reshape(full, count, *x.shape[1:]) for x in given]
+        found = [y.reshape(full * count, *y.shape[2:]) for y in jax.lax.map(lambda part: whole(part, count), parts)]
+        if size % count:
+            rest = whole([x[full * count :] for x in given], size % count)
+            found = [jnp.concatenate(pair) for pair in zip(found, rest)]
+        return found, [0] * wanted
 
     def placed(self, values, changes):
         """The arguments of a derivative: the inputs, then the changes, then the weights."""
         n_inputs = len(self.model.inputs)
         return (*values[:n_inputs], *changes, *values[n_inputs:])
 
-    def differential(self, values, tangents, *, sizes):
+    def differential(self, values, tangents, *, sizes, wanted):
         if self.jvp is None:
             raise NotImplementedError(self.model.needed())
         changes = [ad.instantiate_zeros(t) for a, t in zip(self.arguments, tangents) if a.real]
-        found = self.bind(*values, sizes=sizes)
-        return found, self.jvp.bind(*self.placed(values, changes), sizes=sizes)
+        found = self.bind(*values, sizes=sizes, wanted=wanted)
+        return found, self.jvp.bind(*self.placed(values, changes), sizes=sizes, wanted=wanted)
 
-    def transposed(self, cotangents, *values, sizes):
+    def transposed(self, cotangents, *values, sizes, wanted):
         """The transpose of the differential, by the tangents that are not known."""
         n_inputs = len(self.model.inputs)
         n_changes = sum(a.real for a in self.arguments)
@@ -112,19 +131,26 @@ class _Operator:
         own = (*values[:n_inputs], *values[n_inputs + n_changes:])
         if any(ad.is_undefined_primal(x) for x in own):
             raise NotImplementedError(f"gdl_{self.model.name}: the derivative is linear in the tangents alone")
-        cotangents = [ad.instantiate_zeros(c) for c in cotangents]
-        found = iter(self.vjp.bind(*self.placed(own, cotangents), sizes=sizes))
-        by_change = [g if ad.is_undefined_primal(t) else None for t, g in zip(changes, found)]
+        results = self.results(sizes, None)
+        cotangents = [ad.instantiate_zeros(c) for c in cotangents] + [jnp.zeros(*result) for result in results[wanted:]]
+        unknown = [k for k, t in enumerate(changes) if ad.is_undefined_primal(t)]
+        found = self.vjp.bind(*self.placed(own, cotangents), sizes=sizes, wanted=max(unknown) + 1)
+        by_change = [found[k] if k in unknown else None for k in range(n_changes)]
         return [*[None] * n_inputs, *by_change, *[None] * len(self.model.weights)]
 
 
 _call = _Operator(_model)
 
 
+def _array(x):
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
 def _last(index):
     try:
-        return int(index[-1])
-    except jax.errors.ConcretizationTypeError:
+        # by NumPy: under a transformation JAX would not tell the numbers of what is known
+        return int(numpy.asarray(index)[-1])
+    except jax.errors.TracerArrayConversionError:
         raise TypeError("how many samples there are follows from `index`, which is not known under a transformation: give `samples=`") from None
 
 
@@ -135,12 +161,13 @@ def model(params, *arguments, **tables):
     where no shape says it, a size by its name (`samples=`; else it follows from `index`, where that is known).
     """
     inputs, given = _library.arrange(_model, arguments, tables, lambda x: numpy.ndim(x) > 0)
-    inputs = [x if x is None else jnp.asarray(x) for x in inputs]
-    inputs, given = _library.completed(_model, inputs, given, lambda n: jnp.zeros(n, dtype="int32"), _last)
+    inputs = [x if x is None or hasattr(x, "shape") else jnp.asarray(x) for x in inputs]
+    inputs, given = _library.completed(_model, inputs, given, lambda n: numpy.zeros(n, dtype="int32"), _last)
+    inputs = [_array(x) for x in inputs]
     missing = [a.name for a in _model.weights if a.name not in params]
     if missing:
         raise TypeError(f"the weight `{missing[0]}` is missing")
-    values = [*inputs, *(jnp.asarray(params[a.name]) for a in _model.weights)]
+    values = [*inputs, *(_array(params[a.name]) for a in _model.weights)]
     sizes = tuple(int(n) for n in _model.solve([x.shape for x in inputs], given))
     found = _call.bind(*values, sizes=sizes)
     return found[0] if len(found) == 1 else tuple(found)

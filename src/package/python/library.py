@@ -66,13 +66,19 @@ class Argument:
         self.dims = [(d.var, d.scale, d.offset, d.divisor) for d in info.dims[: info.rank]]
         self.real = info.element == 0
         self.table = info.element == 1
+        self.range = (info.range.var, info.range.scale, info.range.offset, info.range.divisor)
 
     def shape(self, sizes):
         """The shape for these run-time sizes."""
         return tuple((scale * (sizes[var] if scale else 0) + offset) // divisor for var, scale, offset, divisor in self.dims)
 
 
+class _Memory(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("bytes", ctypes.c_int64)]
+
+
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_MEMORY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(_Memory))
 _local = threading.local()
 
 
@@ -90,9 +96,13 @@ class Model:
         self.weights = [Argument(table.weights[k]) for k in range(table.n_weights)]
         self.outputs = [Argument(table.outputs[k]) for k in range(table.n_outputs)]
         self._run = _RUN(table.run)
+        self._memory = _MEMORY(table.memory)
         self.vjp = Model(table.vjp.contents, library, order + 1) if table.vjp else None
         self.jvp = Model(table.jvp.contents, library, order + 1) if table.jvp else None
-        self._found = [self._where(var) for var in range(len(self.sizes))]
+        self._ranks = [len(a.dims) for a in self.inputs]
+        self._found = [(name, self._where(var), self._read(var)) for var, name in enumerate(self.sizes)]
+        # those that no shape says
+        self.asked = [name for name, found, read in self._found if found is None and read]
 
     def entry(self, host):
         """The function by which a host calls the model."""
@@ -108,28 +118,41 @@ class Model:
         ]
         return min(places, default=None)
 
-    def solve(self, shapes, given={}):
-        """The run-time sizes, from the given ones and the shapes of the inputs; TypeError where neither says."""
-        for argument, shape in zip(self.inputs, shapes):
-            if len(shape) != len(argument.dims):
-                raise ValueError(f"`{argument.name}` has {len(shape)} axes, not {len(argument.dims)}: shape {tuple(shape)}")
-        sizes = []
-        for name, found in zip(self.sizes, self._found):
-            if name in given:
-                sizes.append(given[name])
-            elif found is None:
-                raise TypeError(f"the size `{name}` follows from no input: give it by name")
-            else:
-                inexact, k, axis, scale, offset, divisor = found
-                n = shapes[k][axis]
-                sizes.append((n * divisor - offset) // scale if inexact else n)
-        return sizes
+    def _read(self, var):
+        """Whether anything that the model takes or gives has the size."""
+        return any(scale and v == var for a in self.inputs + self.outputs for v, scale, _, _ in (*a.dims, a.range))
 
-    def agree(self, shapes, sizes):
-        """ValueError where an input has another shape than the sizes say; TypeError where one is missing or too many."""
+    def solve(self, shapes, given={}):
+        """The run-time sizes, from the given ones and the shapes of the inputs; TypeError where neither says, and where inputs are missing or too
+        many; ValueError where they disagree."""
         if len(shapes) != len(self.inputs):
             names = ", ".join(a.name for a in self.inputs)
             raise TypeError(f"`{self.name}` takes {len(self.inputs)} inputs ({names}), {len(shapes)} were given")
+        if [len(shape) for shape in shapes] != self._ranks:
+            for argument, shape in zip(self.inputs, shapes):
+                if len(shape) != len(argument.dims):
+                    raise ValueError(f"`{argument.name}` has {len(shape)} axes, not {len(argument.dims)}: shape {tuple(shape)}")
+        sizes = []
+        for name, found, read in self._found:
+            if found is not None:
+                inexact, k, axis, scale, offset, divisor = found
+                n = shapes[k][axis]
+                n = (n * divisor - offset) // scale if inexact else n
+                if name in given and given[name] != n:
+                    raise ValueError(f"the size `{name}` is {given[name]}, and {n} by axis {axis} of `{self.inputs[k].name}`")
+            elif name in given:
+                n = given[name]
+                if n < 0:
+                    raise ValueError(f"the size `{name}` is {n}")
+            elif read:
+                raise TypeError(f"the size `{name}` follows from no input: give it by name")
+            else:
+                n = 0
+            sizes.append(n)
+        return sizes
+
+    def agree(self, shapes, sizes):
+        """ValueError where an input has another shape than the sizes say."""
         for argument, shape in zip(self.inputs, shapes):
             for axis, (n, needed) in enumerate(zip(shape, argument.shape(sizes))):
                 if n != needed:
@@ -141,13 +164,25 @@ class Model:
 
     def run(self, inputs, weights, outputs):
         """Computes the outputs. Each tensor is (address, shape, dtype)."""
-        context = getattr(_local, "context", None)
-        if context is None:
-            context = _local.context = _Context(version=VERSION)
-        kept = []
+        context, kept = _context(), []
         arrays = [_pointers(tensors, kept) for tensors in (inputs, weights, outputs)]
         if self._run(ctypes.addressof(context), *arrays) != 0:
             raise ValueError(context.message.decode(errors="replace"))
+
+    def bytes(self, sizes):
+        """The memory that a call with these sizes works in."""
+        context, memory = _context(), (_Memory * 3)()
+        if self._memory(ctypes.addressof(context), (ctypes.c_int64 * max(len(sizes), 1))(*sizes), memory) != 0:
+            raise ValueError(context.message.decode(errors="replace"))
+        return sum(m.bytes for m in memory)
+
+
+def _context():
+    """The context of this thread."""
+    context = getattr(_local, "context", None)
+    if context is None:
+        context = _local.context = _Context(version=VERSION)
+    return context
 
 
 def _pointers(tensors, kept):
@@ -201,6 +236,8 @@ def arrange(model, arguments, tables, kind):
                 raise TypeError(f"`{key}` is given twice")
             found[names[key]] = value
         elif key in model.sizes:
+            if not hasattr(value, "__index__"):
+                raise TypeError(f"the size `{key}` is {value!r}, and needs to be a whole number")
             sizes[key] = value
         else:
             raise TypeError(f"`{key}` is neither an input ({', '.join(names)}) nor a size ({', '.join(model.sizes)})")
@@ -215,19 +252,18 @@ def completed(model, inputs, sizes, zeros, last):
 
     `zeros` makes an index of a length, `last` reads its last entry.
     """
-    if ("samples" not in model.sizes or "samples" in sizes) and all(x is not None for x in inputs):
-        return inputs, sizes
-    lengths = {}
-    for a, x in zip(model.inputs, inputs):
-        if x is not None:
-            for (var, scale, offset, divisor), n in zip(a.dims, x.shape):
-                if (scale, offset, divisor) == (1, 0, 1):
-                    lengths[var] = n
-    inputs = [zeros(lengths[a.dims[0][0]]) if x is None else x for a, x in zip(model.inputs, inputs)]
-    if "samples" in model.sizes and "samples" not in sizes:
-        index = [x for a, x in zip(model.inputs, inputs) if keyword(a) == "index"]
-        if index:
-            sizes = dict(sizes, samples=last(index[0]) + 1 if len(index[0]) else 0)
-        elif model._found[model.sizes.index("samples")] is None:
-            sizes = dict(sizes, samples=1)
+    missing = [k for k, x in enumerate(inputs) if x is None]
+    if "samples" in model.asked and "samples" not in sizes:
+        index = [x for a, x in zip(model.inputs, inputs) if keyword(a) == "index" and x is not None]
+        sizes = dict(sizes, samples=last(index[0]) + 1 if index and len(index[0]) else 0 if index else 1)
+    if missing:
+        lengths = {}
+        for a, x in zip(model.inputs, inputs):
+            if x is not None:
+                for (var, scale, offset, divisor), n in zip(a.dims, x.shape):
+                    if (scale, offset, divisor) == (1, 0, 1):
+                        lengths[var] = n
+        inputs = list(inputs)
+        for k in missing:
+            inputs[k] = zeros(lengths[model.inputs[k].dims[0][0]])
     return inputs, sizes

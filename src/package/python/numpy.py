@@ -5,13 +5,16 @@ from . import library as _library
 from . import MODEL as _model
 
 
-def _real(array):
-    return numpy.ascontiguousarray(array, dtype=_model.real)
-
-
-def _indices(array):
-    array = numpy.ascontiguousarray(array)
-    return array if array.dtype in (numpy.int32, numpy.int64) else array.astype(numpy.int64, casting="safe")
+def _array(argument, x):
+    """The array as the library reads it: real numbers of any width are converted, indices of any width that fits."""
+    array = numpy.asarray(x)
+    fits = array.dtype.kind in "biuf" if argument.real else array.dtype.kind in "iu" and array.dtype != numpy.uint64
+    if not fits and array.size:
+        needed = _model.real if argument.real else "int32 or int64"
+        raise TypeError(f"`{argument.name}` is {array.dtype}, and needs {needed}")
+    if argument.real:
+        return numpy.ascontiguousarray(array, dtype=_model.real)
+    return numpy.ascontiguousarray(array if array.dtype in (numpy.int32, numpy.int64) else array.astype(numpy.int64))
 
 
 def _view(array):
@@ -20,13 +23,11 @@ def _view(array):
 
 def run(model, weights, inputs, sizes={}):
     """A model of the library on arrays in order; `sizes` gives what no shape says."""
-    inputs = list(inputs)
-    kinds = [_real if a.real else _indices for a in model.inputs]
-    inputs = [kind(x) for kind, x in zip(kinds, inputs)] + inputs[len(kinds):]
+    inputs = [*(_array(a, x) for a, x in zip(model.inputs, inputs)), *inputs[len(model.inputs):]]
     missing = [a.name for a in model.weights if a.name not in weights]
     if missing:
         raise KeyError(f"the weight `{missing[0]}` is missing")
-    weights = [_real(weights[a.name]) for a in model.weights]
+    weights = [_array(a, weights[a.name]) for a in model.weights]
     shapes = [numpy.shape(x) for x in inputs]
     found = model.solve(shapes, sizes)
     model.agree(shapes, found)

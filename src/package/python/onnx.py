@@ -36,7 +36,7 @@ def save(path, weights=None):
         return helper.make_tensor_value_info(argument.name, real if argument.real else TensorProto.INT64, dims)
 
     inputs = [described(a) for a in (_model.inputs if weights else _model.inputs + _model.weights)]
-    sizes = [name for name, found in zip(_model.sizes, _model._found) if found is None]
+    sizes = [name for name, found, _ in _model._found if found is None]
     inputs += [helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in sizes]
     stored = [
         onnx.numpy_helper.from_array(numpy.ascontiguousarray(weights[a.name], dtype=_model.real), a.name)

@@ -1,160 +1,12 @@
-"""The model as a `torch.nn.Module`. Its operators are operators of the dispatcher with fake kernels, batching and derivatives by both modes,
-to the order the library was built with (`gdlc build --grad N`). The library's own kernel serves them through LibTorch's stable C interface;
-where this PyTorch is older than that, or GDL_TORCH=python, a kernel in Python does."""
-import ctypes
-import os
-
+"""The model as a `torch.nn.Module`, whose forward pass is one operator of the dispatcher (`torch_operators`)."""
 import torch
-import torch.autograd.forward_ad as _forward
-from torch._functorch.autograd_function import enable_single_level_autograd_function as _one_level
-from torch.autograd.function import _SingleLevelFunction
 
 from . import library as _library
 from . import CLASS as _class
 from . import MODEL as _model
-from . import NAME as _name
+from .torch_operators import call as _call
 
 _REAL = getattr(torch, _model.real)
-_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int32: "int32", torch.int64: "int64"}
-_namespace = torch.library.Library(f"gdl_{_name}", "DEF")
-_WHOLE = torch._C._after_autograd_keyset
-
-
-def _checked(argument, x):
-    """The tensor as the library reads it; or an error that says what to do."""
-    if x.device.type != "cpu":
-        raise RuntimeError(f"`{argument.name}` is on {x.device}; this library computes on the CPU: move it with `.cpu()`")
-    if argument.real and x.dtype != _REAL:
-        raise RuntimeError(f"`{argument.name}` is {x.dtype}; the library was built for {_REAL}: convert it, or build with --dtype")
-    if not argument.real and x.dtype not in (torch.int32, torch.int64):
-        raise RuntimeError(f"`{argument.name}` is {x.dtype}; indices are int32 or int64")
-    return x.detach().contiguous()
-
-
-def _view(x):
-    return x.data_ptr(), tuple(x.shape), _DTYPES[x.dtype]
-
-
-def _shim():
-    """The functions of LibTorch that the library's kernel needs, and those that register it; None where they are not there."""
-    if os.environ.get("GDL_TORCH") == "python":
-        return None
-    path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
-    tensors = ["get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "empty_strided", "delete_tensor_object"]
-    lists = ["torch_list_size", "torch_list_get_item", "torch_delete_list", "torch_new_list_reserve_size", "torch_list_push_back"]
-    names = [*(f"aoti_torch_{name}" for name in tensors), *lists, "aoti_torch_check"]
-    try:
-        shim = ctypes.CDLL(path)
-        shim.aoti_torch_library_init_impl, shim.aoti_torch_library_impl
-        addresses = [ctypes.cast(getattr(shim, name), ctypes.c_void_p) for name in names]
-    except (OSError, AttributeError):
-        return None
-    shim.table = (ctypes.c_void_p * len(names))(*addresses)
-    _model.entry("torch_functions")(shim.table)
-    shim.handle = ctypes.c_void_p()
-    failed = shim.aoti_torch_library_init_impl(f"gdl_{_name}".encode(), b"CPU", b"torch.py", 0, ctypes.byref(shim.handle))
-    return None if failed else shim
-
-
-_shim = _shim()
-
-
-class _Operator:
-    """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes; the outputs are a list too, for
-    without lists an operator has at most 64 arguments. Its derivatives are the operators of `model.vjp` and `model.jvp`."""
-
-    def __init__(self, model):
-        self.model = model
-        self.arguments = model.inputs + model.weights
-        self.vjp = model.vjp and _Operator(model.vjp)
-        self.jvp = model.jvp and _Operator(model.jvp)
-        word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
-        name = f"gdl_{_name}::{word}"
-        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
-        self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
-        native = _shim and not _shim.aoti_torch_library_impl(_shim.handle, word.encode(), model.entry("torch"))
-        if not native:
-            _namespace.impl(word, self.kernel, "CPU")
-        for device in ["CUDA", "MPS", "XPU"]:
-            _namespace.impl(word, self.kernel, device)
-        torch.library.register_fake(name, self.fake, lib=_namespace)
-        torch.library.register_vmap(name, self.batched, lib=_namespace)
-        # the transforms of torch.func come to the operator one by one, so that its function is of one level
-        self.function = type(f"{_class}_{word}", (_SingleLevelFunction,), _function(self))
-        _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
-
-    def kernel(self, tensors, sizes):
-        n_inputs = len(self.model.inputs)
-        tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
-        outputs = [torch.empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
-        views = [_view(x) for x in tensors]
-        self.model.run(views[:n_inputs], views[n_inputs:], [_view(y) for y in outputs])
-        return outputs
-
-    def fake(self, tensors, sizes):
-        for a, x in zip(self.arguments, tensors):
-            if a.real and x.dtype != _REAL:
-                raise RuntimeError(f"`{a.name}` is {x.dtype}; the library was built for {_REAL}: convert it, or build with --dtype")
-        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
-
-    def batched(self, info, in_dims, tensors, sizes):
-        """One call an element of the batch."""
-        if info.batch_size == 0:
-            raise RuntimeError(f"gdl_{_name}: vmap over a batch of no elements")
-        element = lambda k: [x if d is None else x.select(d, k) for x, d in zip(tensors, in_dims[0])]
-        found = [self.call(element(k), sizes) for k in range(info.batch_size)]
-        return [torch.stack(parts) for parts in zip(*found)], [0] * len(self.model.outputs)
-
-    def below(self, keys, tensors, sizes):
-        with torch._C._AutoDispatchBelowAutograd():
-            return self.call.redispatch(keys & _WHOLE, tensors, sizes)
-
-    def differentiable(self, keys, tensors, sizes):
-        needed = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        if not needed and _forward._current_level >= 0:
-            needed = any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
-        if not needed:
-            return self.below(keys, tensors, sizes)
-        if not torch._C._are_functorch_transforms_active():
-            return list(self.function.apply(keys, sizes, *tensors))
-        with _one_level():
-            return list(self.function.apply(keys, sizes, *tensors))
-
-    def derivative(self, operator, tensors, changes, sizes):
-        """The operator of a derivative: its inputs are those of this one and then the changes."""
-        if operator is None:
-            raise RuntimeError(self.model.needed())
-        n_inputs = len(self.model.inputs)
-        return operator.call([*tensors[:n_inputs], *changes, *tensors[n_inputs:]], sizes)
-
-
-def _function(operator):
-    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys and the sizes come first."""
-    def forward(keys, sizes, *tensors):
-        if not torch._C._are_functorch_transforms_active():
-            return tuple(operator.below(keys, tensors, sizes))
-        # the transforms further out derive what is below
-        with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
-            return tuple(operator.below(keys, tensors, sizes))
-
-    def setup_context(ctx, inputs, output):
-        _, ctx.sizes, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    def backward(ctx, *cotangents):
-        found = iter(operator.derivative(operator.vjp, ctx.saved_tensors, cotangents, ctx.sizes))
-        return (None, None, *(next(found) if a.real else None for a in operator.arguments))
-
-    def jvp(ctx, _keys, _sizes, *tangents):
-        real = [(x, t) for a, x, t in zip(operator.arguments, ctx.saved_tensors, tangents) if a.real]
-        changes = [torch.zeros_like(x) if t is None else t for x, t in real]
-        return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes))
-
-    return {f.__name__: staticmethod(f) for f in (forward, setup_context, backward, jvp)}
-
-
-_call = _Operator(_model).call
 _PATHS = [argument.name.split(".") for argument in _model.weights]
 
 
@@ -195,10 +47,13 @@ class Model(torch.nn.Module):
 
     def forward(self, *arguments, **tables):
         inputs, given = _library.arrange(_model, arguments, tables, torch.is_tensor)
+        for argument, x in zip(_model.inputs, inputs):
+            if not torch.is_tensor(x) and x is not None:
+                raise TypeError(f"`{argument.name}` is of {type(x)}, and needs to be a tensor")
         inputs, given = _library.completed(
             _model, inputs, given, lambda n: torch.zeros(n, dtype=torch.int64), lambda index: int(index[-1])
         )
-        found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given))
+        found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given), len(_model.outputs))
         return found[0] if len(found) == 1 else tuple(found)
 
 

@@ -10,7 +10,7 @@ use core::ptr::{null, null_mut};
 
 use super::abi::*;
 use super::call::{self, Arguments, Memories, bound_sizes, check_arguments, check_prepared, fill};
-use super::check::{Argument, bytes_of, elements, eval, preconditions, slice, solve};
+use super::check::{Argument, bytes_of, elements, eval, preconditions, present, size_the_rest, slice, solve};
 use super::layout::{ALIGN, MAGIC, frame_words, header_words, lay_out, start};
 use super::message::{Checked, Failed, fail, text};
 use super::system;
@@ -254,7 +254,9 @@ impl Work<'_> {
         let mut sizes = [0i64; MAX_SIZES];
         let sizes = &mut sizes[..self.model.sizes.count as usize];
         unsafe {
+            present(self.context, self.model, inputs)?;
             solve(self.context, self.model, inputs, outputs, sizes)?;
+            size_the_rest(self.context, self.model, inputs, sizes)?;
             preconditions(self.context, self.model, sizes)?;
             let bytes = needed(self.context, self.model, sizes)?;
             let on_gpu = bytes[0] + bytes[1] + bytes[2];

@@ -6,7 +6,7 @@ use core::ptr::{null, null_mut};
 
 use super::{Tensors, context};
 use crate::abi::*;
-use crate::check::{UNKNOWN, eval, learn, slice};
+use crate::check::{UNKNOWN, UNNAMED, eval, learn, slice};
 use crate::entry::MAX_SIZES;
 use crate::message::{Checked, Failed, fail, text};
 use crate::system;
@@ -250,7 +250,7 @@ fn dtype(code: c_int) -> DataType {
         6 => (0, 32),
         7 => (0, 64),
         11 => (2, 64),
-        _ => (255, 0),
+        _ => (UNNAMED, 0),
     };
     DataType { code, bits, lanes: 1 }
 }
@@ -298,6 +298,10 @@ unsafe fn run(context: &mut Context, op: &Operator, call: *mut c_void) -> Checke
                 return Err(fail(context, INVALID, format_args!("the size `{name}` is one number")));
             }
             sizes[size] = unsafe { *data.cast::<i64>() };
+            if sizes[size] < 0 {
+                let (name, n) = (text(unsafe { model.sizes.get() }[size]), sizes[size]);
+                return Err(fail(context, INVALID, format_args!("the size `{name}` is {n}")));
+            }
         }
     }
     unsafe { learn(context, tensors.inputs(), model.inputs.get(), "input", sizes)? };

@@ -1,6 +1,6 @@
 //! The entry for PyTorch's dispatcher, by the stable C interface of LibTorch (`torch/csrc/stable`, `aoti_torch/c/shim.h`): the arguments are
-//! the list of inputs and weights and the list of all run-time sizes; the result is the list of outputs. (Without lists an operator has
-//! at most 64 arguments.)
+//! the list of inputs and weights, the list of all run-time sizes, and how many of the outputs are wanted; the result is the list of these,
+//! the first ones. (Without lists an operator has at most 64 arguments.)
 //!
 //! A kernel of the dispatcher reports an error by an exception of C++, and there are no tables here to unwind by. So the entry leaves the
 //! stack as it found it and then jumps to the function of LibTorch that throws.
@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::{Tensors, context, counted, shape};
 use crate::abi::*;
-use crate::check::{bytes_of, eval, slice};
+use crate::check::{UNNAMED, bytes_of, eval, slice};
 use crate::entry::MAX_SIZES;
 use crate::message::{Checked, Failed, fail, text};
 use crate::system;
@@ -59,7 +59,7 @@ unsafe impl Sync for Messages {}
 static MESSAGES: Messages = Messages(UnsafeCell::new([[0; 512]; 64]));
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// One call of the dispatcher: `stack` has the two lists and takes the third.
+/// One call of the dispatcher: `stack` has the two lists and the number, and takes the list of outputs.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -90,7 +90,8 @@ unsafe extern "C" fn work(stack: *mut u64, _: u64, _: u64, model: *const Model) 
     let mut context = context();
     // The arguments are this kernel's to release.
     let [tensors, sizes] = [0, 1].map(|k| unsafe { *stack.add(k) as List });
-    let done = unsafe { call(&mut context, torch, model, tensors, sizes) };
+    let wanted = unsafe { *stack.add(2) } as i64;
+    let done = unsafe { call(&mut context, torch, model, tensors, sizes, wanted) };
     unsafe {
         (torch.list_delete)(tensors);
         (torch.list_delete)(sizes);
@@ -151,7 +152,14 @@ impl Drop for Made<'_> {
     }
 }
 
-unsafe fn call(context: &mut Context, torch: &Functions, model: &Model, given: List, sizes: List) -> Checked<List> {
+unsafe fn call(
+    context: &mut Context,
+    torch: &Functions,
+    model: &Model,
+    given: List,
+    sizes: List,
+    wanted: i64,
+) -> Checked<List> {
     let n_tensors = (model.inputs.count + model.weights.count) as usize;
     for (list, what, wanted) in [(given, "inputs and weights", n_tensors), (sizes, "sizes", model.sizes.count as usize)] {
         let mut n = 0;
@@ -178,26 +186,43 @@ unsafe fn call(context: &mut Context, torch: &Functions, model: &Model, given: L
     unsafe { tensors.run(context)? };
     let mut outputs = null_mut();
     unsafe {
-        (torch.list_new)(model.outputs.count as usize, &mut outputs);
+        let wanted = wanted.clamp(0, model.outputs.count) as usize;
+        (torch.list_new)(wanted, &mut outputs);
         for k in n_tensors..made.n_handles {
-            // the list takes the handle
-            (torch.list_push)(outputs, *made.handles.add(k) as u64);
+            let handle = *made.handles.add(k);
+            if k < n_tensors + wanted {
+                // the list takes the handle
+                (torch.list_push)(outputs, handle as u64);
+            } else {
+                (torch.delete)(handle);
+            }
         }
     }
     made.n_handles = n_tensors;
     Ok(outputs)
 }
 
-/// LibTorch's numbers for the types that a model may take (`c10::ScalarType`); any other is refused by name.
+/// LibTorch's numbers for types (`c10::ScalarType`).
 fn dtype(code: i32) -> DataType {
     let (code, bits) = match code {
+        0 => (1, 8),
+        1 => (0, 8),
+        2 => (0, 16),
         3 => (0, 32),
         4 => (0, 64),
         5 => (2, 16),
         6 => (2, 32),
         7 => (2, 64),
+        8 => (5, 32),
+        9 => (5, 64),
+        10 => (5, 128),
+        11 => (6, 8),
         15 => (4, 16),
-        _ => (255, 0),
+        23..=26 => (7, 8),
+        27 => (1, 16),
+        28 => (1, 32),
+        29 => (1, 64),
+        _ => (UNNAMED, 0),
     };
     DataType { code, bits, lanes: 1 }
 }

@@ -6,6 +6,7 @@ use core::ptr::{null, null_mut};
 
 use super::{Tensors, context, counted, shape};
 use crate::abi::*;
+use crate::check::UNNAMED;
 use crate::message::Failed;
 
 /// The oldest version that every jaxlib since 2025 takes; newer ones keep to it.
@@ -90,16 +91,25 @@ struct Api {
     error_create: unsafe extern "C" fn(*mut ErrorCreate) -> *mut c_void,
 }
 
-/// XLA's numbers for the types that a model may take; any other has no bits, and is refused by name.
+/// XLA's numbers for types.
 fn dtype(code: i32) -> DataType {
     let (code, bits) = match code {
+        1 => (6, 8),
+        2 => (0, 8),
+        3 => (0, 16),
         4 => (0, 32),
         5 => (0, 64),
+        6 => (1, 8),
+        7 => (1, 16),
+        8 => (1, 32),
+        9 => (1, 64),
         10 => (2, 16),
         11 => (2, 32),
         12 => (2, 64),
+        15 => (5, 64),
         16 => (4, 16),
-        _ => (255, 0),
+        18 => (5, 128),
+        _ => (UNNAMED, 0),
     };
     DataType { code, bits, lanes: 1 }
 }

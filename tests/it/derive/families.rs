@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use gdlc::symmetry::harmonics::{Normalisation, values_normalised};
 use gdlc::tensor::eval::Array;
 
 use super::draft::{read_json, run};
@@ -356,4 +357,78 @@ model Linear(x: Atoms -> 4x0e + 3x1o): Atoms -> 5x0e + 2x1o = x |> linear 5x0e +
     let x = fill(&[2, 13], 1);
     let y = &results(text, &[("n", 2), ("m", 0), ("samples", 1)], &[("x", &x)], &weights)["y"];
     is("e3nn.Linear", y);
+}
+
+/// Gaussian mixture convolution, Monti et al. 2017: three patches, each a Gaussian of the features of an edge.
+#[test]
+fn mixture_of_gaussians() {
+    let text = "domain Graph = graph(n, m)
+layer patch(x: Graph -> 3, e: Graph.edges -> 2): Graph -> 4 = {
+  z    = linear 4 nobias (x)
+  y[i] = mean j~i: exp(-|(e[i,j] - (learn mu: 2)) / (learn sigma: 2)|^2 / 2) * z[j]
+  y
+}
+model MoNet(x: Graph -> 3, e: Graph.edges -> 2): Graph -> 4 = patch(x, e) + patch(x, e) + patch(x, e) + linear 4 (x)
+";
+    let edges = edges(false);
+    let features = fill(&[14, 2], 2);
+    // the record has each bond forth and then back
+    let place = |k: usize| if k < BONDS.len() { 2 * k } else { 2 * (k - BONDS.len()) + 1 };
+    let data = edges.iter().flat_map(|(_, _, k)| features.data[2 * place(*k)..2 * place(*k) + 2].to_vec()).collect();
+    let (x, e) = (fill(&[6, 3], 1), Array { dims: vec![14, 2], data });
+    let (senders, receivers) = (table(edges.iter().map(|e| e.0)), table(edges.iter().map(|e| e.1)));
+    let inputs = [("x", &x), ("e", &e), ("Graph.senders", &senders), ("Graph.receivers", &receivers)];
+    let (g, mu, sigma) = (scaled(&[3, 12], 10), scaled(&[3, 2], 11), scaled(&[3, 2], 12));
+    let mut weights: Vec<(String, Array)> =
+        vec![("linear1.bias".into(), scaled(&[4], 13)), ("linear1.weight".into(), scaled(&[4, 3], 14))];
+    for k in 0..3 {
+        let row = |w: &Array| Array { dims: vec![2], data: w.data[2 * k..2 * k + 2].to_vec() };
+        let data = (0..4).flat_map(|o| (0..3).map(move |i| (i, o))).map(|(i, o)| g.data[12 * i + 4 * k + o]).collect();
+        weights.push((format!("patch{}.z.linear.weight", k + 1), Array { dims: vec![4, 3], data }));
+        weights.push((format!("patch{}.y.mu", k + 1), row(&mu)));
+        weights.push((format!("patch{}.y.sigma", k + 1), row(&sigma)));
+    }
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, w)| (name.as_str(), w.clone())).collect();
+    is("gnn.MoNet_GMM", &results(text, &[("n", 6), ("m", 14), ("samples", 1)], &inputs, &weights)["y"]);
+}
+
+/// e3nn's fully connected tensor product of features with the harmonics of five vectors, each with weights of its own. e3nn joins the weights
+/// of its paths in a row, by (a, b, out), `[a, b, out]` each, and divides by the root of the products of copies that come in.
+#[test]
+fn tensor_products_of_irreps() {
+    let text = "domain Atoms = points(n, m) in R3 under O(3)
+model Product(a: Atoms -> 4x0e + 3x1o + 2x2e, b: Atoms -> 0e + 1o + 2e): Atoms -> 4x0e + 3x1o + 2x2e =
+  bilinear 4x0e + 3x1o + 2x2e (a, b)
+";
+    const KINDS: [(&str, usize, i32); 3] = [("0e", 4, 0), ("1o", 3, 1), ("2e", 2, 2)];
+    let couples = |a: i32, b: i32, out: i32| (a - b).abs() <= out && out <= a + b && (a + b + out) % 2 == 0;
+    let copies = |out: i32| {
+        let pairs = KINDS.iter().flat_map(|a| KINDS.iter().map(move |b| (a.1, a.2, b.2)));
+        pairs.filter(|(_, a, b)| couples(*a, *b, out)).map(|(copies, _, _)| copies).sum::<usize>() as f64
+    };
+    let (a, r, all) = (fill(&[5, 23], 1), fill(&[5, 3], 2), fill(&[5, 94], 3));
+    let mut found = Vec::new();
+    for edge in 0..5 {
+        let mut rest = &all.data[94 * edge..94 * (edge + 1)];
+        let mut weights = Vec::new();
+        for (first, n_first, a) in KINDS {
+            for (second, _, b) in KINDS {
+                for (out, n_out, o) in KINDS.into_iter().filter(|(_, _, o)| couples(a, b, *o)) {
+                    let (block, after) = rest.split_at(n_first * n_out);
+                    rest = after;
+                    let data = block.iter().map(|w| w / copies(o).sqrt()).collect();
+                    let block = Array { dims: vec![n_first, 1, n_out], data }.permuted(&[2, 0, 1]);
+                    weights.push((format!("bilinear1.weight.{out}.{first}.{second}"), block));
+                }
+            }
+        }
+        assert!(rest.is_empty());
+        let vector = [r.data[3 * edge], r.data[3 * edge + 1], r.data[3 * edge + 2]];
+        let b = Array { dims: vec![1, 9], data: values_normalised(2, vector, Normalisation::Component) };
+        let a = Array { dims: vec![1, 23], data: a.data[23 * edge..23 * (edge + 1)].to_vec() };
+        let weights: Vec<(&str, Array)> = weights.iter().map(|(name, w)| (name.as_str(), w.clone())).collect();
+        let sizes = [("n", 1), ("m", 0), ("samples", 1)];
+        found.extend(results(text, &sizes, &[("a", &a), ("b", &b)], &weights)["y"].data.clone());
+    }
+    is("e3nn.TP", &Array { dims: vec![5, 23], data: found });
 }

@@ -1,0 +1,201 @@
+"""The models of a library as operators of PyTorch's dispatcher, with fake kernels, batching and derivatives by both modes, to the order the library
+was built with (`gdlc build --grad N`). The library's own kernel serves them through LibTorch's stable C interface; where this PyTorch is older than
+that, or GDL_TORCH=python, a kernel in Python does. A process registers them once, however often `torch` beside this file is loaded."""
+import ctypes
+import os
+
+import torch
+import torch.autograd.forward_ad as _forward
+from torch._functorch.autograd_function import enable_single_level_autograd_function as _one_level
+from torch.autograd.function import _SingleLevelFunction
+
+from .batch import Batch as _Batch
+from . import CLASS as _class
+from . import MODEL as _model
+from . import NAME as _name
+
+_REAL = getattr(torch, _model.real)
+_DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int32: "int32", torch.int64: "int64"}
+_namespace = torch.library.Library(f"gdl_{_name}", "DEF")
+_WHOLE = torch._C._after_autograd_keyset
+
+
+def _checked(argument, x):
+    """The tensor as the library reads it; or an error that says what to do."""
+    if x.device.type != "cpu":
+        raise RuntimeError(f"`{argument.name}` is on {x.device}; this library computes on the CPU: move it with `.cpu()`")
+    _check_type(argument, x)
+    return x.detach().contiguous()
+
+
+def _check_type(argument, x):
+    if argument.real and x.dtype != _REAL:
+        raise RuntimeError(f"`{argument.name}` is {x.dtype}; the library was built for {_REAL}: convert it, or build with --dtype")
+    if not argument.real and x.dtype not in (torch.int32, torch.int64):
+        raise RuntimeError(f"`{argument.name}` is {x.dtype}, and needs torch.int32 or torch.int64")
+
+
+def _view(x):
+    return x.data_ptr(), tuple(x.shape), _DTYPES[x.dtype]
+
+
+def _shim():
+    """The functions of LibTorch that the library's kernel needs, and those that register it; None where they are not there."""
+    if os.environ.get("GDL_TORCH") == "python":
+        return None
+    path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
+    tensors = ["get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "empty_strided", "delete_tensor_object"]
+    lists = ["torch_list_size", "torch_list_get_item", "torch_delete_list", "torch_new_list_reserve_size", "torch_list_push_back"]
+    names = [*(f"aoti_torch_{name}" for name in tensors), *lists, "aoti_torch_check"]
+    try:
+        shim = ctypes.CDLL(path)
+        shim.aoti_torch_library_init_impl, shim.aoti_torch_library_impl
+        addresses = [ctypes.cast(getattr(shim, name), ctypes.c_void_p) for name in names]
+    except (OSError, AttributeError):
+        return None
+    shim.table = (ctypes.c_void_p * len(names))(*addresses)
+    _model.entry("torch_functions")(shim.table)
+    shim.handle = ctypes.c_void_p()
+    failed = shim.aoti_torch_library_init_impl(f"gdl_{_name}".encode(), b"CPU", b"torch.py", 0, ctypes.byref(shim.handle))
+    return None if failed else shim
+
+
+SHIM = _shim()
+
+
+class _Operator:
+    """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes, how many of the outputs are wanted, the
+    first ones; the outputs are a list too, for without lists an operator has at most 64 arguments. Its derivatives are the operators of
+    `model.vjp` and `model.jvp`."""
+
+    def __init__(self, model):
+        self.model = model
+        self.arguments = model.inputs + model.weights
+        self.vjp = model.vjp and _Operator(model.vjp)
+        self.jvp = model.jvp and _Operator(model.jvp)
+        word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
+        name = f"gdl_{_name}::{word}"
+        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+        self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
+        native = SHIM and not SHIM.aoti_torch_library_impl(SHIM.handle, word.encode(), model.entry("torch"))
+        if not native:
+            _namespace.impl(word, self.kernel, "CPU")
+        for device in ["CUDA", "MPS", "XPU"]:
+            _namespace.impl(word, self.kernel, device)
+        torch.library.register_fake(name, self.fake, lib=_namespace)
+        torch.library.register_vmap(name, self.batched, lib=_namespace)
+        # the transforms of torch.func come to the operator one by one, so that its function is of one level
+        self.function = type(f"{_class}_{word}", (_SingleLevelFunction,), _function(self))
+        _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
+
+    def kernel(self, tensors, sizes, wanted):
+        n_inputs = len(self.model.inputs)
+        tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
+        outputs = [torch.empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
+        views = [_view(x) for x in tensors]
+        self.model.run(views[:n_inputs], views[n_inputs:], [_view(y) for y in outputs])
+        return outputs[:wanted]
+
+    def fake(self, tensors, sizes, wanted):
+        for a, x in zip(self.arguments, tensors):
+            _check_type(a, x)
+        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs[:wanted]]
+
+    def batched(self, info, in_dims, tensors, sizes, wanted):
+        """One call for the batch, or for each part of it that memory allows; one an element where elements have weights of their own."""
+        own = [d is not None for d in in_dims[0]]
+        moved = [x.movedim(d, 0) if d is not None else x for x, d in zip(tensors, in_dims[0])]
+        batch, found = _Batch(self.model, wanted), []
+        if batch.fits(own):
+            count = batch.part(sizes, info.batch_size)
+            for begin in range(0, info.batch_size, count):
+                size = min(count, info.batch_size - begin)
+                given = [x[begin : begin + size] if is_own else x for x, is_own in zip(moved, own)]
+                given = batch.joined(torch, given, own, sizes, size)
+                found.append(batch.split(self.call(given, batch.sizes(sizes, size), wanted), sizes, size))
+        else:
+            for k in range(info.batch_size):
+                given = [x[k] if is_own else x for x, is_own in zip(moved, own)]
+                found.append([y[None] for y in self.call(given, sizes, wanted)])
+        if not found:
+            raise RuntimeError(f"gdl_{_name}: vmap over a batch of no elements")
+        return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found)], [0] * wanted
+
+    def __call__(self, tensors, sizes, wanted):
+        """`self.call`; where nothing stands above derivatives, past the dispatcher's way to them and back."""
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing():
+            return self.call(tensors, sizes, wanted)
+        if self.needed(tensors):
+            return list(self.function.apply(None, sizes, wanted, *tensors))
+        return self.below(None, tensors, sizes, wanted)
+
+    def needed(self, tensors):
+        """Whether derivatives are, in the backward pass or along."""
+        if torch.is_grad_enabled():
+            for x in tensors:
+                if x.requires_grad:
+                    return True
+        if _forward._current_level < 0:
+            return False
+        return any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
+
+    def below(self, keys, tensors, sizes, wanted):
+        with torch._C._AutoDispatchBelowAutograd():
+            if keys is None:
+                return self.call._op(tensors, sizes, wanted)
+            return self.call.redispatch(keys & _WHOLE, tensors, sizes, wanted)
+
+    def differentiable(self, keys, tensors, sizes, wanted):
+        if not self.needed(tensors):
+            return self.below(keys, tensors, sizes, wanted)
+        if not torch._C._are_functorch_transforms_active():
+            return list(self.function.apply(keys, sizes, wanted, *tensors))
+        with _one_level():
+            return list(self.function.apply(keys, sizes, wanted, *tensors))
+
+    def derivative(self, operator, tensors, changes, sizes, wanted):
+        """The operator of a derivative: its inputs are those of this one and then the changes."""
+        if operator is None:
+            raise RuntimeError(self.model.needed())
+        n_inputs = len(self.model.inputs)
+        return operator([*tensors[:n_inputs], *changes, *tensors[n_inputs:]], sizes, wanted)
+
+
+def _function(operator):
+    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys, the sizes and the number of outputs come first."""
+    model = operator.model
+    reals = [k for k, a in enumerate(operator.arguments) if a.real]
+
+    def forward(keys, sizes, wanted, *tensors):
+        if not torch._C._are_functorch_transforms_active():
+            return tuple(operator.below(keys, tensors, sizes, wanted))
+        # the transforms further out derive what is below
+        with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
+            return tuple(operator.below(keys, tensors, sizes, wanted))
+
+    def setup_context(ctx, inputs, output):
+        _, ctx.sizes, ctx.wanted, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        if _forward._current_level >= 0:
+            ctx.save_for_forward(*tensors)
+
+    def backward(ctx, *cotangents):
+        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        rest = [tensors[0].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
+        # up to the last that is needed; the library computes them all
+        wanted = max((n for n, k in enumerate(reals, 1) if needed[k]), default=0)
+        found = operator.derivative(operator.vjp, tensors, [*cotangents, *rest], ctx.sizes, wanted)
+        gradients = [None] * len(tensors)
+        for k, gradient in zip(reals, found):
+            gradients[k] = gradient
+        return (None, None, None, *gradients)
+
+    def jvp(ctx, _keys, _sizes, _wanted, *tangents):
+        real = [(x, t) for a, x, t in zip(operator.arguments, ctx.saved_tensors, tangents) if a.real]
+        changes = [torch.zeros_like(x) if t is None else t for x, t in real]
+        return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes, ctx.wanted))
+
+    return {f.__name__: staticmethod(f) for f in (forward, setup_context, backward, jvp)}
+
+
+call = _Operator(_model)
