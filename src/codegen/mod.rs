@@ -28,6 +28,9 @@ pub trait Backend: Sync {
     /// As on the command line: `cranelift`.
     fn name(&self) -> &'static str;
 
+    /// Why it makes no code for a target; none where it does.
+    fn lacks(&self, target: Target) -> Option<&'static str>;
+
     /// Compiles every kernel of a verified program.
     ///
     /// # Errors
@@ -47,7 +50,7 @@ pub enum Target {
     /// x86-64, Linux: runs on processors of the least of these levels, and has code for each, of which the best that the processor has is
     /// chosen at run time.
     X86_64(Levels),
-    /// AArch64 with NEON, Linux. Objects only: libraries are linked for x86-64.
+    /// AArch64 with NEON, Linux.
     Aarch64,
 }
 
@@ -118,6 +121,33 @@ impl Levels {
 impl Target {
     /// Every x86-64 processor with AVX2 and FMA, each with the widest vectors it has.
     pub const ANY_X86_64: Target = Target::X86_64(Levels::only(Level::V3).with(Level::V4));
+
+    /// As compilers call the kind of processor.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Target::X86_64(_) => "x86-64",
+            Target::Aarch64 => "aarch64",
+        }
+    }
+
+    /// These processors and others; none where they are of another kind.
+    pub fn and(self, other: Target) -> Option<Target> {
+        match (self, other) {
+            (Target::X86_64(some), Target::X86_64(others)) => {
+                Some(Target::X86_64(others.iter().fold(some, Levels::with)))
+            }
+            (Target::Aarch64, Target::Aarch64) => Some(Target::Aarch64),
+            (Target::X86_64(_), Target::Aarch64) | (Target::Aarch64, Target::X86_64(_)) => None,
+        }
+    }
+
+    /// Bits of what the runtime must find in a processor.
+    pub fn features(self) -> u64 {
+        match self {
+            Target::X86_64(levels) => levels.least().features(),
+            Target::Aarch64 => 0,
+        }
+    }
 
     /// The kind of processor that gdlc itself runs on, not this one alone.
     pub fn host() -> Target {

@@ -4,6 +4,7 @@ mod cli;
 mod conformance;
 mod derive;
 mod differential;
+mod emulated;
 mod expect;
 mod extraction;
 mod formatted;

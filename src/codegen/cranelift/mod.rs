@@ -27,6 +27,15 @@ impl Backend for Cranelift {
         "cranelift"
     }
 
+    fn lacks(&self, target: Target) -> Option<&'static str> {
+        match target {
+            Target::X86_64(levels) if levels.least() == Level::V4 => {
+                Some("Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512")
+            }
+            Target::X86_64(_) | Target::Aarch64 => None,
+        }
+    }
+
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
         compile(program, target, None).map(|made| made.0)
     }
@@ -55,10 +64,7 @@ pub fn text(program: &Program, target: Target, text: Text) -> Result<String, Uns
 
 /// The object of a program, and the text that is kept on the way.
 fn compile(program: &Program, target: Target, kept: Option<Text>) -> Result<(Object, String), Unsupported> {
-    if let Target::X86_64(levels) = target
-        && levels.least() == Level::V4
-    {
-        let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
+    if let Some(why) = Cranelift.lacks(target) {
         return Err(Unsupported::new(why));
     }
     let mut written_out = program.clone();
