@@ -1,5 +1,6 @@
 //! The one test binary: a module a layer, and those that cut across.
 
+mod assembly;
 mod cli;
 mod conformance;
 mod derive;
