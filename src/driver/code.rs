@@ -34,11 +34,7 @@ impl Code {
     /// What the options say. Fails where this build has no such backend, or no code is made for such a processor.
     pub fn new(options: &arguments::Code) -> Result<Code, Failure> {
         let backend = backend(options.backend)?;
-        let target = target(&options.cpu, backend)?;
-        match backend.lacks(target) {
-            Some(why) => Err(Failure::call(format!("--cpu {}: {why}", options.cpu))),
-            None => Ok(Code { backend, target }),
-        }
+        Ok(Code { backend, target: target(&options.cpu, |target| backend.lacks(target))? })
     }
 
     /// The same, for a library that is then run. Fails too where that is for another kind of processor than this one.
@@ -86,23 +82,26 @@ pub fn backend(name: BackendName) -> Result<&'static dyn Backend, Failure> {
     })
 }
 
-/// The processors of `--cpu`: names with commas between.
-fn target(cpu: &str, backend: &dyn Backend) -> Result<Target, Failure> {
-    let mut named = cpu.split(',').map(|name| processor(name, backend));
+/// Why code is not made for some processors.
+type Lacks<'a> = &'a dyn Fn(Target) -> Option<&'static str>;
+
+/// The processors of `--cpu`: names with commas between. Fails where one is not known, and where `lacks` says why they have no code.
+pub fn target(cpu: &str, lacks: impl Fn(Target) -> Option<&'static str>) -> Result<Target, Failure> {
+    let mut named = cpu.split(',').map(|name| processor(name, &lacks));
     let first = named.next().expect("split gives a part")?;
-    named.try_fold(first, |all, one| {
-        let mixed =
-            || format!("--cpu {cpu}: a library is for one kind of processor: build one for x86-64, one for aarch64");
-        all.and(one?).ok_or_else(|| Failure::call(mixed()))
-    })
+    let all = named.try_fold(first, |all, one| {
+        let mixed = "a library is for one kind of processor: build one for x86-64, one for aarch64";
+        all.and(one?).ok_or_else(|| Failure::call(format!("--cpu {cpu}: {mixed}")))
+    })?;
+    lacks(all).map_or(Ok(all), |why| Err(Failure::call(format!("--cpu {cpu}: {why}"))))
 }
 
 /// The processors of one name.
-fn processor(name: &str, backend: &dyn Backend) -> Result<Target, Failure> {
+fn processor(name: &str, lacks: Lacks<'_>) -> Result<Target, Failure> {
     let only = |level: &Level| Target::X86_64(Levels::only(*level));
     match name {
         "any" => Ok(Target::host()),
-        "native" => native(backend),
+        "native" => native(lacks),
         "aarch64" => Ok(Target::Aarch64),
         "x86-64" => Err(Failure::call("--cpu x86-64: x86-64-v2 (SSE4.2) is the least that code is made for")),
         _ => Level::ALL.iter().find(|level| level.name() == name).map(only).ok_or_else(|| {
@@ -113,13 +112,13 @@ fn processor(name: &str, backend: &dyn Backend) -> Result<Target, Failure> {
     }
 }
 
-/// The processor that gdlc runs on: the highest of its levels that the backend makes code for.
-fn native(backend: &dyn Backend) -> Result<Target, Failure> {
+/// The processor that gdlc runs on: the highest of its levels that there is code for.
+fn native(lacks: Lacks<'_>) -> Result<Target, Failure> {
     if Target::host() == Target::Aarch64 {
         return Ok(Target::Aarch64);
     }
     let targets = Level::ALL.into_iter().rev().filter(|level| has(*level)).map(|l| Target::X86_64(Levels::only(l)));
-    targets.into_iter().find(|target| backend.lacks(*target).is_none()).ok_or_else(|| {
+    targets.into_iter().find(|target| lacks(*target).is_none()).ok_or_else(|| {
         Failure::call("--cpu native: this processor has no SSE4.2, the least that libraries for x86-64 are made for")
     })
 }

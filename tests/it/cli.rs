@@ -125,6 +125,10 @@ fn a_library_is_for_one_kind_of_processor() {
     let digits = "examples/digits.gdl";
     refused(&["build", digits, "--cpu", "aarch64,x86-64-v3"], "one kind of processor");
     refused(&["build", digits, "--cpu", "x86-64-v5"], "aarch64 are");
+    refused(&["build", digits, "--cpu", "x86-64-v2,x86-64-v3"], "--backend llvm");
+    refused(&["emit", "clif", digits, "--cpu", "x86-64-v4"], "128 bits");
+    let wide = gdlc(&["emit", "llvm", digits, "--cpu", "x86-64-v4"]);
+    assert!(text(&wide.stdout).contains("\"target-cpu\"=\"x86-64-v4\""), "{}", text(&wide.stderr));
     let elsewhere = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86-64-v3" };
     refused(&["run", digits, "--input", "none", "--init", "1", "--cpu", elsewhere], "gdlc build");
     refused(&["verify", digits, "--cpu", elsewhere], "gdlc build");

@@ -14,7 +14,7 @@ mod outline;
 mod unit;
 mod value;
 
-use crate::codegen::{Backend, Level, Object, Target, Unsupported};
+use crate::codegen::{Backend, Level, Levels, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
 use crate::kernel::pass::legalize::legalize;
 
@@ -28,11 +28,14 @@ impl Backend for Cranelift {
     }
 
     fn lacks(&self, target: Target) -> Option<&'static str> {
-        match target {
-            Target::X86_64(levels) if levels.least() == Level::V4 => {
-                Some("Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512")
+        let Target::X86_64(levels) = target else { return None };
+        match levels.least() {
+            Level::V4 => Some("Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512"),
+            Level::V2 if levels != Levels::only(Level::V2) => {
+                Some("Cranelift's code is for the least level alone; --backend llvm has each kernel once a level")
             }
-            Target::X86_64(_) | Target::Aarch64 => None,
+            // For AVX-512 it would make the same.
+            Level::V2 | Level::V3 => None,
         }
     }
 
