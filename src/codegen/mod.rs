@@ -8,13 +8,16 @@ pub mod frame;
 pub mod llvm;
 mod scan;
 
+/// What the runtime, the code that is made for it and the callers of libraries agree on: the runtime's own file, compiled into gdlc too.
+#[allow(dead_code)]
+#[path = "../runtime/abi.rs"]
+pub mod runtime;
+
 use std::fmt;
 
 use crate::kernel::ir::{PANEL_BYTES, Program};
 
-/// Bytes from one row of a finished tile to the next: the runtime (`TILE_ROW_BYTES` of `src/runtime/abi.rs`) hands at most four panels
-/// to an epilogue.
-const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES as i64;
+const _: () = assert!(runtime::PANEL_BYTES == PANEL_BYTES as i64, "the kernels pack panels as the runtime reads them");
 
 /// Every backend that this build has; the first is the default.
 pub static BACKENDS: &[&dyn Backend] = &[
@@ -78,12 +81,12 @@ impl Level {
         }
     }
 
-    /// Bits of what the runtime finds in a processor (`FEATURE_V2` and the like).
+    /// Bits of what the runtime finds in a processor.
     pub fn features(self) -> u64 {
         match self {
-            Level::V2 => 4,
-            Level::V3 => 5,
-            Level::V4 => 7,
+            Level::V2 => runtime::FEATURE_V2,
+            Level::V3 => Level::V2.features() | runtime::FEATURE_V3,
+            Level::V4 => Level::V3.features() | runtime::FEATURE_AVX512,
         }
     }
 }

@@ -12,10 +12,9 @@ use super::places::{Memories, Place, WhereFrom};
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::{Element, Interface, Tensor};
+use crate::codegen::runtime;
 use crate::kernel::ir::{Program, Stage};
 
-/// The version of the tables, `VERSION` of the runtime.
-const VERSION: u32 = 3;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 /// The entries of hosts, which no table names.
@@ -138,9 +137,9 @@ impl Table {
             self.i64(tensor.dims.len() as i64);
             self.address(Target::Here(dims));
             let (element, sorted, range) = match tensor.element {
-                Element::Real => (0, false, Size::fixed(0)),
-                Element::Index { range, sorted, table: true } => (1, sorted, range),
-                Element::Index { range, sorted, table: false } => (2, sorted, range),
+                Element::Real => (runtime::REAL, false, Size::fixed(0)),
+                Element::Index { range, sorted, table: true } => (runtime::TABLE, sorted, range),
+                Element::Index { range, sorted, table: false } => (runtime::INDEX, sorted, range),
             };
             self.u32(element);
             self.u32(u32::from(sorted));
@@ -155,11 +154,11 @@ impl Table {
         let list = self.begin(places.len());
         for (place, dims) in places.iter().zip(dims) {
             let (memory, index, copy_of) = match place.from {
-                WhereFrom::Input(k) => (0, k, -1),
-                WhereFrom::Weight(k) => (1, k, -1),
-                WhereFrom::Output(k) => (2, k, -1),
+                WhereFrom::Input(k) => (runtime::INPUT, k, -1),
+                WhereFrom::Weight(k) => (runtime::WEIGHT, k, -1),
+                WhereFrom::Output(k) => (runtime::OUTPUT, k, -1),
                 WhereFrom::Slot { memory, slot, copy_of } => {
-                    (3 + memory as u32, slot, copy_of.map_or(-1, |k| k as i32))
+                    (runtime::BOUND + memory as u32, slot, copy_of.map_or(-1, |k| k as i32))
                 }
             };
             self.u32(memory);
@@ -182,7 +181,7 @@ impl Table {
         let slots = self.begin(memories.slots.len());
         let mut first = 0;
         for slot in &memories.slots {
-            self.u32(3 + slot.memory as u32);
+            self.u32(runtime::BOUND + slot.memory as u32);
             self.u32(0);
             self.i64(first);
             self.i64(slot.members.len() as i64);
@@ -204,10 +203,10 @@ impl Table {
 
 fn dtype_code(dtype: Dtype) -> u32 {
     match dtype {
-        Dtype::F32 => 0,
-        Dtype::F64 => 1,
-        Dtype::I32 => 2,
-        Dtype::I64 => 3,
+        Dtype::F32 => runtime::F32,
+        Dtype::F64 => runtime::F64,
+        Dtype::I32 => runtime::I32,
+        Dtype::I64 => runtime::I64,
     }
 }
 
@@ -338,7 +337,7 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
         [Stage::Bind, Stage::Prepare, Stage::Call].map(|stage| t.kernels(d.program, d.kernels, stage));
     let device = d.device.map(|device| device_part(t, device));
     let at = t.begin(1).at;
-    t.u32(VERSION);
+    t.u32(runtime::VERSION);
     t.u32(dtype_code(i.dtype));
     t.text(&i.name);
     for list in [names, inputs, weights, outputs, facts] {
