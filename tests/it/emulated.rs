@@ -84,6 +84,29 @@ fn caller() -> &'static Result<PathBuf, String> {
     })
 }
 
+/// What PyTorch's dispatcher calls is written in assembly, once for each processor.
+#[test]
+fn the_entry_of_torch_throws_with_the_stack_as_it_was() {
+    let targets = if caller().is_ok() { vec![Target::host(), Target::Aarch64] } else { vec![Target::host()] };
+    for target in targets {
+        let case = relu(Dtype::F32, 1, 1);
+        let library = build(&case.program, &case.interface, Code { target, ..Code::default() }, "torch-entry");
+        let program = library.with_file_name("torch_entry");
+        let compiler = if target == Target::host() { "cc" } else { COMPILER };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torch_entry.c");
+        succeeds(
+            Command::new(compiler).args(["-O1", "-Wall", "-Werror"]).arg(source).arg("-o").arg(&program).arg("-ldl"),
+        );
+        let mut command = if target == Target::host() { Command::new(&program) } else { Command::new(EMULATOR) };
+        if target != Target::host() {
+            command.args(["-L", ROOT]).arg(&program);
+        }
+        let output = succeeds(command.arg(&library).arg(&case.program.name));
+        let message = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(message.contains("inputs and weights") && message.contains('7'), "{message}");
+    }
+}
+
 fn make_caller() -> Result<PathBuf, String> {
     for tool in [COMPILER, EMULATOR] {
         Command::new(tool).arg("--version").output().map_err(|e| format!("{tool}: {e}"))?;
@@ -97,7 +120,15 @@ fn make_caller() -> Result<PathBuf, String> {
     let (header, program) = (folder.join("relu.h"), folder.join("call"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/call.c");
     let mut command = Command::new(COMPILER);
-    succeeds(command.args(["-O1", "-Wall", "-Werror", "-include"]).arg(header).arg(source).arg("-o").arg(&program));
+    succeeds(
+        command
+            .args(["-O1", "-Wall", "-Werror", "-include"])
+            .arg(header)
+            .arg(source)
+            .arg("-o")
+            .arg(&program)
+            .arg("-ldl"),
+    );
     Ok(program)
 }
 
