@@ -8,13 +8,16 @@ pub mod frame;
 pub mod llvm;
 mod scan;
 
+/// What the runtime, the code that is made for it and the callers of libraries agree on: the runtime's own file, compiled into gdlc too.
+#[allow(dead_code)]
+#[path = "../runtime/abi.rs"]
+pub mod runtime;
+
 use std::fmt;
 
 use crate::kernel::ir::{PANEL_BYTES, Program};
 
-/// Bytes from one row of a finished tile to the next: the runtime (`TILE_ROW_BYTES` of `src/runtime/abi.rs`) hands at most four panels
-/// to an epilogue.
-const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES as i64;
+const _: () = assert!(runtime::PANEL_BYTES == PANEL_BYTES as i64, "the kernels pack panels as the runtime reads them");
 
 /// Every backend that this build has; the first is the default.
 pub static BACKENDS: &[&dyn Backend] = &[
@@ -27,6 +30,9 @@ pub static BACKENDS: &[&dyn Backend] = &[
 pub trait Backend: Sync {
     /// As on the command line: `cranelift`.
     fn name(&self) -> &'static str;
+
+    /// Why it makes no code for a target; none where it does.
+    fn lacks(&self, target: Target) -> Option<&'static str>;
 
     /// Compiles every kernel of a verified program.
     ///
@@ -47,7 +53,7 @@ pub enum Target {
     /// x86-64, Linux: runs on processors of the least of these levels, and has code for each, of which the best that the processor has is
     /// chosen at run time.
     X86_64(Levels),
-    /// AArch64 with NEON, Linux. Objects only: libraries are linked for x86-64.
+    /// AArch64 with NEON, Linux.
     Aarch64,
 }
 
@@ -75,12 +81,12 @@ impl Level {
         }
     }
 
-    /// Bits of what the runtime finds in a processor (`FEATURE_V2` and the like).
+    /// Bits of what the runtime finds in a processor.
     pub fn features(self) -> u64 {
         match self {
-            Level::V2 => 4,
-            Level::V3 => 5,
-            Level::V4 => 7,
+            Level::V2 => runtime::FEATURE_V2,
+            Level::V3 => Level::V2.features() | runtime::FEATURE_V3,
+            Level::V4 => Level::V3.features() | runtime::FEATURE_AVX512,
         }
     }
 }
@@ -118,6 +124,33 @@ impl Levels {
 impl Target {
     /// Every x86-64 processor with AVX2 and FMA, each with the widest vectors it has.
     pub const ANY_X86_64: Target = Target::X86_64(Levels::only(Level::V3).with(Level::V4));
+
+    /// As compilers call the kind of processor.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Target::X86_64(_) => "x86-64",
+            Target::Aarch64 => "aarch64",
+        }
+    }
+
+    /// These processors and others; none where they are of another kind.
+    pub fn and(self, other: Target) -> Option<Target> {
+        match (self, other) {
+            (Target::X86_64(some), Target::X86_64(others)) => {
+                Some(Target::X86_64(others.iter().fold(some, Levels::with)))
+            }
+            (Target::Aarch64, Target::Aarch64) => Some(Target::Aarch64),
+            (Target::X86_64(_), Target::Aarch64) | (Target::Aarch64, Target::X86_64(_)) => None,
+        }
+    }
+
+    /// Bits of what the runtime must find in a processor.
+    pub fn features(self) -> u64 {
+        match self {
+            Target::X86_64(levels) => levels.least().features(),
+            Target::Aarch64 => 0,
+        }
+    }
 
     /// The kind of processor that gdlc itself runs on, not this one alone.
     pub fn host() -> Target {

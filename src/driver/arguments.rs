@@ -99,7 +99,7 @@ pub struct Code {
     #[arg(long, value_enum, default_value_t = BackendName::Cranelift)]
     pub backend: BackendName,
     /// The processors it is for: any (x86-64 with AVX2 and FMA, wider vectors where it finds them), or some of native, x86-64-v2, x86-64-v3
-    /// and x86-64-v4, with commas between: the best that the processor has is chosen at run time
+    /// and x86-64-v4, with commas between: the best that the processor has is chosen at run time; or aarch64
     #[arg(long, value_name = "NAMES", default_value = "any")]
     pub cpu: String,
 }

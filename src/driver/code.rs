@@ -33,18 +33,22 @@ impl fmt::Debug for Code {
 impl Code {
     /// What the options say. Fails where this build has no such backend, or no code is made for such a processor.
     pub fn new(options: &arguments::Code) -> Result<Code, Failure> {
-        let (backend, target) = (backend(options.backend)?, target(&options.cpu)?);
-        match target {
-            // Its vectors have 128 bits: there is nothing more to make for the processor at hand.
-            Target::X86_64(levels) if options.backend == BackendName::Cranelift && levels.least() == Level::V4 => {
-                if options.cpu != "native" {
-                    let why = "Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512";
-                    return Err(Failure::call(format!("--cpu {}: {why}", options.cpu)));
-                }
-                Ok(Code { backend, target: Target::X86_64(Levels::only(Level::V3)) })
-            }
-            Target::X86_64(_) | Target::Aarch64 => Ok(Code { backend, target }),
+        let backend = backend(options.backend)?;
+        Ok(Code { backend, target: target(&options.cpu, |target| backend.lacks(target))? })
+    }
+
+    /// The same, for a library that is then run. Fails too where that is for another kind of processor than this one.
+    pub fn that_runs(options: &arguments::Code) -> Result<Code, Failure> {
+        let code = Code::new(options)?;
+        let here = Target::host();
+        if std::mem::discriminant(&code.target) != std::mem::discriminant(&here) {
+            return Err(Failure::call(format!(
+                "--cpu {}: this machine is {}, and cannot run it; `gdlc build` makes the library, to be run elsewhere",
+                options.cpu,
+                here.architecture()
+            )));
         }
+        Ok(code)
     }
 }
 
@@ -78,44 +82,64 @@ pub fn backend(name: BackendName) -> Result<&'static dyn Backend, Failure> {
     })
 }
 
-/// The processors of `--cpu`: `any`, or names with commas between.
-fn target(cpu: &str) -> Result<Target, Failure> {
-    if cpu == "any" {
-        return Ok(Target::host());
-    }
-    let mut named = cpu.split(',').map(level);
-    let first = Levels::only(named.next().expect("split gives a part")?);
-    named.try_fold(first, |levels, level| Ok(levels.with(level?))).map(Target::X86_64)
+/// Why code is not made for some processors.
+type Lacks<'a> = &'a dyn Fn(Target) -> Option<&'static str>;
+
+/// The processors of `--cpu`: names with commas between. Fails where one is not known, and where `lacks` says why they have no code.
+pub fn target(cpu: &str, lacks: impl Fn(Target) -> Option<&'static str>) -> Result<Target, Failure> {
+    let mut named = cpu.split(',').map(|name| processor(name, &lacks));
+    let first = named.next().expect("split gives a part")?;
+    let all = named.try_fold(first, |all, one| {
+        let mixed = "a library is for one kind of processor: build one for x86-64, one for aarch64";
+        all.and(one?).ok_or_else(|| Failure::call(format!("--cpu {cpu}: {mixed}")))
+    })?;
+    lacks(all).map_or(Ok(all), |why| Err(Failure::call(format!("--cpu {cpu}: {why}"))))
 }
 
-fn level(cpu: &str) -> Result<Level, Failure> {
-    match cpu {
-        "native" => native(),
+/// The processors of one name.
+fn processor(name: &str, lacks: Lacks<'_>) -> Result<Target, Failure> {
+    let only = |level: &Level| Target::X86_64(Levels::only(*level));
+    match name {
+        "any" => Ok(Target::host()),
+        "native" => native(lacks),
+        "aarch64" => Ok(Target::Aarch64),
         "x86-64" => Err(Failure::call("--cpu x86-64: x86-64-v2 (SSE4.2) is the least that code is made for")),
-        _ => Level::ALL.into_iter().find(|level| level.name() == cpu).ok_or_else(|| {
+        _ => Level::ALL.iter().find(|level| level.name() == name).map(only).ok_or_else(|| {
             Failure::call(format!(
-                "--cpu {cpu}: not a processor that code is made for; any, native, x86-64-v2, x86-64-v3 and x86-64-v4 are"
+                "--cpu {name}: not a processor that code is made for; any, native, x86-64-v2, x86-64-v3, x86-64-v4 and aarch64 are"
             ))
         }),
     }
 }
 
-/// The highest level of the processor that gdlc runs on.
-fn native() -> Result<Level, Failure> {
+/// The processor that gdlc runs on: the highest of its levels that there is code for.
+fn native(lacks: Lacks<'_>) -> Result<Target, Failure> {
+    if Target::host() == Target::Aarch64 {
+        return Ok(Target::Aarch64);
+    }
+    let targets = Level::ALL.into_iter().rev().filter(|level| has(*level)).map(|l| Target::X86_64(Levels::only(l)));
+    targets.into_iter().find(|target| lacks(*target).is_none()).ok_or_else(|| {
+        Failure::call("--cpu native: this processor has no SSE4.2, the least that libraries for x86-64 are made for")
+    })
+}
+
+/// Whether the processor that gdlc runs on is of a level.
+fn has(level: Level) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         use std::is_x86_feature_detected as has;
+        let v2 = has!("sse4.2") && has!("popcnt");
         let v3 = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("f16c");
         let v4 = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
-        if has!("sse4.2") && has!("popcnt") {
-            return Ok(if v3 && v4 {
-                Level::V4
-            } else if v3 {
-                Level::V3
-            } else {
-                Level::V2
-            });
+        match level {
+            Level::V2 => v2,
+            Level::V3 => v2 && v3,
+            Level::V4 => v2 && v3 && v4,
         }
     }
-    Err(Failure::call("--cpu native: this processor is not x86-64 with SSE4.2, the least that libraries are made for"))
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        false
+    }
 }

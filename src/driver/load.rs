@@ -4,14 +4,9 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::path::Path;
 
+use crate::codegen::runtime::{self as abi, Context, DataType, Device, DlTensor, Memory, Model, Size, TensorInfo};
 use crate::driver::failure::Failure;
 use crate::driver::tensors::{Numbers, Tensor};
-
-#[allow(dead_code, unreachable_pub)]
-#[path = "../runtime/abi.rs"]
-mod abi;
-
-use abi::{Context, DataType, Device, DlTensor, Memory, Model, Size, TensorInfo};
 
 /// Where memory begins within a caller's block, `ALIGN` of the runtime's layout.
 const FRAME_ALIGN: usize = 64;

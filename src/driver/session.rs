@@ -61,6 +61,11 @@ impl Session {
         Ok(Session { code: Code::new(options)?, ..self })
     }
 
+    /// The same, for machine code that runs here.
+    pub fn with_code_that_runs(self, options: &arguments::Code) -> Result<Session, Failure> {
+        Ok(Session { code: Code::that_runs(options)?, ..self })
+    }
+
     /// The number type of all real tensors.
     pub fn dtype(&self) -> Dtype {
         match self.options.dtype {

@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::codegen::Unsupported;
 use crate::codegen::device::{Architecture, DeviceCode, emit};
 use crate::codegen::frame::Frame;
+use crate::codegen::runtime::{MAX_FRAME, MAX_WORDS};
 use crate::kernel::ir::Program;
-
-/// Words of a frame and arguments of a launch that the runtime has room for, as in `src/runtime/abi.rs`.
-const MOST_WORDS: [usize; 2] = [4096, 512];
 
 /// A program's code for GPUs.
 #[derive(Clone, Debug)]
@@ -73,10 +71,10 @@ impl Device {
         let code = emit(program, architecture)?;
         let n_words = 1 + program.sizes.len() + Frame::of(program).buffers().len();
         let most = code.kernels.iter().map(|k| k.words.len()).max().unwrap_or(0);
-        if n_words > MOST_WORDS[0] || most > MOST_WORDS[1] {
+        if n_words > MAX_FRAME || most > MAX_WORDS {
             return Err(Unsupported::new(format!(
-                "`{}` on a GPU: {n_words} arrays, {most} of them in one kernel; {} and {} are the most",
-                program.name, MOST_WORDS[0], MOST_WORDS[1]
+                "`{}` on a GPU: {n_words} arrays, {most} of them in one kernel; {MAX_FRAME} and {MAX_WORDS} are the most",
+                program.name
             )));
         }
         let mut cubins = Vec::new();

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use object::elf;
+use object::elf::{self, RelocationType};
 
 use super::link::{Piece, Place};
+use super::machine::{Machine, STUB};
 
-const PAGE: u64 = 4096;
 const EHDR: u64 = 64;
 const PHDR: u64 = 56;
 const N_PHDRS: u64 = 6;
+const N_DYNAMIC: u64 = 12;
 const SYM: u64 = 24;
 const RELA: u64 = 24;
-const STUB: u64 = 8;
 
 /// What the memory is for; the order is that of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,8 @@ struct Tables {
 }
 
 /// A library in the making.
-pub(super) struct Image {
+pub(super) struct Image<'m> {
+    machine: &'m dyn Machine,
     soname: String,
     exports: Vec<(String, Place)>,
     parts: BTreeMap<Piece, Part>,
@@ -80,9 +81,10 @@ fn up(n: u64, to: u64) -> u64 {
     n.div_ceil(to) * to
 }
 
-impl Image {
-    pub(super) fn new(soname: &str) -> Self {
+impl<'m> Image<'m> {
+    pub(super) fn new(machine: &'m dyn Machine, soname: &str) -> Self {
         Image {
+            machine,
             soname: soname.to_string(),
             exports: Vec::new(),
             parts: BTreeMap::new(),
@@ -107,7 +109,7 @@ impl Image {
     }
 
     /// Some code reads the symbol's address from the table of addresses.
-    pub(super) fn want_got(&mut self, place: &Place) {
+    pub(super) fn want_entry(&mut self, place: &Place) {
         if let Place::Outside(name) = place {
             self.outside.insert(name.clone(), 0);
         }
@@ -124,7 +126,7 @@ impl Image {
 
     /// Some code calls a symbol of the C library directly.
     pub(super) fn want_stub(&mut self, name: &str) {
-        self.want_got(&Place::Outside(name.to_string()));
+        self.want_entry(&Place::Outside(name.to_string()));
         self.stubs.insert(name.to_string(), 0);
     }
 
@@ -148,15 +150,16 @@ impl Image {
         self.tables.dynstr = take(names, 1);
         self.tables.hash = take(4 * (2 + 2 * n_symbols), 8);
         self.tables.rela = take((self.n_absolute + self.got.len() as u64) * RELA, 8);
+        let page = self.machine.page();
         self.tables.constant = self.place_parts(Segment::Constant, at);
-        self.tables.text = self.place_parts(Segment::Text, up(self.tables.constant.end, PAGE));
+        self.tables.text = self.place_parts(Segment::Text, up(self.tables.constant.end, page));
         let mut end = up(self.tables.text.end, STUB);
         for address in self.stubs.values_mut() {
             *address = end;
             end += STUB;
         }
         self.tables.text.end = end;
-        self.tables.relocated = self.place_parts(Segment::Relocated, up(end, PAGE));
+        self.tables.relocated = self.place_parts(Segment::Relocated, up(end, page));
         let mut at = up(self.tables.relocated.end, 8);
         self.tables.got.begin = at;
         for address in self.got.values_mut() {
@@ -164,8 +167,8 @@ impl Image {
             at += 8;
         }
         self.tables.got.end = at;
-        self.tables.dynamic = Span { begin: at, end: at + 16 * Self::N_DYNAMIC };
-        self.tables.data = self.place_parts(Segment::Data, up(self.tables.dynamic.end, PAGE));
+        self.tables.dynamic = Span { begin: at, end: at + 16 * N_DYNAMIC };
+        self.tables.data = self.place_parts(Segment::Data, up(self.tables.dynamic.end, page));
         self.tables.zero = self.place_parts(Segment::Zero, up(self.tables.data.end, 64));
         self.file = vec![0; self.tables.data.end as usize];
         for part in self.parts.values() {
@@ -202,12 +205,17 @@ impl Image {
     }
 
     /// Where the symbol's address is kept.
-    pub(super) fn got_address(&self, place: &Place) -> u64 {
+    pub(super) fn entry_address(&self, place: &Place) -> u64 {
         self.got[place]
     }
 
-    pub(super) fn put_u32(&mut self, at: u64, value: u32) {
+    fn put_u32(&mut self, at: u64, value: u32) {
         self.file[at as usize..at as usize + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes the distance from an address to another, and an addend.
+    pub(super) fn put(&mut self, kind: RelocationType, at: u64, to: u64, addend: i64) {
+        self.machine.put(kind, &mut self.file[at as usize..], at, to.wrapping_add_signed(addend));
     }
 
     fn put_u64(&mut self, at: u64, value: u64) {
@@ -216,33 +224,36 @@ impl Image {
 
     /// An address for the loader to fill in.
     pub(super) fn put_absolute(&mut self, at: u64, place: &Place, addend: i64) {
+        let loader = self.machine.loader();
         let relocation = match place {
             Place::Inside(..) => {
-                (at, u64::from(elf::R_X86_64_RELATIVE.0), self.address(place).wrapping_add_signed(addend) as i64)
+                (at, u64::from(loader.relative.0), self.address(place).wrapping_add_signed(addend) as i64)
             }
-            Place::Outside(name) => (at, u64::from(self.outside[name]) << 32 | u64::from(elf::R_X86_64_64.0), addend),
+            Place::Outside(name) => (at, u64::from(self.outside[name]) << 32 | u64::from(loader.absolute.0), addend),
         };
         self.relocations.push(relocation);
     }
 
     /// Writes the tables, headers and section headers; the bytes of the library.
     pub(super) fn finish(mut self) -> Vec<u8> {
+        let loader = self.machine.loader();
         for (place, at) in self.got.clone() {
             match &place {
                 Place::Inside(..) => self.put_absolute(at, &place, 0),
                 Place::Outside(name) => {
-                    let info = u64::from(self.outside[name]) << 32 | u64::from(elf::R_X86_64_GLOB_DAT.0);
+                    let info = u64::from(self.outside[name]) << 32 | u64::from(loader.entry.0);
                     self.relocations.push((at, info, 0));
                 }
             }
         }
         for (name, at) in self.stubs.clone() {
-            // jmp *[rip + got]
-            let distance = self.got[&Place::Outside(name)] as i64 - (at as i64 + 6);
-            self.file[at as usize..at as usize + 2].copy_from_slice(&[0xff, 0x25]);
-            self.put_u32(at + 2, distance as i32 as u32);
+            let (stub, entry) = (self.machine.stub(), self.got[&Place::Outside(name)]);
+            self.file[at as usize..at as usize + stub.bytes.len()].copy_from_slice(&stub.bytes);
+            for fix in stub.fixes {
+                self.put(fix.kind, at + fix.offset, entry, fix.addend);
+            }
         }
-        let relative = u64::from(elf::R_X86_64_RELATIVE.0);
+        let relative = u64::from(loader.relative.0);
         self.relocations.sort_by_key(|(at, info, _)| (*info != relative, *at));
         for (i, (at, info, addend)) in self.relocations.clone().into_iter().enumerate() {
             let to = self.tables.rela.begin + i as u64 * RELA;
@@ -298,16 +309,15 @@ impl Image {
         }
     }
 
-    const N_DYNAMIC: u64 = 12;
-
     fn write_dynamic(&mut self) {
         let soname = self.soname.clone();
         let soname = u64::from(self.string(&soname));
         let begin = self.tables.dynstr.begin as usize;
         self.file[begin..begin + self.strings.len()].copy_from_slice(&self.strings);
         let t = &self.tables;
-        let relative = self.relocations.iter().filter(|r| r.1 == u64::from(elf::R_X86_64_RELATIVE.0)).count() as u64;
-        let entries: [(u64, u64); Self::N_DYNAMIC as usize] = [
+        let relative = u64::from(self.machine.loader().relative.0);
+        let relative = self.relocations.iter().filter(|r| r.1 == relative).count() as u64;
+        let entries: [(u64, u64); N_DYNAMIC as usize] = [
             (elf::DT_SONAME.0 as u64, soname),
             (elf::DT_HASH.0 as u64, t.hash.begin),
             (elf::DT_STRTAB.0 as u64, t.dynstr.begin),
@@ -333,18 +343,18 @@ impl Image {
         let ident = [0x7f, b'E', b'L', b'F', elf::ELFCLASS64.0, elf::ELFDATA2LSB.0, elf::EV_CURRENT.0];
         self.file[..ident.len()].copy_from_slice(&ident);
         self.file[16..18].copy_from_slice(&elf::ET_DYN.0.to_le_bytes());
-        self.file[18..20].copy_from_slice(&elf::EM_X86_64.0.to_le_bytes());
+        self.file[18..20].copy_from_slice(&self.machine.elf().0.to_le_bytes());
         self.put_u32(20, 1);
         self.put_u64(32, EHDR);
         self.file[52..54].copy_from_slice(&(EHDR as u16).to_le_bytes());
         self.file[54..56].copy_from_slice(&(PHDR as u16).to_le_bytes());
         self.file[56..58].copy_from_slice(&(N_PHDRS as u16).to_le_bytes());
-        let t = &self.tables;
-        let (begin, relro) = (t.relocated.begin, up(t.dynamic.end, PAGE));
+        let (t, page) = (&self.tables, self.machine.page());
+        let (begin, relro) = (t.relocated.begin, up(t.dynamic.end, page));
         let headers: [(u32, u32, u64, u64, u64, u64); N_PHDRS as usize] = [
-            (elf::PT_LOAD.0, elf::PF_R.0, 0, t.constant.end, t.constant.end, PAGE),
-            (elf::PT_LOAD.0, elf::PF_R.0 | elf::PF_X.0, t.text.begin, t.text.end, t.text.end, PAGE),
-            (elf::PT_LOAD.0, elf::PF_R.0 | elf::PF_W.0, begin, t.data.end, t.zero.end, PAGE),
+            (elf::PT_LOAD.0, elf::PF_R.0, 0, t.constant.end, t.constant.end, page),
+            (elf::PT_LOAD.0, elf::PF_R.0 | elf::PF_X.0, t.text.begin, t.text.end, t.text.end, page),
+            (elf::PT_LOAD.0, elf::PF_R.0 | elf::PF_W.0, begin, t.data.end, t.zero.end, page),
             (elf::PT_DYNAMIC.0, elf::PF_R.0 | elf::PF_W.0, t.dynamic.begin, t.dynamic.end, t.dynamic.end, 8),
             (elf::PT_GNU_RELRO.0, elf::PF_R.0, begin, relro.min(t.data.end), relro, 1),
             (elf::PT_GNU_STACK.0, elf::PF_R.0 | elf::PF_W.0, 0, 0, 0, 16),

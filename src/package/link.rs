@@ -1,4 +1,4 @@
-//! Relocatable objects in, a shared library out (ELF, x86-64): no linker on the user's machine.
+//! Relocatable objects in, a shared library out (ELF): no linker on the user's machine.
 //! Keeps what the exported symbols reach, lays it out in three segments, resolves relocations.
 //! It knows nothing of models; the same input gives the same bytes.
 
@@ -12,6 +12,7 @@ use object::{
 };
 
 use super::image::{Image, Segment};
+use super::machine::{Machine, Reach};
 
 /// A section of an object: `(object, section)`.
 pub(super) type Piece = (usize, usize);
@@ -64,10 +65,10 @@ struct Fix {
 /// Links groups of objects into a shared library that exports `exports`, in that order. A name means the symbol of its own group, if that
 /// has one, else that of the first group that has: the kernels of two models may have the same names.
 /// Panics on an object that does not hold together: the objects are ours.
-pub(super) fn link(soname: &str, groups: &[Vec<&[u8]>], exports: &[String]) -> Vec<u8> {
-    let objects = Objects::read(groups);
+pub(super) fn link(machine: &dyn Machine, soname: &str, groups: &[Vec<&[u8]>], exports: &[String]) -> Vec<u8> {
+    let objects = Objects::read(machine, groups);
     let kept = objects.reachable(exports);
-    let mut image = Image::new(soname);
+    let mut image = Image::new(machine, soname);
     for export in exports {
         let place =
             objects.find(0, export).unwrap_or_else(|| panic!("link: the exported symbol {export} is not defined"));
@@ -78,47 +79,33 @@ pub(super) fn link(soname: &str, groups: &[Vec<&[u8]>], exports: &[String]) -> V
         let bytes = section.data().expect("link: a section has its bytes");
         image.add(piece, segment_of(&section), section.align().max(1), bytes, section.size());
         for fix in objects.fixes(piece) {
-            match fix.kind {
-                elf::R_X86_64_GOTPCREL | elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX => {
-                    image.want_got(&fix.target);
-                }
-                elf::R_X86_64_64 => image.want_absolute(&fix.target),
-                elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
+            match reach(machine, &fix) {
+                Reach::Table => image.want_entry(&fix.target),
+                Reach::Absolute => image.want_absolute(&fix.target),
+                Reach::Distance => {
                     if let Place::Outside(name) = &fix.target {
                         image.want_stub(name);
                     }
                 }
-                kind => panic!("link: relocation {kind:?} is not known"),
             }
         }
     }
     image.lay_out();
     for &piece in &kept {
         for fix in objects.fixes(piece) {
-            apply(&mut image, piece, &fix);
+            let at = image.address(&Place::Inside(piece, fix.offset));
+            match reach(machine, &fix) {
+                Reach::Absolute => image.put_absolute(at, &fix.target, fix.addend),
+                Reach::Distance => image.put(fix.kind, at, image.call_address(&fix.target), fix.addend),
+                Reach::Table => image.put(fix.kind, at, image.entry_address(&fix.target), fix.addend),
+            }
         }
     }
     image.finish()
 }
 
-/// Writes one relocation into the image.
-fn apply(image: &mut Image, piece: Piece, fix: &Fix) {
-    let at = image.address(&Place::Inside(piece, fix.offset));
-    match fix.kind {
-        elf::R_X86_64_64 => image.put_absolute(at, &fix.target, fix.addend),
-        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
-            let to = image.call_address(&fix.target) as i64 + fix.addend - at as i64;
-            image.put_u32(at, narrow(to));
-        }
-        _ => {
-            let to = image.got_address(&fix.target) as i64 + fix.addend - at as i64;
-            image.put_u32(at, narrow(to));
-        }
-    }
-}
-
-fn narrow(distance: i64) -> u32 {
-    i32::try_from(distance).expect("link: a library is smaller than 2 GB") as u32
+fn reach(machine: &dyn Machine, fix: &Fix) -> Reach {
+    machine.reach(fix.kind).unwrap_or_else(|| panic!("link: relocation {:?} is not known", fix.kind))
 }
 
 fn segment_of(section: &object::read::elf::ElfSection64<'_, '_, Endianness>) -> Segment {
@@ -140,7 +127,7 @@ fn segment_of(section: &object::read::elf::ElfSection64<'_, '_, Endianness>) -> 
 }
 
 impl<'a> Objects<'a> {
-    fn read(all: &[Vec<&'a [u8]>]) -> Self {
+    fn read(machine: &dyn Machine, all: &[Vec<&'a [u8]>]) -> Self {
         let objects = || all.iter().enumerate().flat_map(|(g, objects)| objects.iter().map(move |bytes| (g, *bytes)));
         let files: Vec<ElfFile64<'a, Endianness>> =
             objects().map(|(_, bytes)| ElfFile64::parse(bytes).expect("link: our objects are ELF")).collect();
@@ -148,7 +135,7 @@ impl<'a> Objects<'a> {
         let mut globals = BTreeMap::new();
         for (o, file) in files.iter().enumerate() {
             let header = file.elf_header();
-            assert_eq!(header.e_machine(file.endian()), elf::EM_X86_64, "link: only x86-64 is linked");
+            assert_eq!(header.e_machine(file.endian()), machine.elf(), "link: all objects are for one machine");
             for symbol in file.symbols() {
                 if let (true, SymbolSection::Section(section)) = (symbol.is_global(), symbol.section()) {
                     let name = symbol.name().expect("link: a symbol has a name").to_string();

@@ -1,13 +1,14 @@
 //! Packaging: programs' objects, the models' tables and the runtime become a shared library, with its header and its manifest.
 //! In: verified kernel programs and the interfaces they were lowered from. Out: bytes and text; the driver writes the files.
 //!
-//! Reading order: `places` (where buffers live), `device` (code for GPUs), `tables` (what the runtime knows of a model), `link` and `image` (the library),
-//! `header`, `manifest`, `python`.
+//! Reading order: `places` (where buffers live), `device` (code for GPUs), `tables` (what the runtime knows of a model), `machine` (what
+//! differs from processor to processor), `link` and `image` (the library), `header`, `manifest`, `python`.
 
 pub mod device;
 mod header;
 mod image;
 mod link;
+mod machine;
 mod manifest;
 mod places;
 pub mod python;
@@ -18,9 +19,6 @@ use device::{Device, DeviceTarget};
 use crate::codegen::abi::Interface;
 use crate::codegen::{Backend, Target, Unsupported};
 use crate::kernel::ir::Program;
-
-/// The runtime, compiled by the build script: one object that needs only the C library.
-static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.o"));
 
 /// What `build` makes.
 #[derive(Clone, Debug)]
@@ -68,9 +66,8 @@ pub fn build_all(
     target: Target,
     device: Option<&DeviceTarget>,
 ) -> Result<Library, Unsupported> {
-    let Target::X86_64(levels) = target else {
-        return Err(Unsupported::new("shared libraries for AArch64 (objects only, for now)"));
-    };
+    let machine = machine::machine(target);
+    let runtime = machine.runtime()?;
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
     for (k, Member { program, interface, vjp, jvp }) in members.iter().enumerate() {
         let object = backend.emit(program, target)?;
@@ -83,22 +80,22 @@ pub fn build_all(
             memories: &memories,
             kernels: &object.kernels,
             hash: hash(&object.bytes),
-            features: levels.least().features(),
+            features: target.features(),
             device: device.as_ref(),
             vjp: named(vjp),
             jvp: named(jvp),
             first: k == 0,
         };
-        groups.push([tables::object(&description), object.bytes]);
+        groups.push([tables::object(machine, &description), object.bytes]);
     }
     let mut objects: Vec<Vec<&[u8]>> = groups.iter().map(|g| g.iter().map(Vec::as_slice).collect()).collect();
-    objects.push(vec![RUNTIME]);
+    objects.push(vec![runtime]);
     let interfaces: Vec<&Interface> = members.iter().map(|m| m.interface).collect();
     let name = tables::symbol_name(&interfaces[0].name);
     let mut exports: Vec<String> = interfaces.iter().flat_map(|i| tables::exports(&i.name)).collect();
     exports.push(tables::REGISTER.to_string());
     Ok(Library {
-        so_bytes: link::link(&format!("lib{name}.so"), &objects, &exports),
+        so_bytes: link::link(machine, &format!("lib{name}.so"), &objects, &exports),
         header: header::header(&interfaces, &name),
         manifest: manifest::manifest(members),
         name,

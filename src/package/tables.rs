@@ -4,17 +4,17 @@
 
 use object::elf;
 use object::write::{Object, Relocation, StandardSection, Symbol, SymbolId, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SymbolFlags, SymbolKind, SymbolScope};
+use object::{BinaryFormat, Endianness, RelocationFlags, SymbolFlags, SymbolKind, SymbolScope};
 
 use super::device::Device;
+use super::machine::{self, Machine};
 use super::places::{Memories, Place, WhereFrom};
 use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::codegen::abi::{Element, Interface, Tensor};
+use crate::codegen::runtime;
 use crate::kernel::ir::{Program, Stage};
 
-/// The version of the tables, `VERSION` of the runtime.
-const VERSION: u32 = 3;
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 /// The entries of hosts, which no table names.
@@ -137,9 +137,9 @@ impl Table {
             self.i64(tensor.dims.len() as i64);
             self.address(Target::Here(dims));
             let (element, sorted, range) = match tensor.element {
-                Element::Real => (0, false, Size::fixed(0)),
-                Element::Index { range, sorted, table: true } => (1, sorted, range),
-                Element::Index { range, sorted, table: false } => (2, sorted, range),
+                Element::Real => (runtime::REAL, false, Size::fixed(0)),
+                Element::Index { range, sorted, table: true } => (runtime::TABLE, sorted, range),
+                Element::Index { range, sorted, table: false } => (runtime::INDEX, sorted, range),
             };
             self.u32(element);
             self.u32(u32::from(sorted));
@@ -154,11 +154,11 @@ impl Table {
         let list = self.begin(places.len());
         for (place, dims) in places.iter().zip(dims) {
             let (memory, index, copy_of) = match place.from {
-                WhereFrom::Input(k) => (0, k, -1),
-                WhereFrom::Weight(k) => (1, k, -1),
-                WhereFrom::Output(k) => (2, k, -1),
+                WhereFrom::Input(k) => (runtime::INPUT, k, -1),
+                WhereFrom::Weight(k) => (runtime::WEIGHT, k, -1),
+                WhereFrom::Output(k) => (runtime::OUTPUT, k, -1),
                 WhereFrom::Slot { memory, slot, copy_of } => {
-                    (3 + memory as u32, slot, copy_of.map_or(-1, |k| k as i32))
+                    (runtime::BOUND + memory as u32, slot, copy_of.map_or(-1, |k| k as i32))
                 }
             };
             self.u32(memory);
@@ -181,7 +181,7 @@ impl Table {
         let slots = self.begin(memories.slots.len());
         let mut first = 0;
         for slot in &memories.slots {
-            self.u32(3 + slot.memory as u32);
+            self.u32(runtime::BOUND + slot.memory as u32);
             self.u32(0);
             self.i64(first);
             self.i64(slot.members.len() as i64);
@@ -203,10 +203,10 @@ impl Table {
 
 fn dtype_code(dtype: Dtype) -> u32 {
     match dtype {
-        Dtype::F32 => 0,
-        Dtype::F64 => 1,
-        Dtype::I32 => 2,
-        Dtype::I64 => 3,
+        Dtype::F32 => runtime::F32,
+        Dtype::F64 => runtime::F64,
+        Dtype::I32 => runtime::I32,
+        Dtype::I64 => runtime::I64,
     }
 }
 
@@ -248,17 +248,17 @@ pub(super) struct Description<'a> {
     pub first: bool,
 }
 
-/// The object with the table and the entry points, for x86-64.
-pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
+/// The object with the table and the entry points.
+pub(super) fn object(machine: &dyn Machine, d: &Description<'_>) -> Vec<u8> {
     let mut table = Table { bytes: Vec::new(), fixes: Vec::new(), strings: Vec::new() };
     let model = model(&mut table, d);
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+    let mut object = Object::new(BinaryFormat::Elf, machine.architecture(), Endianness::Little);
     let strings = object.section_id(StandardSection::ReadOnlyData);
     let data = object.section_id(StandardSection::ReadOnlyDataWithRel);
     object.append_section_data(strings, &table.strings, 16);
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
-    entry_points(&mut object, data, model, &symbol_name(&d.interface.name));
+    entry_points(machine, &mut object, (data, model), &symbol_name(&d.interface.name));
     if d.first {
         let entry = named(&mut object, &format!("gdl_{}_onnx", symbol_name(&d.interface.name)));
         let (section, value) = (object.symbol(entry).section, object.symbol(entry).value);
@@ -276,7 +276,7 @@ pub(super) fn object(d: &Description<'_>) -> Vec<u8> {
             Target::Text(at) => (strings, at as i64),
             Target::Symbol(name) => (named(&mut object, &name), 0),
         };
-        relocate(&mut object, section, offset, symbol, addend, elf::R_X86_64_64);
+        relocate(&mut object, section, offset, symbol, addend, machine.loader().absolute);
     }
     object.write().expect("tables: the object can be written")
 }
@@ -337,7 +337,7 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
         [Stage::Bind, Stage::Prepare, Stage::Call].map(|stage| t.kernels(d.program, d.kernels, stage));
     let device = d.device.map(|device| device_part(t, device));
     let at = t.begin(1).at;
-    t.u32(VERSION);
+    t.u32(runtime::VERSION);
     t.u32(dtype_code(i.dtype));
     t.text(&i.name);
     for list in [names, inputs, weights, outputs, facts] {
@@ -386,34 +386,24 @@ fn device_part(t: &mut Table, device: &Device) -> usize {
 }
 
 /// `query` returns the model; every other entry adds it as the last argument and goes to the runtime.
-fn entry_points(object: &mut Object<'_>, data: SymbolId, model: usize, name: &str) {
-    // lea rdx|rcx|r8|r9.., [rip + model], by the number of arguments before it.
-    const LEA: [[u8; 3]; 6] = [
-        [0x48, 0x8d, 0x3d],
-        [0x48, 0x8d, 0x35],
-        [0x48, 0x8d, 0x15],
-        [0x48, 0x8d, 0x0d],
-        [0x4c, 0x8d, 0x05],
-        [0x4c, 0x8d, 0x0d],
-    ];
+fn entry_points(machine: &dyn Machine, object: &mut Object<'_>, (data, model): (SymbolId, usize), name: &str) {
     let text = object.section_id(StandardSection::Text);
-    let define = |object: &mut Object<'_>, entry: &str, code: &[u8]| {
+    let mut define = |entry: &str, code: machine::Code| {
         let symbol = named(object, &format!("gdl_{name}_{entry}"));
-        let at = object.append_section_data(text, code, 16);
+        let at = object.append_section_data(text, &code.bytes, 16);
         object.symbol_mut(symbol).section = SymbolSection::Section(text);
         object.symbol_mut(symbol).value = at;
         object.symbol_mut(symbol).scope = SymbolScope::Linkage;
-        at as usize
+        for fix in code.fixes {
+            let (to, addend) = match fix.symbol {
+                machine::Symbol::Model => (data, model as i64 + fix.addend),
+                machine::Symbol::Target => (named(object, &format!("gdl_rt_{entry}")), fix.addend),
+            };
+            relocate(object, text, (at + fix.offset) as usize, to, addend, fix.kind);
+        }
     };
-    // lea rax, [rip + model]; ret
-    let at = define(object, "query", &[0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xc3]);
-    relocate(object, text, at + 3, data, model as i64 - 4, elf::R_X86_64_PC32);
+    define("query", machine.query());
     for (entry, before) in ENTRIES.into_iter().chain(HOSTS) {
-        let mut code = LEA[before].to_vec();
-        code.extend([0, 0, 0, 0, 0xe9, 0, 0, 0, 0]);
-        let at = define(object, entry, &code);
-        relocate(object, text, at + 3, data, model as i64 - 4, elf::R_X86_64_PC32);
-        let target = named(object, &format!("gdl_rt_{entry}"));
-        relocate(object, text, at + 8, target, -4, elf::R_X86_64_PLT32);
+        define(entry, machine.entry(before));
     }
 }

@@ -116,6 +116,28 @@ fn processors_without_code_are_named() {
 }
 
 #[test]
+fn a_library_is_for_one_kind_of_processor() {
+    let refused = |arguments: &[&str], reason: &str| {
+        let output = gdlc(arguments);
+        let message = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && message.contains(reason), "{arguments:?}: {message}");
+    };
+    let digits = "examples/digits.gdl";
+    refused(&["build", digits, "--cpu", "aarch64,x86-64-v3"], "one kind of processor");
+    refused(&["build", digits, "--cpu", "x86-64-v5"], "aarch64 are");
+    refused(&["build", digits, "--cpu", "x86-64-v2,x86-64-v3"], "--backend llvm");
+    refused(&["emit", "clif", digits, "--cpu", "x86-64-v4"], "128 bits");
+    let wide = gdlc(&["emit", "llvm", digits, "--cpu", "x86-64-v4"]);
+    assert!(text(&wide.stdout).contains("\"target-cpu\"=\"x86-64-v4\""), "{}", text(&wide.stderr));
+    let elsewhere = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86-64-v3" };
+    refused(&["run", digits, "--input", "none", "--init", "1", "--cpu", elsewhere], "gdlc build");
+    refused(&["verify", digits, "--cpu", elsewhere], "gdlc build");
+    refused(&["bench", digits, "--cpu", elsewhere], "gdlc build");
+    let emitted = gdlc(&["emit", "asm", digits, "--cpu", "aarch64"]);
+    assert!(text(&emitted.stdout).contains("fmla"), "{}", text(&emitted.stderr));
+}
+
+#[test]
 fn the_llvm_backend_is_there_or_says_how_to_get_it() {
     let weights = ["--weights", "examples/data/digits.weights.safetensors", "--backend", "llvm"];
     let output = gdlc(&[DIGITS, &weights].concat());

@@ -1,5 +1,6 @@
 //! Backends against the interpreter: the same program, the same numbers, through a library on disk.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,6 +26,7 @@ use gdlc::math::Rng;
 use gdlc::rewrite;
 use gdlc::tensor::eval::eval;
 
+use crate::emulated;
 use crate::gpu::{MOST_OPERATIONS, operations, spread_out};
 use crate::kernel::{compare, through_library};
 
@@ -157,7 +159,7 @@ impl Case {
 
     fn computed_by(&self, code: Code, test: &str) -> Vec<Tensor> {
         let path = build(&self.program, &self.interface, code, test);
-        computed(&self.program, &path, &self.sizes, &self.inputs, &self.weights)
+        computed_by(code, &self.program, &path, &self.sizes, &self.inputs, &self.weights)
     }
 
     /// Every library computes what the interpreter computes, and so do the kernels spread over blocks and threads.
@@ -193,15 +195,16 @@ pub(crate) fn backends() -> Vec<Code> {
     BACKENDS.iter().map(|backend| Code { backend: *backend, target: Target::ANY_X86_64 }).collect()
 }
 
-/// Each backend, for every processor, where the widest vectors of this machine are used, and for the least; and wide vectors
-/// in halves, which every machine can run.
-fn codes() -> Vec<Code> {
+/// Each backend, for every processor, where the widest vectors of this machine are used, and for the least; wide vectors
+/// in halves, which every machine can run; and for AArch64, where it can be emulated.
+pub(crate) fn codes() -> Vec<Code> {
     let only = |level| Target::X86_64(Levels::only(level));
     let targets = |code: Code| [code.target, only(Level::V2), only(Level::V3)].map(|target| Code { target, ..code });
     let mut all: Vec<Code> = backends().into_iter().flat_map(targets).collect();
     #[cfg(feature = "llvm")]
     all.push(Code { backend: &Halves, target: only(Level::V3) });
     all.dedup_by_key(|code| (code.backend.name(), code.target));
+    all.extend(emulated::codes());
     all
 }
 
@@ -213,6 +216,10 @@ struct Halves;
 impl Backend for Halves {
     fn name(&self) -> &'static str {
         "llvm with wide vectors in halves"
+    }
+
+    fn lacks(&self, _: Target) -> Option<&'static str> {
+        None
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
@@ -271,6 +278,21 @@ pub(crate) fn computed(
     let mut instance = loaded.bind_sizes(&inputs, size).expect("it binds");
     instance.prepare(&weights.iter().collect::<Vec<_>>()).expect("it prepares");
     instance.call(&inputs).expect("it runs")
+}
+
+/// What a library for some target computes, which this machine runs or emulates.
+pub(crate) fn computed_by(
+    code: Code,
+    program: &Program,
+    path: &Path,
+    sizes: &[usize],
+    inputs: &[Tensor],
+    weights: &[Tensor],
+) -> Vec<Tensor> {
+    match code.target {
+        Target::X86_64(_) => computed(program, path, sizes, inputs, weights),
+        Target::Aarch64 => emulated::computed(program, path, sizes, inputs, weights),
+    }
 }
 
 /// The interface that a program's arguments describe.
@@ -573,9 +595,16 @@ fn programs_and_examples() {
         crate::kernel::agrees(&graph, &args, &meaning);
         for (dtype, tolerance) in [(Dtype::F64, 1e-10), (Dtype::F32, 1e-4)] {
             let program = lower(&graph, "model", dtype);
+            let mut found = BTreeMap::new();
             for code in codes() {
                 println!("{name} in {dtype}, {code:?}");
-                compare(&through_library(&program, code, &args), &meaning, tolerance, &program);
+                let outputs = through_library(&program, code, &args);
+                compare(&outputs, &meaning, tolerance, &program);
+                // Sums do not depend on the width of vectors: with fused multiply-add there is one result.
+                if matches!(code.target, Target::ANY_X86_64 | Target::Aarch64) {
+                    let same = found.entry(code.backend.name()).or_insert_with(|| outputs.clone());
+                    assert_eq!(*same, outputs, "{name} in {dtype}: {code:?} has other bits");
+                }
             }
         }
     }

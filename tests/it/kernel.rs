@@ -21,7 +21,7 @@ use gdlc::tensor::graph::{
 };
 use gdlc::tensor::op::{Func, Real, Reduction};
 
-use crate::conformance::{backends, build, computed, interface_of};
+use crate::conformance::{backends, build, computed_by, interface_of};
 use crate::gpu::{self, operations, spread_out};
 
 mod cases;
@@ -158,7 +158,7 @@ pub(crate) fn through_library(program: &Program, code: Code, args: &Arguments) -
     let test = format!("lowered-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let (inputs, weights) = tensors(program, args);
     let path = build(program, &interface_of(program), code, &test);
-    let outputs = computed(program, &path, &args.sizes, &inputs, &weights);
+    let outputs = computed_by(code, program, &path, &args.sizes, &inputs, &weights);
     program.outputs.iter().zip(outputs).map(|(o, t)| (o.name.clone(), t.reals())).collect()
 }
 

@@ -1,10 +1,12 @@
 //! The one test binary: a module a layer, and those that cut across.
 
+mod assembly;
 mod cli;
 mod conformance;
 mod derive;
 mod differential;
 mod equalities;
+mod emulated;
 mod expect;
 mod extraction;
 mod formatted;

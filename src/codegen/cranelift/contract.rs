@@ -7,7 +7,8 @@ use super::memory::Address;
 use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
-use crate::codegen::{TILE_ROW_BYTES, Unsupported};
+use crate::codegen::Unsupported;
+use crate::codegen::runtime::TILE_ROW_BYTES;
 use crate::kernel::ir::{Contraction, Expr};
 
 /// Taps whose addresses are written out one by one, their offsets known.

@@ -14,7 +14,7 @@ mod outline;
 mod unit;
 mod value;
 
-use crate::codegen::{Backend, Level, Object, Target, Unsupported};
+use crate::codegen::{Backend, Level, Levels, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
 use crate::kernel::pass::legalize::legalize;
 
@@ -25,6 +25,18 @@ pub struct Cranelift;
 impl Backend for Cranelift {
     fn name(&self) -> &'static str {
         "cranelift"
+    }
+
+    fn lacks(&self, target: Target) -> Option<&'static str> {
+        let Target::X86_64(levels) = target else { return None };
+        match levels.least() {
+            Level::V4 => Some("Cranelift's vectors have 128 bits; --backend llvm makes code for AVX-512"),
+            Level::V2 if levels != Levels::only(Level::V2) => {
+                Some("Cranelift's code is for the least level alone; --backend llvm has each kernel once a level")
+            }
+            // For AVX-512 it would make the same.
+            Level::V2 | Level::V3 => None,
+        }
     }
 
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
@@ -55,10 +67,7 @@ pub fn text(program: &Program, target: Target, text: Text) -> Result<String, Uns
 
 /// The object of a program, and the text that is kept on the way.
 fn compile(program: &Program, target: Target, kept: Option<Text>) -> Result<(Object, String), Unsupported> {
-    if let Target::X86_64(levels) = target
-        && levels.least() == Level::V4
-    {
-        let why = "code for x86-64-v4 alone by Cranelift, whose vectors have 128 bits; --backend llvm has it";
+    if let Some(why) = Cranelift.lacks(target) {
         return Err(Unsupported::new(why));
     }
     let mut written_out = program.clone();

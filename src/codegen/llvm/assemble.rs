@@ -24,6 +24,10 @@ impl Backend for Llvm {
         "llvm"
     }
 
+    fn lacks(&self, _: Target) -> Option<&'static str> {
+        None
+    }
+
     fn emit(&self, program: &Program, target: Target) -> Result<Object, Unsupported> {
         Ok(object(&module(program, target)?, target))
     }

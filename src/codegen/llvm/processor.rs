@@ -58,7 +58,7 @@ impl Processor {
         }
     }
 
-    /// What the runtime is asked for; as in `src/runtime/abi.rs`.
+    /// What the runtime is asked for.
     pub(super) fn feature(self) -> i64 {
         match self {
             Processor::X86(level) => level.features() as i64,

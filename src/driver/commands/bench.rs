@@ -2,9 +2,9 @@
 
 use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
-use crate::driver::arguments::Bench;
+use crate::driver::arguments::{self, Bench};
 use crate::driver::ceiling::Ceiling;
-use crate::driver::code::{self, Code};
+use crate::driver::code::Code;
 use crate::driver::compiled::{Compiled, Derivative, bound, in_order};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
@@ -19,10 +19,12 @@ use crate::tensor::graph::Graph;
 
 /// Times every model of the file, or the one named.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
+    let mut session = Session::open(&options.source)?.with_code_that_runs(&options.code)?;
     if options.calls == 0 {
         return Err(Failure::call("--calls 0: at least one call is timed"));
     }
+    let other =
+        options.vs.map(|backend| Code::that_runs(&arguments::Code { backend, ..options.code.clone() })).transpose()?;
     let wanted = options.size.iter().map(|text| size(text)).collect::<Result<Vec<_>, _>>()?;
     let program = session.check()?;
     if cfg!(debug_assertions) {
@@ -37,8 +39,6 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
             return Err(Failure::call(format!("{} has no run-time size `{name}`", model.name)));
         }
         let find = |name: &str, hint: usize| wanted.iter().find(|(n, _)| n == name).map_or(hint, |(_, v)| *v);
-        let other =
-            options.vs.map(|name| code::backend(name).map(|backend| Code { backend, ..session.code })).transpose()?;
         for timed in Timed::all(&model.name, &compiled) {
             let sizes: Vec<usize> = timed.interface.sizes.iter().map(|(_, info)| find(&info.name, info.hint)).collect();
             too_large(&timed, &sizes)?;

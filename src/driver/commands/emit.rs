@@ -4,7 +4,7 @@ use crate::codegen::cranelift::{self, Text};
 use crate::codegen::device::{self, Architecture};
 use crate::codegen::{Unsupported, llvm};
 use crate::derive::Derived;
-use crate::driver::arguments::{Emit, Stage};
+use crate::driver::arguments::{self, BackendName, Emit, Stage};
 use crate::driver::code::{self, Code};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
@@ -14,7 +14,8 @@ use crate::tensor;
 
 /// Prints the stage for every model.
 pub fn emit(options: &Emit) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
+    let mut session = Session::open(&options.source)?;
+    session.code = made(options)?;
     if options.stage == Stage::Ast {
         show(options, None, &format!("{:#?}", session.parse()?));
         return Ok(());
@@ -31,6 +32,17 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
         show(options, Some(&model.name), &text(&session, &program, model, derived, options.stage)?);
     }
     Ok(())
+}
+
+/// How the stage is made: the languages of the backends do not depend on `--backend`, nor LLVM's on LLVM.
+fn made(options: &Emit) -> Result<Code, Failure> {
+    match options.stage {
+        Stage::Llvm => Ok(Code { target: code::target(&options.code.cpu, |_| None)?, ..Code::default() }),
+        Stage::Clif => Code::new(&arguments::Code { backend: BackendName::Cranelift, ..options.code.clone() }),
+        Stage::Ast | Stage::Blueprint | Stage::Tensor | Stage::Rewritten | Stage::Kernel | Stage::Asm | Stage::Ptx => {
+            Code::new(&options.code)
+        }
+    }
 }
 
 fn text(

@@ -19,7 +19,7 @@ use crate::tensor::eval::Arguments;
 
 /// Runs one model on a file of tensors.
 pub fn run(options: &Run) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
+    let mut session = Session::open(&options.source)?.with_code_that_runs(&options.code)?;
     let start = Instant::now();
     let program = session.check()?;
     let model = session.model(&program)?;

@@ -11,7 +11,7 @@ use crate::sema::hir;
 
 /// Prints a line a check. Fails where one of them does.
 pub fn verify(options: &Verify) -> Result<(), Failure> {
-    let mut session = Session::open(&options.source)?.with_code(&options.code)?;
+    let mut session = Session::open(&options.source)?.with_code_that_runs(&options.code)?;
     let program = session.check()?;
     let mut failed = Vec::new();
     for model in session.models_and_layers(&program)? {

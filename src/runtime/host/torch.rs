@@ -84,6 +84,32 @@ pub unsafe extern "C" fn gdl_rt_torch(stack: *mut u64, n_arguments: u64, n_resul
     )
 }
 
+/// The same. `work` leaves its answer in the register of the first argument.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gdl_rt_torch(stack: *mut u64, n_arguments: u64, n_results: u64, model: *const Model) {
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, #-16]!",
+        "bl {work}",
+        "ldp x29, x30, [sp], #16",
+        "cbnz x0, 2f",
+        "ret",
+        // aoti_torch_check(false, function, file, line, message)
+        "2:",
+        "mov x1, x0",
+        "mov x2, x0",
+        "mov w3, wzr",
+        "mov x4, x0",
+        "mov w0, wzr",
+        "adrp x16, {throw}",
+        "ldr x16, [x16, #:lo12:{throw}]",
+        "br x16",
+        work = sym work,
+        throw = sym THROW,
+    )
+}
+
 /// The call; null, or why not.
 unsafe extern "C" fn work(stack: *mut u64, _: u64, _: u64, model: *const Model) -> *const u8 {
     let (torch, model) = unsafe { (&*FUNCTIONS.load(Ordering::Acquire), &*model) };

@@ -2,6 +2,7 @@
 //! against f64. And their limits.
 
 use super::*;
+use crate::conformance::codes;
 use gdlc::kernel::build::Builder;
 use gdlc::kernel::ir::{Access, Argument, ArgumentKind, Buffer, LoopKind, Stmt, Unary};
 use gdlc::kernel::pass::legalize::legalize;
@@ -128,5 +129,25 @@ fn scalar_functions_have_their_limits() {
         let least = if dtype == Dtype::F32 { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
         let subnormal = values(Unary::Log, dtype, &[least / 8.0])[0];
         assert!((subnormal - (least.ln() - 8f64.ln())).abs() < 1e-4, "log of a subnormal in {dtype}: {subnormal}");
+    }
+}
+
+/// On every processor, by every backend: what they are written out to has one rounding an operation.
+#[test]
+fn scalar_functions_have_the_same_bits_everywhere() {
+    let xs: Vec<f64> = (0..300).map(|k| f64::from((k as f32 - 150.0) * 0.37)).chain([0.0, 1e-30, 80.5, 1e4]).collect();
+    for (name, f) in FUNCTIONS {
+        for dtype in [Dtype::F32, Dtype::F64] {
+            let wanted = values(f, dtype, &xs);
+            let x = Array { dims: vec![xs.len()], data: xs.clone() };
+            let args = Arguments { inputs: BTreeMap::from([("x".to_string(), x)]), ..Arguments::default() };
+            for code in codes() {
+                let found = &through_library(&program(f, dtype, xs.len()), code, &args)["y"];
+                for (x, (a, b)) in xs.iter().zip(found.iter().zip(&wanted)) {
+                    let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                    assert!(same, "{name} of {x} in {dtype} is {a:e}, not {b:e}, by {code:?}");
+                }
+            }
+        }
     }
 }
