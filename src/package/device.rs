@@ -9,6 +9,7 @@ use crate::codegen::Unsupported;
 use crate::codegen::device::{Architecture, DeviceCode, emit};
 use crate::codegen::frame::Frame;
 use crate::kernel::ir::Program;
+use crate::kernel::narrow::Narrow;
 
 /// Words of a frame and arguments of a launch that the runtime has room for, as in `src/runtime/abi.rs`.
 const MOST_WORDS: [usize; 2] = [4096, 512];
@@ -29,6 +30,8 @@ pub struct DeviceTarget {
     pub architectures: Vec<Architecture>,
     /// Machine code for those named on the command line, where there is an assembler.
     pub ptxas: Option<PathBuf>,
+    /// The type of the factors that tensor cores multiply; none: products as everywhere.
+    pub products: Option<Narrow>,
 }
 
 /// `ptxas`, where it is found: `GDL_PTXAS`, then `CUDA_HOME`, then the PATH.
@@ -70,7 +73,7 @@ impl Device {
     /// What has no form on a GPU, by name.
     pub fn of(program: &Program, target: &DeviceTarget) -> Result<Device, Unsupported> {
         let architecture = target.architectures.iter().min().copied().unwrap_or(Architecture::LEAST);
-        let code = emit(program, architecture)?;
+        let code = emit(program, architecture, target.products)?;
         let n_words = 1 + program.sizes.len() + Frame::of(program).buffers().len();
         let most = code.kernels.iter().map(|k| k.words.len()).max().unwrap_or(0);
         if n_words > MOST_WORDS[0] || most > MOST_WORDS[1] {

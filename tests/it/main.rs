@@ -24,4 +24,5 @@ mod soundness;
 mod syntax;
 mod syntax_random;
 mod tensor;
+mod tensor_cores;
 mod tidy;

@@ -155,7 +155,8 @@ impl Cx<'_> {
                 | Stmt::Accumulate { .. }
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
-                | Stmt::Contract(_) => break,
+                | Stmt::Contract(_)
+                | Stmt::Multiply(_) => break,
             };
             let mut inside = body.iter().filter(|s| !matches!(s, Stmt::Let { .. }));
             let (Some(next), None) = (inside.next(), inside.next()) else { break };
@@ -273,7 +274,7 @@ impl Cx<'_> {
             Stmt::Let { value, .. } => read.push(*value),
             Stmt::For { begin, end, .. } => read.extend([*begin, *end]),
             Stmt::If { cond, .. } => read.push(*cond),
-            Stmt::Contract(_) => fits = false,
+            Stmt::Contract(_) | Stmt::Multiply(_) => fits = false,
         });
         self.each_load(read, &mut |access| fits &= !res.contains_key(&access.buffer));
         (fits && !res.is_empty()).then_some(res)

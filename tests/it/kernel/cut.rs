@@ -11,7 +11,7 @@ fn fixed(n: usize) -> Size {
 
 /// What the threads of each launch of the call own.
 fn owners(program: &Program) -> Vec<(String, &'static str)> {
-    let spread = spread(program).expect("every kernel can be spread");
+    let spread = spread(program, None).expect("every kernel can be spread");
     let of_call = spread.program.kernels.iter().zip(&spread.launches).filter(|(k, _)| k.stage == Stage::Call);
     of_call.map(|(k, l)| (k.name.clone(), l.owns)).collect()
 }
