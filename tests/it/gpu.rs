@@ -100,11 +100,11 @@ fn effects_outside_threads_are_refused() {
     assert!(why.contains("outside the threads of a block"), "{why}");
 }
 
-/// The kernels of a program of the repository, as `gdlc` makes them.
+/// The graphs of a program of the repository, as they are derived.
 #[cfg(feature = "llvm")]
-pub(crate) fn programs_of(path: &str) -> Vec<Program> {
+fn graphs_of(path: &str) -> Vec<gdlc::tensor::graph::Graph> {
     use gdlc::base::span::SourceMap;
-    use gdlc::{derive, kernel::lower::lower, rewrite, sema, syntax};
+    use gdlc::{derive, sema, syntax};
     let text =
         std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is there");
     let mut sources = SourceMap::default();
@@ -112,12 +112,21 @@ pub(crate) fn programs_of(path: &str) -> Vec<Program> {
     let (program, _) = syntax::parse(&sources, id);
     let (checked, _) = sema::check(&program, &mut sources, &sema::LibraryOnly, &[]);
     let checked = checked.expect("it checks");
-    let one = |model| {
-        let derived = derive::derive(&checked, model).expect("it derives");
-        let (graph, _) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
-        lower(&graph, "model", Dtype::F32)
-    };
-    checked.models.iter().map(one).collect()
+    checked.models.iter().map(|model| derive::derive(&checked, model).expect("it derives").graph).collect()
+}
+
+/// The kernels of a program of the repository, as `gdlc` makes them.
+#[cfg(feature = "llvm")]
+pub(crate) fn programs_of(path: &str) -> Vec<Program> {
+    graphs_of(path).iter().map(lowered).collect()
+}
+
+#[cfg(feature = "llvm")]
+fn lowered(graph: &gdlc::tensor::graph::Graph) -> Program {
+    use gdlc::kernel::lower::{Hardware, lower_for};
+    use gdlc::rewrite;
+    let (graph, _) = rewrite::optimise(graph, &rewrite::Options::default());
+    lower_for(&graph, "model", Dtype::F32, Hardware::Gpu)
 }
 
 /// NVIDIA's assembler takes the code, and nothing is spilled.
@@ -155,6 +164,32 @@ fn ptxas_takes_the_kernels_and_spills_nothing() {
             for architecture in [75, 80, 90, 100].map(Architecture) {
                 let code = emit(&program, architecture, None).expect("it is emitted");
                 check_assembly(&ptxas, &code, architecture, path);
+            }
+        }
+    }
+}
+
+/// Derivatives of the weights of convolutions are tiles of sums of products, a hundred blocks or more, and keep everything in registers.
+#[cfg(feature = "llvm")]
+#[test]
+fn derivatives_of_weights_are_tiles_and_spill_nothing() {
+    use gdlc::codegen::device::{Architecture, emit};
+    use gdlc::package::device::{assemble, find_ptxas};
+    use gdlc::tensor::pass::derivatives::vjp;
+    for path in ["benches/programs/conv.gdl", "benches/programs/p4m.gdl", "examples/digits.gdl"] {
+        let program = lowered(&vjp(&graphs_of(path)[0]));
+        for architecture in [75, 80, 90, 100].map(Architecture) {
+            let code = emit(&program, architecture, None).expect("it is emitted");
+            let tiles = || code.kernels.iter().filter(|k| k.launch.owns == "a tile of a sum of products");
+            let blocks: Vec<usize> = tiles().map(|k| k.launch.blocks(|size| program.sizes.hint(size))).collect();
+            assert!(!blocks.is_empty() && blocks.iter().all(|n| *n > 100), "{path}: {blocks:?}");
+            let Some(ptxas) = find_ptxas() else { continue };
+            let (_, said) = assemble(&ptxas, &code.ptx, architecture).expect("it assembles");
+            for kernel in tiles() {
+                let of_kernel =
+                    said.split(&format!("properties for {}\n", kernel.symbol)).nth(1).expect("it is spoken of");
+                let of_kernel = of_kernel.lines().next().unwrap_or_default();
+                assert!(of_kernel.contains(" 0 bytes spill stores, 0 bytes spill loads"), "{path}: {of_kernel}");
             }
         }
     }

@@ -216,7 +216,7 @@ impl Cx<'_> {
     }
 
     /// Every load that expressions make.
-    fn each_load(&self, mut open: Vec<Id<Expr>>, f: &mut impl FnMut(&Access)) {
+    pub(super) fn each_load(&self, mut open: Vec<Id<Expr>>, f: &mut impl FnMut(&Access)) {
         let mut seen = BTreeSet::new();
         while let Some(id) = open.pop() {
             if seen.insert(id) {

@@ -5,7 +5,7 @@
 //! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
 //! of which there are few are cut over threads, and then added in another order, the same in every run.
 //! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` and
-//! `cut_kernel` (long sums), `tile`, `contraction`; `plain`.
+//! `cut_kernel` (long sums), `outer` and `outer_kernel` (long sums of products of rows with columns), `tile`, `contraction`; `plain`.
 
 mod change;
 mod contraction;
@@ -13,6 +13,8 @@ mod cut;
 mod cut_kernel;
 mod lanes;
 mod nest;
+mod outer;
+mod outer_kernel;
 mod plain;
 mod tile;
 

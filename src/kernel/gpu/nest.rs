@@ -58,6 +58,9 @@ impl Cx<'_> {
             (owns, inside) = ("a channel of a row", body);
             axes.push((lane, self.b.int(channels as i64)));
         }
+        if let Some(tiles) = self.outer(&axes, &inside) {
+            return tiles;
+        }
         if let Some(cut) = self.cut(&axes, &inside) {
             return cut;
         }
