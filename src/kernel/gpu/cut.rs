@@ -167,7 +167,13 @@ impl Cx<'_> {
 
     /// The expected turns of a loop: of known bounds, or the mean part of a row in the axis that the loop runs
     /// along; 1 where nothing is known.
-    fn turns(&self, bounds: [Id<Expr>; 2], var: Var, body: &[Stmt], lets: &BTreeMap<Var, Id<Expr>>) -> usize {
+    pub(super) fn turns(
+        &self,
+        bounds: [Id<Expr>; 2],
+        var: Var,
+        body: &[Stmt],
+        lets: &BTreeMap<Var, Id<Expr>>,
+    ) -> usize {
         if let [Some(begin), Some(end)] = bounds.map(|x| self.hint(x, lets)) {
             return usize::try_from(end - begin).unwrap_or(0).max(1);
         }
@@ -300,7 +306,7 @@ impl Cx<'_> {
 }
 
 /// The expressions that a body names.
-fn named(body: &[Stmt]) -> Vec<Id<Expr>> {
+pub(super) fn named(body: &[Stmt]) -> Vec<Id<Expr>> {
     let mut res = vec![];
     uses(body, &mut |id| res.push(id));
     res

@@ -4,10 +4,12 @@
 //!
 //! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
 //! of which there are few are cut over threads, and then added in another order, the same in every run.
-//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` and
+//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `chunks` (rows whose
+//! channels share a sum), `cut` and
 //! `cut_kernel` (long sums), `outer` and `outer_kernel` (long sums of products of rows with columns), `tile`, `contraction`; `plain`.
 
 mod change;
+mod chunks;
 mod contraction;
 mod cut;
 mod cut_kernel;

@@ -55,6 +55,9 @@ impl Cx<'_> {
         let mut owns = if axes.is_empty() { "everything" } else { "an element" };
         let mut inside = body;
         if let Some((lane, channels, body)) = self.on_lanes(&inside) {
+            if let Some(chunks) = self.in_chunks(&axes, (lane, channels), &body) {
+                return chunks;
+            }
             (owns, inside) = ("a channel of a row", body);
             axes.push((lane, self.b.int(channels as i64)));
         }

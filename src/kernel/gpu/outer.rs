@@ -140,7 +140,7 @@ impl Cx<'_> {
     }
 
     /// A variable, and what is bound to values that read it.
-    fn with_lets(&self, var: Var, lets: &[Stmt]) -> BTreeSet<Var> {
+    pub(super) fn with_lets(&self, var: Var, lets: &[Stmt]) -> BTreeSet<Var> {
         let mut res = BTreeSet::from([var]);
         for stmt in lets {
             if let Stmt::Let { var, value } = stmt
