@@ -6,6 +6,7 @@ use std::fmt;
 use crate::codegen::Unsupported;
 use crate::kernel::gpu::Launch;
 use crate::kernel::ir::{Program, Stage};
+use crate::kernel::narrow::Narrow;
 
 /// A compute capability, `sm_80` being 80.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,9 @@ const KNOWN: &[(u32, u32)] = &[
 impl Architecture {
     /// The least that code is made for.
     pub const LEAST: Architecture = Architecture(KNOWN[0].0);
+
+    /// The least whose tensor cores multiply tf32, bf16 and f16 with sums in f32, in tiles of 16 rows.
+    pub const TENSOR_CORES: Architecture = Architecture(80);
 
     /// Every architecture that code is made for.
     pub fn all() -> impl Iterator<Item = Architecture> {
@@ -72,14 +76,25 @@ pub struct DeviceKernel {
     pub launch: Launch,
 }
 
-/// Compiles the kernels of prepare and call for an architecture and all later ones.
+/// Compiles the kernels of prepare and call for an architecture and all later ones; with `products`, tensor cores multiply factors rounded to
+/// that type.
 ///
 /// # Errors
-/// What cannot be done, by name: a kernel that a GPU has no room for, or a build without LLVM.
-pub fn emit(program: &Program, architecture: Architecture) -> Result<DeviceCode, Unsupported> {
+/// What cannot be done, by name: a kernel that a GPU has no room for, products that an architecture does not have, or a build without LLVM.
+pub fn emit(
+    program: &Program,
+    architecture: Architecture,
+    products: Option<Narrow>,
+) -> Result<DeviceCode, Unsupported> {
+    if let Some(narrow) = products
+        && architecture < Architecture::TENSOR_CORES
+    {
+        let least = Architecture::TENSOR_CORES;
+        return Err(Unsupported::new(format!("products in {narrow} on {architecture}: {least} and later have them")));
+    }
     #[cfg(feature = "llvm")]
     {
-        super::llvm::device_code(program, architecture)
+        super::llvm::device_code(program, architecture, products)
     }
     #[cfg(not(feature = "llvm"))]
     {

@@ -42,6 +42,7 @@ fn named(stmt: &Stmt) -> (Vec<Id<Expr>>, Option<&Access>) {
         }
         Stmt::Let { value, .. } => (vec![*value], None),
         Stmt::Alloc { .. } => (vec![], None),
+        Stmt::Multiply(m) => (vec![m.thread, m.place], None),
         Stmt::If { cond, .. } => (vec![*cond], None),
         Stmt::Contract(c) => {
             let mut all = vec![c.m_extent];
@@ -60,7 +61,7 @@ fn inside(stmt: &Stmt) -> &[Stmt] {
         Stmt::For { body, .. } => body,
         Stmt::If { then, .. } => then,
         Stmt::Contract(c) => &c.epilogue,
-        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => &[],
+        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::Multiply(_) => &[],
     }
 }
 
@@ -120,6 +121,9 @@ impl Facts {
             used.locals.extend(named(stmt).1.map(|to| to.buffer));
             if let Stmt::Contract(c) = stmt {
                 used.locals.extend([c.a.buffer, c.packed]);
+            }
+            if let Stmt::Multiply(m) = stmt {
+                used.locals.extend([m.sums, m.a, m.b]);
             }
         });
         used
@@ -198,7 +202,7 @@ impl Facts {
                     fits &= !self.differs(kernel, *begin, &differs, &own);
                     fits &= !self.differs(kernel, *end, &differs, &own);
                 }
-                Stmt::Contract(_) => fits = false,
+                Stmt::Contract(_) | Stmt::Multiply(_) => fits = false,
                 Stmt::Store { .. } | Stmt::Accumulate { .. } => {}
             });
         }
@@ -257,7 +261,8 @@ impl Facts {
             Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } => {
                 400 * closure(kernel, named(stmt).0).len() as i64
             }
-            Stmt::Alloc { .. } => 0,
+            // written out where it is counted
+            Stmt::Alloc { .. } | Stmt::Multiply(_) => 0,
         }
     }
 }

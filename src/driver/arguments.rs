@@ -25,7 +25,7 @@ pub enum Command {
     /// Parse, resolve, type and derive; nothing is written
     Check(Source),
     /// The blueprint: a row a layer with orbits, stabiliser, dim Hom, weights, lowering, FLOPs, bytes; the kernels they become
-    Derive(Source),
+    Derive(Derive),
     /// Compile to lib<stem>.so, <stem>.h and <stem>.json
     Build(Build),
     /// Compile, load and run on real data
@@ -48,7 +48,8 @@ impl Command {
     /// Whether a program reads what is printed.
     pub fn json(&self) -> bool {
         match self {
-            Command::Check(source) | Command::Derive(source) => source.json,
+            Command::Check(source) => source.json,
+            Command::Derive(options) => options.source.json,
             Command::Verify(options) => options.source.json,
             Command::Build(options) => options.source.json,
             Command::Run(options) => options.source.json,
@@ -110,6 +111,33 @@ pub enum Target {
     Cuda,
 }
 
+/// The number types of products on GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Products {
+    /// As the tensors are: f32, or f64
+    Plain,
+    Tf32,
+    Bf16,
+    F16,
+}
+
+/// How GPUs multiply.
+#[derive(Clone, Debug, Args)]
+pub struct OnGpu {
+    /// The type that GPUs round the factors of dense products to (linear layers, convolutions), for their tensor cores, sm_80 and later;
+    /// sums stay f32. plain: no rounding
+    #[arg(long, value_enum, default_value_t = Products::Plain)]
+    pub products: Products,
+}
+
+#[derive(Debug, Args)]
+pub struct Derive {
+    #[command(flatten)]
+    pub source: Source,
+    #[command(flatten)]
+    pub on_gpu: OnGpu,
+}
+
 /// The highest order of derivatives: a library has 2^(order + 1) - 1 models.
 const MOST_ORDER: usize = 4;
 
@@ -136,6 +164,8 @@ pub struct Build {
     /// The GPUs that machine code is made for, where ptxas is found: sm_80,sm_90; others assemble the PTX when they load it
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub arch: Vec<String>,
+    #[command(flatten)]
+    pub on_gpu: OnGpu,
     /// How many derivatives to emit
     #[arg(long, default_value_t = 0, value_parser = order)]
     pub grad: usize,
@@ -208,6 +238,8 @@ pub struct Emit {
     /// The GPU that PTX is for: sm_80; it runs on later ones too
     #[arg(long, value_name = "NAME")]
     pub arch: Option<String>,
+    #[command(flatten)]
+    pub on_gpu: OnGpu,
 }
 
 /// What can be printed.

@@ -4,10 +4,12 @@ use std::fmt;
 
 use clap::ValueEnum as _;
 
+use crate::base::dtype::Dtype;
 use crate::codegen::device::Architecture;
 use crate::codegen::{BACKENDS, Backend, Level, Levels, Target};
-use crate::driver::arguments::{self, BackendName};
+use crate::driver::arguments::{self, BackendName, Products};
 use crate::driver::failure::Failure;
+use crate::kernel::narrow::Narrow;
 use crate::package::device::{DeviceTarget, find_ptxas};
 
 /// How machine code is made.
@@ -52,8 +54,25 @@ impl Code {
     }
 }
 
-/// The GPUs of `--arch`, and the assembler for them. Fails on a name that is no architecture, and in a build without LLVM.
-pub fn device(architectures: &[String]) -> Result<DeviceTarget, Failure> {
+/// The type of the factors that tensor cores multiply in a program of some floats.
+pub fn products(products: Products, dtype: Dtype) -> Result<Option<Narrow>, Failure> {
+    let narrow = match products {
+        Products::Plain => return Ok(None),
+        Products::Tf32 => Narrow::Tf32,
+        Products::Bf16 => Narrow::Bf16,
+        Products::F16 => Narrow::F16,
+    };
+    if dtype != Dtype::F32 {
+        let why = "tensor cores sum these products in f32; leave --dtype out, or --products";
+        return Err(Failure::call(format!("--products {narrow} --dtype {dtype}: {why}")));
+    }
+    Ok(Some(narrow))
+}
+
+/// The GPUs of `--arch`, the assembler for them, and how they multiply. Fails on a name that is no architecture, on one without such products,
+/// and in a build without LLVM.
+pub fn device(architectures: &[String], how: Products, dtype: Dtype) -> Result<DeviceTarget, Failure> {
+    let products = products(how, dtype)?;
     let known = || Architecture::all().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
     let parse = |name: &String| {
         let unknown =
@@ -67,8 +86,13 @@ pub fn device(architectures: &[String]) -> Result<DeviceTarget, Failure> {
         )
     })?;
     let ptxas = if named.is_empty() { None } else { find_ptxas() };
-    let architectures = if named.is_empty() { vec![Architecture::LEAST] } else { named };
-    Ok(DeviceTarget { architectures, ptxas })
+    let least = if products.is_some() { Architecture::TENSOR_CORES } else { Architecture::LEAST };
+    if let (Some(narrow), Some(old)) = (products, named.iter().find(|a| **a < least)) {
+        let why = format!("the tensor cores of {old} have no such products; {least} and later have them");
+        return Err(Failure::call(format!("--products {narrow} --arch {old}: {why}")));
+    }
+    let architectures = if named.is_empty() { vec![least] } else { named };
+    Ok(DeviceTarget { architectures, ptxas, products })
 }
 
 /// A backend of this build.

@@ -8,7 +8,7 @@ use crate::base::dtype::Dtype;
 use crate::kernel::build::index_binary;
 use crate::kernel::interpret_scalar::{compare, float_binary, float_unary};
 use crate::kernel::ir::{
-    Access, Buffer, Combine, Contraction, Expr, Kernel, LoopKind, Memory, Program, Stage, Stmt, Var,
+    Access, Buffer, Combine, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, Program, Stage, Stmt, Var,
 };
 
 /// What went wrong in a kernel: always a bug of the compiler, or memory that the caller did not fill.
@@ -46,6 +46,9 @@ pub struct Machine<'p> {
     races: Races,
 }
 
+/// A reader that every thread is another than.
+const ANY_THREAD: i64 = -1;
+
 /// Who touched what since the threads of a block last met: two threads must not meet in an element that one of them writes.
 #[derive(Debug, Default)]
 struct Races {
@@ -76,6 +79,13 @@ impl Races {
             touched.read = [now, touched.read[0]];
         }
         touched.written.0 == self.epoch && touched.written != now
+    }
+
+    /// Takes note of a read by some thread of a warp; whether any thread has written there.
+    fn reads_with_others(&mut self, buffer: Id<Buffer>, place: usize) -> bool {
+        let touched = &mut self.touched[buffer.index()][place];
+        touched.read = [(self.epoch, ANY_THREAD); 2];
+        touched.written.0 == self.epoch
     }
 
     /// Takes note of a write; whether another thread has been there.
@@ -230,7 +240,46 @@ impl Frame<'_, '_> {
                 other => Err(format!("{other:?} as a condition")),
             },
             Stmt::Contract(contraction) => self.contract(contraction),
+            Stmt::Multiply(m) => self.multiply(m),
         }
+    }
+
+    fn multiply(&mut self, m: &Multiply) -> Outcome<()> {
+        let (t, place) = (self.index(m.thread)? as usize, self.index(m.place)?);
+        let dims = |id: Id<Buffer>| self.machine.dims[id.index()].clone();
+        let (sums, a) = (dims(m.sums), dims(m.a));
+        if place < 0 || place as usize >= a[0] || t >= sums[0] {
+            return Err(format!("a product of thread {t} at place {place}"));
+        }
+        for (i, j) in (0..sums[1]).flat_map(|i| (0..sums[2]).map(move |j| (i, j))) {
+            let (row, column) = m.element((sums[1], sums[2]), t, (i, j));
+            let at = (t * sums[1] + i) * sums[2] + j;
+            let mut acc = self.at(m.sums, at as i64)?;
+            for k in 0..a[1] {
+                let place = place as usize * a[1] + k;
+                let (x, y) = (self.factor(m, m.a, place, row)?, self.factor(m, m.b, place, column)?);
+                acc = self.round(f64::mul_add(x, y, acc));
+            }
+            if self.machine.races.writes(m.sums, at) {
+                return Err(format!("the sums of thread {t} are another's too"));
+            }
+            self.machine.memory[m.sums.index()][at] = Some(acc);
+        }
+        Ok(())
+    }
+
+    /// A number that a warp multiplies.
+    fn factor(&mut self, m: &Multiply, buffer: Id<Buffer>, line: usize, at: usize) -> Outcome<f64> {
+        let place = line * self.machine.dims[buffer.index()][2] + at;
+        let x = self.at(buffer, place as i64)?;
+        let name = &self.machine.program.buffers[buffer].name;
+        if self.machine.races.reads_with_others(buffer, place) {
+            return Err(format!("element {place} of {name} is written in the loop whose warps multiply it"));
+        }
+        if x.is_finite() && m.factors.nearest(x) != x {
+            return Err(format!("{x:e}, a factor in {name}, is not a number of {}", m.factors));
+        }
+        Ok(x)
     }
 
     fn contract(&mut self, c: &Contraction) -> Outcome<()> {

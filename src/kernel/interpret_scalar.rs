@@ -22,6 +22,7 @@ pub(crate) fn float_unary(dtype: Dtype, f: Unary, x: f64) -> f64 {
         Unary::Exp2Int => x.exp2(),
         Unary::Exponent => exponent(dtype, x),
         Unary::Mantissa => mantissa(dtype, x),
+        Unary::Rounded(to) => to.nearest(x),
     }
 }
 

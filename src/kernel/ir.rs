@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::base::arena::{Arena, Id};
 use crate::base::dtype::Dtype;
 use crate::base::size::{Size, SizeTable};
+use crate::kernel::narrow::Narrow;
 
 /// All kernels of a model and the memory between them.
 #[derive(Clone, Debug)]
@@ -167,6 +168,8 @@ pub enum Stmt {
     If { cond: Id<Expr>, then: Vec<Stmt> },
     /// The dense kernel.
     Contract(Box<Contraction>),
+    /// A thread's share of a product of matrices by tensor cores.
+    Multiply(Multiply),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,6 +231,44 @@ pub struct Contraction {
     /// The finished sum, read by the epilogue.
     pub acc: Var,
     pub epilogue: Vec<Stmt>,
+}
+
+/// Threads of a warp.
+pub const WARP: usize = 32;
+
+/// A thread's share of a product of two matrices in shared memory, which the threads of a warp compute together on tensor cores. It stands
+/// directly in a loop over threads, so that whole warps come by. Of thread `t`, with `w = t / 32`, `l = t mod 32`, and for all `i`, `j`:
+///
+/// ```text
+/// sums[t, i, j] += Σ_k a[place, k, row] · b[place, k, column]
+/// row    = (w / across · sums.shape[1] + i) · 8 + l / 4
+/// column = ((w mod across) · sums.shape[2] / 2 + j / 2) · 8 + l mod 4 · 2 + j mod 2
+/// ```
+///
+/// which is how `mma.m16n8k8` and `mma.m16n8k16` of PTX share out their tiles. All factors are numbers of `factors`, so that products are
+/// exact in f32, or nearly so; how a tensor core orders and rounds its sums is its own: `Σ` in f32 is what the interpreter and CPUs do.
+/// Any thread of the warp may read any factor of the warp, so none may be written in the same loop over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Multiply {
+    pub factors: Narrow,
+    pub thread: Id<Expr>,
+    /// `[places, k, row]` and `[places, k, column]`, where `k` is over a multiple of 16.
+    pub a: Id<Buffer>,
+    pub b: Id<Buffer>,
+    pub place: Id<Expr>,
+    /// `[thread, i, j]`, of even `i` and `j`.
+    pub sums: Id<Buffer>,
+    /// Warps side by side along the columns.
+    pub across: usize,
+}
+
+impl Multiply {
+    /// The row and the column of `sums[t, i, j]`, whose last axes have these sizes.
+    pub fn element(&self, sizes: (usize, usize), t: usize, (i, j): (usize, usize)) -> (usize, usize) {
+        let (warp, lane) = (t / WARP, t % WARP);
+        let row = (warp / self.across * sizes.0 + i) * 8 + lane / 4;
+        (row, (warp % self.across * sizes.1 / 2 + j / 2) * 8 + lane % 4 * 2 + j % 2)
+    }
 }
 
 /// A pure expression. Indices are i64, conditions are `bool`, the rest is the program's float type.
@@ -308,6 +349,8 @@ pub enum Unary {
     Exponent,
     /// That `m`.
     Mantissa,
+    /// The nearest number of a type, as [`Narrow::nearest`] says; in f32 only.
+    Rounded(Narrow),
 }
 
 /// On floats, or on indices (`Add` to `Mod`); `Div` and `Mod` of indices round towards minus

@@ -99,6 +99,11 @@ impl Printer<'_> {
             }
             Stmt::If { cond, then } => self.block(&format!("if {}", self.expr(*cond)), then),
             Stmt::Contract(c) => self.contract(c),
+            Stmt::Multiply(m) => {
+                let [sums, a, b] = [m.sums, m.a, m.b].map(|buffer| self.buffer(buffer));
+                let (t, place) = (self.expr(m.thread), self.expr(m.place));
+                self.line(&format!("{sums}[{t}] += {} product {a}[{place}] * {b}[{place}]", m.factors));
+            }
         }
     }
 
@@ -194,5 +199,6 @@ fn unary(f: Unary) -> &'static str {
         Unary::Exp2Int => "exp2int",
         Unary::Exponent => "exponent",
         Unary::Mantissa => "mantissa",
+        Unary::Rounded(to) => to.name(),
     }
 }

@@ -10,13 +10,15 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Binary, Comparison, Expr, Unary};
+use crate::kernel::narrow::Narrow;
 
 type Ex = Id<Expr>;
 
 /// Whether a function is made of others here.
-pub fn is_transcendental(f: Unary) -> bool {
+pub fn is_written_out(f: Unary) -> bool {
     match f {
         Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid | Unary::Erf | Unary::Sin | Unary::Cos => true,
+        Unary::Rounded(_) => true,
         Unary::Neg
         | Unary::Abs
         | Unary::Sqrt
@@ -44,7 +46,8 @@ pub fn ulp_bound(f: Unary) -> f64 {
         | Unary::Floor
         | Unary::Exp2Int
         | Unary::Exponent
-        | Unary::Mantissa => 0.5,
+        | Unary::Mantissa
+        | Unary::Rounded(_) => 0.5,
     }
 }
 
@@ -59,6 +62,7 @@ pub fn expand(b: &mut Builder, dtype: Dtype, f: Unary, x: Ex) -> Ex {
         Unary::Erf => cx.erf(x),
         Unary::Sin => cx.sin_of_quarter(x, 0.0),
         Unary::Cos => cx.sin_of_quarter(x, 1.0),
+        Unary::Rounded(to) => cx.rounded(x, to),
         Unary::Neg
         | Unary::Abs
         | Unary::Sqrt
@@ -123,6 +127,40 @@ impl Scalar<'_> {
 
     fn terms(&self, single: usize, double: usize) -> usize {
         if self.single { single } else { double }
+    }
+
+    /// `x` scaled so that a unit of the type is 1, rounded, and scaled back; by two factors each way, as one may be out of range. All of
+    /// it is exact but for the rounding that is meant.
+    fn rounded(&mut self, x: Ex, to: Narrow) -> Ex {
+        let (least, greatest) = to.exponents();
+        let size = self.b.unary(Unary::Abs, x);
+        let least = self.number(2f64.powi(least));
+        let normal = self.b.binary(Binary::Max, size, least);
+        let exponent = self.b.unary(Unary::Exponent, normal);
+        let (digits, half) = (self.number(f64::from(to.digits())), self.number(0.5));
+        let shift = self.b.sub(digits, exponent);
+        let half = self.b.mul(shift, half);
+        let near = self.b.unary(Unary::Floor, half);
+        let parts = [near, self.b.sub(shift, near)];
+        let scaled = parts.into_iter().fold(x, |x, part| {
+            let factor = self.b.unary(Unary::Exp2Int, part);
+            self.b.mul(x, factor)
+        });
+        let whole = self.b.unary(Unary::Round, scaled);
+        let y = parts.into_iter().fold(whole, |x, part| {
+            let back = self.b.unary(Unary::Neg, part);
+            let factor = self.b.unary(Unary::Exp2Int, back);
+            self.b.mul(x, factor)
+        });
+        if greatest == 127 {
+            // what is beyond is beyond f32 too
+            return y;
+        }
+        let (most, size, infinite) =
+            (self.number(to.greatest()), self.b.unary(Unary::Abs, y), self.number(f64::INFINITY));
+        let beyond = self.b.compare(Comparison::Lt, most, size);
+        let infinite = self.b.mul(y, infinite);
+        self.b.select(Some(beyond), infinite, y)
     }
 
     /// `(n, q)` with `e^x = 2^n (1 + q)`, `|q| < 0.42`.

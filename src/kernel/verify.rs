@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
+use crate::base::dtype::Dtype;
 use crate::kernel::ir::{
-    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, PANEL_BYTES, Program,
-    Stage, Stmt, Unary, Var,
+    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, PANEL_BYTES,
+    Program, Stage, Stmt, Unary, Var, WARP,
 };
 use crate::kernel::walk::each_stmt;
 
@@ -75,9 +76,18 @@ fn verify_kernel(program: &Program, kernel: &Kernel) -> Result<(), String> {
 /// Where there are blocks: one loop over them, all effects inside loops over threads, of one constant extent.
 fn two_levels(kernel: &Kernel) -> Result<(), String> {
     let mut spread = false;
+    let (mut products, mut by_whole_warps) = (0, 0);
     each_stmt(&kernel.body, &mut |stmt| {
         spread |= matches!(stmt, Stmt::For { kind: LoopKind::Blocks | LoopKind::Threads, .. });
+        products += usize::from(matches!(stmt, Stmt::Multiply(_)));
+        if let Stmt::For { var, kind: LoopKind::Threads, body, .. } = stmt {
+            let whole = |s: &&Stmt| matches!(s, Stmt::Multiply(m) if kernel.exprs[m.thread] == Expr::Var(*var));
+            by_whole_warps += body.iter().filter(whole).count();
+        }
     });
+    if products != by_whole_warps {
+        return Err("a product of warps that is not directly in the loop over its threads".into());
+    }
     match &kernel.body[..] {
         [Stmt::For { kind: LoopKind::Blocks, body, .. }] => of_block(kernel, body, &mut None),
         _ if spread => Err("a loop over blocks or threads that is not the kernel's outermost".into()),
@@ -106,9 +116,12 @@ fn of_block(kernel: &Kernel, body: &[Stmt], threads: &mut Option<i64>) -> Result
             }
             Stmt::For { kind: LoopKind::Serial, body, .. } => of_block(kernel, body, threads)?,
             Stmt::Let { .. } | Stmt::Alloc { .. } => (),
-            Stmt::For { .. } | Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::If { .. } | Stmt::Contract(_) => {
-                return Err("an effect outside the threads of a block".into());
-            }
+            Stmt::For { .. }
+            | Stmt::Store { .. }
+            | Stmt::Accumulate { .. }
+            | Stmt::If { .. }
+            | Stmt::Contract(_)
+            | Stmt::Multiply(_) => return Err("an effect outside the threads of a block".into()),
         }
     }
     Ok(())
@@ -187,7 +200,33 @@ impl Scope<'_> {
                 self.body(then)
             }
             Stmt::Contract(c) => self.contract(c),
+            Stmt::Multiply(m) => self.multiply(m),
         }
+    }
+
+    fn multiply(&mut self, m: &Multiply) -> Result<(), String> {
+        self.expect(m.thread, Kind::Index)?;
+        self.expect(m.place, Kind::Index)?;
+        let dims = |id: Id<Buffer>| {
+            let buffer = &self.program.buffers[id];
+            let fits = buffer.dtype == Dtype::F32 && self.locals.contains(&id);
+            let dims: Option<Vec<usize>> = buffer.shape.iter().map(|d| d.as_fixed()).collect();
+            dims.filter(|_| fits).and_then(|dims| <[usize; 3]>::try_from(dims).ok())
+        };
+        let (Some([threads, i, j]), Some([places, depth, rows]), Some([same_places, same_depth, columns])) =
+            (dims(m.sums), dims(m.a), dims(m.b))
+        else {
+            return Err("a product of warps of what are not f32 locals of three axes".into());
+        };
+        let warps = threads / WARP;
+        let shared_out = threads % WARP == 0 && i % 2 == 0 && j % 2 == 0 && m.across > 0 && warps % m.across == 0;
+        if !shared_out || depth % 16 != 0 || (places, depth) != (same_places, same_depth) {
+            return Err("a product of warps that is not made of whole parts".into());
+        }
+        if warps / m.across * i * 8 > rows || m.across * j * 4 > columns {
+            return Err("a product of warps that is larger than its matrices".into());
+        }
+        Ok(())
     }
 
     fn contract(&mut self, c: &Contraction) -> Result<(), String> {
@@ -323,6 +362,9 @@ impl Scope<'_> {
                 Ok(self.kind_of(access.buffer))
             }
             Expr::Unary { f, x } => match (f, self.expr(*x)?) {
+                (Unary::Rounded(to), Kind::Float) if self.program.dtype != Dtype::F32 => {
+                    Err(format!("a number rounded to {to} in a program of {}", self.program.dtype))
+                }
                 (_, Kind::Float) => Ok(Kind::Float),
                 (Unary::Neg, Kind::Index) => Err("an index is negated by subtraction".into()),
                 (f, kind) => Err(format!("{f:?} of {kind:?}")),

@@ -1,7 +1,7 @@
 //! Walking over statements: which buffers a kernel reads and writes, and where its expressions are used.
 
 use crate::base::arena::Id;
-use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Memory, Program, Stmt};
+use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Memory, Multiply, Program, Stmt};
 
 /// Every statement of a body, outer ones before those inside.
 pub fn each_stmt<'k>(body: &'k [Stmt], f: &mut impl FnMut(&'k Stmt)) {
@@ -11,7 +11,11 @@ pub fn each_stmt<'k>(body: &'k [Stmt], f: &mut impl FnMut(&'k Stmt)) {
             Stmt::For { body, .. } => each_stmt(body, f),
             Stmt::If { then, .. } => each_stmt(then, f),
             Stmt::Contract(c) => each_stmt(&c.epilogue, f),
-            Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => (),
+            Stmt::Store { .. }
+            | Stmt::Accumulate { .. }
+            | Stmt::Let { .. }
+            | Stmt::Alloc { .. }
+            | Stmt::Multiply(_) => (),
         }
     }
 }
@@ -48,6 +52,8 @@ pub fn reads(program: &Program, kernel: &Kernel) -> Vec<Id<Buffer>> {
         Stmt::Accumulate { to, .. } => add(to.buffer),
         Stmt::Contract(c) => [c.a.buffer, c.packed].into_iter().for_each(&mut add),
         Stmt::For { .. } | Stmt::Store { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } => (),
+        // its matrices are local
+        Stmt::Multiply(_) => (),
     });
     res
 }
@@ -61,6 +67,7 @@ pub fn uses(body: &[Stmt], f: &mut impl FnMut(Id<Expr>)) {
         }
         Stmt::Let { value, .. } => f(*value),
         Stmt::Alloc { .. } => (),
+        Stmt::Multiply(m) => [m.thread, m.place].into_iter().for_each(&mut *f),
         Stmt::If { cond, .. } => f(*cond),
         Stmt::Contract(c) => {
             let row = c.row.iter().map(|(_, value)| *value);
@@ -117,6 +124,10 @@ pub fn map_stmt(
             let (a, packed) = (map_access(c.a, f, buffer), buffer(c.packed));
             let epilogue = c.epilogue.into_iter().map(|stmt| map_stmt(stmt, f, buffer)).collect();
             Stmt::Contract(Box::new(Contraction { row, m_extent, guard, a, packed, part, epilogue, ..c }))
+        }
+        Stmt::Multiply(m) => {
+            let (thread, place) = (f(m.thread), f(m.place));
+            Stmt::Multiply(Multiply { thread, place, a: buffer(m.a), b: buffer(m.b), sums: buffer(m.sums), ..m })
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::kernel::ir::{Access, Binary, Contraction, Expr, Kernel, Program, Stmt, Var};
+use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, Program, Stmt, Var};
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
 
@@ -81,6 +81,10 @@ impl<'k> Counter<'k> {
             Stmt::Alloc { .. } => 0.0,
             Stmt::If { cond, then } => self.once([*cond]) + self.body(then),
             Stmt::Contract(c) => self.contract(c),
+            Stmt::Multiply(m) => {
+                let length = |id: Id<Buffer>, axis: usize| self.program.buffers[id].shape[axis].as_fixed().unwrap_or(0);
+                2.0 * (length(m.a, 1) * length(m.sums, 1) * length(m.sums, 2)) as f64
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::codegen::device::{Architecture, DeviceCode, emit};
 use crate::codegen::frame::Frame;
 use crate::codegen::runtime::{MAX_FRAME, MAX_WORDS};
 use crate::kernel::ir::Program;
+use crate::kernel::narrow::Narrow;
 
 /// A program's code for GPUs.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct DeviceTarget {
     pub architectures: Vec<Architecture>,
     /// Machine code for those named on the command line, where there is an assembler.
     pub ptxas: Option<PathBuf>,
+    /// The type of the factors that tensor cores multiply; none: products as everywhere.
+    pub products: Option<Narrow>,
 }
 
 /// `ptxas`, where it is found: `GDL_PTXAS`, then `CUDA_HOME`, then the PATH.
@@ -68,7 +71,7 @@ impl Device {
     /// What has no form on a GPU, by name.
     pub fn of(program: &Program, target: &DeviceTarget) -> Result<Device, Unsupported> {
         let architecture = target.architectures.iter().min().copied().unwrap_or(Architecture::LEAST);
-        let code = emit(program, architecture)?;
+        let code = emit(program, architecture, target.products)?;
         let n_words = 1 + program.sizes.len() + Frame::of(program).buffers().len();
         let most = code.kernels.iter().map(|k| k.words.len()).max().unwrap_or(0);
         if n_words > MAX_FRAME || most > MAX_WORDS {

@@ -138,7 +138,7 @@ impl Case {
     }
 
     /// What the interpreter computes by a program of the same arguments.
-    fn interpreted_as(&self, program: &Program) -> Vec<Vec<f64>> {
+    pub(crate) fn interpreted_as(&self, program: &Program) -> Vec<Vec<f64>> {
         let mut machine = Machine::new(program, &self.sizes, Order::Forward);
         for (k, tensor) in self.inputs.iter().enumerate() {
             machine.set_input(k, &tensor.reals());

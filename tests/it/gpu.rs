@@ -12,7 +12,7 @@ use gdlc::kernel::work::work;
 
 /// The program with its kernels of prepare and call spread, and those of bind as they are.
 pub(crate) fn spread_out(program: &Program) -> Program {
-    let Spread { program: spread, launches } = spread(program).expect("every kernel can be spread");
+    let Spread { program: spread, launches } = spread(program, None).expect("every kernel can be spread");
     verify(&spread).expect("it is well formed");
     assert_eq!(spread.kernels.len(), launches.len());
     let bind = program.kernels.iter().filter(|k| k.stage == Stage::Bind).cloned();
@@ -100,11 +100,11 @@ fn effects_outside_threads_are_refused() {
     assert!(why.contains("outside the threads of a block"), "{why}");
 }
 
-/// The kernels of a program of the repository, as `gdlc` makes them.
+/// The graphs of a program of the repository, as they are derived.
 #[cfg(feature = "llvm")]
-fn programs_of(path: &str) -> Vec<Program> {
+fn graphs_of(path: &str) -> Vec<gdlc::tensor::graph::Graph> {
     use gdlc::base::span::SourceMap;
-    use gdlc::{derive, kernel::lower::lower, rewrite, sema, syntax};
+    use gdlc::{derive, sema, syntax};
     let text =
         std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is there");
     let mut sources = SourceMap::default();
@@ -112,12 +112,41 @@ fn programs_of(path: &str) -> Vec<Program> {
     let (program, _) = syntax::parse(&sources, id);
     let (checked, _) = sema::check(&program, &mut sources, &sema::LibraryOnly, &[]);
     let checked = checked.expect("it checks");
-    let one = |model| {
-        let derived = derive::derive(&checked, model).expect("it derives");
-        let (graph, _) = rewrite::optimise(&derived.graph, &rewrite::Options::default());
-        lower(&graph, "model", Dtype::F32)
-    };
-    checked.models.iter().map(one).collect()
+    checked.models.iter().map(|model| derive::derive(&checked, model).expect("it derives").graph).collect()
+}
+
+/// The kernels of a program of the repository, as `gdlc` makes them.
+#[cfg(feature = "llvm")]
+pub(crate) fn programs_of(path: &str) -> Vec<Program> {
+    graphs_of(path).iter().map(lowered).collect()
+}
+
+#[cfg(feature = "llvm")]
+fn lowered(graph: &gdlc::tensor::graph::Graph) -> Program {
+    use gdlc::kernel::lower::{Hardware, lower_for};
+    use gdlc::rewrite;
+    let (graph, _) = rewrite::optimise(graph, &rewrite::Options::default());
+    lower_for(&graph, "model", Dtype::F32, Hardware::Gpu)
+}
+
+/// NVIDIA's assembler takes the code, and nothing is spilled.
+#[cfg(feature = "llvm")]
+pub(crate) fn check_assembly(
+    ptxas: &std::path::Path,
+    code: &gdlc::codegen::device::DeviceCode,
+    architecture: gdlc::codegen::device::Architecture,
+    path: &str,
+) {
+    let assembled = gdlc::package::device::assemble(ptxas, &code.ptx, architecture);
+    let (bytes, said) = assembled.unwrap_or_else(|why| panic!("{path} for {architecture}: {why}"));
+    assert!(bytes.starts_with(b"\x7fELF"), "{path}: machine code for {architecture}");
+    let n = said.lines().filter(|line| line.contains("bytes spill stores")).count();
+    assert_eq!(n, code.kernels.len() + 2, "{path} for {architecture}: every kernel is spoken of: {said}");
+    let clean = said.matches(" 0 bytes spill stores, 0 bytes spill loads").count();
+    assert_eq!(clean, n, "{path} for {architecture}: {said}");
+    let registers = |line: &str| line.split("Used ").nth(1)?.split(' ').next()?.parse::<u32>().ok();
+    let most = said.lines().filter_map(registers).max().expect("registers are counted");
+    assert!(most <= 255, "{path} for {architecture}: {most} registers");
 }
 
 /// NVIDIA's assembler takes the kernels for every architecture, and they keep everything in registers.
@@ -125,7 +154,7 @@ fn programs_of(path: &str) -> Vec<Program> {
 #[test]
 fn ptxas_takes_the_kernels_and_spills_nothing() {
     use gdlc::codegen::device::{Architecture, emit};
-    use gdlc::package::device::{assemble, find_ptxas};
+    use gdlc::package::device::find_ptxas;
     let Some(ptxas) = find_ptxas() else {
         return eprintln!("no ptxas here (GDL_PTXAS, CUDA_HOME, PATH): registers and spills are not read");
     };
@@ -133,16 +162,34 @@ fn ptxas_takes_the_kernels_and_spills_nothing() {
     for path in paths.into_iter().chain(["benches/programs/gat.gdl", "benches/programs/deepsets.gdl"]) {
         for program in programs_of(path) {
             for architecture in [75, 80, 90, 100].map(Architecture) {
-                let code = emit(&program, architecture).expect("it is emitted");
-                let (bytes, said) = assemble(&ptxas, &code.ptx, architecture).expect("it assembles");
-                assert!(bytes.starts_with(b"\x7fELF"), "{path}: machine code for {architecture}");
-                let n = said.lines().filter(|line| line.contains("bytes spill stores")).count();
-                assert_eq!(n, code.kernels.len() + 2, "{path} for {architecture}: every kernel is spoken of: {said}");
-                let clean = said.matches(" 0 bytes spill stores, 0 bytes spill loads").count();
-                assert_eq!(clean, n, "{path} for {architecture}: {said}");
-                let registers = |line: &str| line.split("Used ").nth(1)?.split(' ').next()?.parse::<u32>().ok();
-                let most = said.lines().filter_map(registers).max().expect("registers are counted");
-                assert!(most <= 255, "{path} for {architecture}: {most} registers");
+                let code = emit(&program, architecture, None).expect("it is emitted");
+                check_assembly(&ptxas, &code, architecture, path);
+            }
+        }
+    }
+}
+
+/// Derivatives of the weights of convolutions are tiles of sums of products, a hundred blocks or more, and keep everything in registers.
+#[cfg(feature = "llvm")]
+#[test]
+fn derivatives_of_weights_are_tiles_and_spill_nothing() {
+    use gdlc::codegen::device::{Architecture, emit};
+    use gdlc::package::device::{assemble, find_ptxas};
+    use gdlc::tensor::pass::derivatives::vjp;
+    for path in ["benches/programs/conv.gdl", "benches/programs/p4m.gdl", "examples/digits.gdl"] {
+        let program = lowered(&vjp(&graphs_of(path)[0]));
+        for architecture in [75, 80, 90, 100].map(Architecture) {
+            let code = emit(&program, architecture, None).expect("it is emitted");
+            let tiles = || code.kernels.iter().filter(|k| k.launch.owns == "a tile of a sum of products");
+            let blocks: Vec<usize> = tiles().map(|k| k.launch.blocks(|size| program.sizes.hint(size))).collect();
+            assert!(!blocks.is_empty() && blocks.iter().all(|n| *n > 100), "{path}: {blocks:?}");
+            let Some(ptxas) = find_ptxas() else { continue };
+            let (_, said) = assemble(&ptxas, &code.ptx, architecture).expect("it assembles");
+            for kernel in tiles() {
+                let of_kernel =
+                    said.split(&format!("properties for {}\n", kernel.symbol)).nth(1).expect("it is spoken of");
+                let of_kernel = of_kernel.lines().next().unwrap_or_default();
+                assert!(of_kernel.contains(" 0 bytes spill stores, 0 bytes spill loads"), "{path}: {of_kernel}");
             }
         }
     }
@@ -154,7 +201,7 @@ fn ptxas_takes_the_kernels_and_spills_nothing() {
 fn ptx_is_deterministic() {
     use gdlc::codegen::device::{Architecture, emit};
     let program = &programs_of("benches/programs/gat.gdl")[0];
-    let [a, b] = [(); 2].map(|()| emit(program, Architecture(80)).expect("it is emitted"));
+    let [a, b] = [(); 2].map(|()| emit(program, Architecture(80), None).expect("it is emitted"));
     assert_eq!(a.ptx, b.ptx);
     assert!(a.ptx.contains(".version 7.0") && a.ptx.contains(".target sm_80"), "{}", a.ptx);
     assert!(a.kernels.iter().all(|k| a.ptx.contains(&format!(".entry {}(", k.symbol)) && k.stage != Stage::Bind));
@@ -163,7 +210,7 @@ fn ptx_is_deterministic() {
 #[test]
 fn a_row_of_channels_has_a_thread_a_channel() {
     let case = crate::conformance::edges(24, vec![0, 2, 2, 5], vec![0, 1, 2, 0, 1]);
-    let Spread { launches, .. } = spread(&case.program).expect("it can be spread");
+    let Spread { launches, .. } = spread(&case.program, None).expect("it can be spread");
     let shapes: Vec<_> = launches.iter().map(|l| (l.owns, l.blocks(|s| s.eval(|_| 1000)))).collect();
     assert_eq!(shapes, [("an element", (1000 * 24usize).div_ceil(launches[0].threads))]);
 }
@@ -207,7 +254,7 @@ fn a_missing_driver_is_an_error_of_the_call() {
     use gdlc::codegen::{BACKENDS, Target, device::Architecture};
     use gdlc::package::{Member, build_all, device::DeviceTarget};
     let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
-    let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None };
+    let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
     let model = Member { program: &case.program, interface: &case.interface, vjp: None, jvp: None };
     let library = build_all(&[model], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
     let folder = std::env::temp_dir().join(format!("gdlc-driver-{}", std::process::id()));

@@ -263,5 +263,15 @@ fn calls_that_are_none() {
     refused(&["bench", &program, "--calls", "0"], 2, "--calls 0");
     refused(&["verify", &program, "--grad", "50"], 2, "up to 4");
     refused(&["emit", "llvm", &program, "--arch", "sm_80"], 2, "only `emit ptx`");
+    refused(&["emit", "llvm", &program, "--products", "tf32"], 2, "only `emit ptx`");
+    refused(&["build", &program, "--products", "bf16"], 2, "--target cuda");
+    refused(&["derive", &program, "--products", "fp8"], 2, "possible values: plain, tf32, bf16, f16");
+    refused(&["derive", &program, "--products", "f16", "--dtype", "f64"], 2, "--products f16 --dtype f64");
+    #[cfg(feature = "llvm")]
+    {
+        let old = ["build", &program, "--target", "cuda", "--arch", "sm_90,sm_75", "--products", "tf32"];
+        refused(&old, 2, "the tensor cores of sm_75");
+        refused(&["emit", "ptx", &program, "--arch", "sm_75", "--products", "tf32"], 2, "sm_80 and later");
+    }
     refused(&["nosuch"], 2, "nosuch");
 }

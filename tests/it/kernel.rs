@@ -28,6 +28,7 @@ mod cases;
 mod cut;
 mod dense;
 mod edges;
+mod outer_tiles;
 mod random;
 mod scalar;
 mod softmax;

@@ -51,7 +51,7 @@ fn compiles(text: &str) -> Result<(), String> {
         }
         // What the LLVM backend writes, whether LLVM is here or not.
         llvm::module(&program, Target::ANY_X86_64).map_err(|e| e.to_string())?;
-        llvm::device_module(&program).map_err(|e| e.to_string())?;
+        llvm::device_module(&program, None).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

@@ -112,6 +112,9 @@ impl<'u, 'b, 'p> Emitter<'u, 'b, 'p> {
             Stmt::Alloc { .. } => panic!("cranelift: `body` makes locals"),
             Stmt::If { cond, then } => self.if_then(*cond, then),
             Stmt::Contract(contraction) => self.contract(contraction),
+            Stmt::Multiply(_) => {
+                Err(Unsupported::new("a product of warps as a statement: write it out before emitting"))
+            }
         }
     }
 

@@ -98,6 +98,7 @@ impl Emitter<'_, '_, '_> {
                 Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid | Unary::Erf | Unary::Sin | Unary::Cos => {
                     return None;
                 }
+                Unary::Rounded(_) => return None,
             })
         };
         let missing = || Unsupported::new(format!("{f:?} as an instruction: write it out before emitting"));

@@ -14,6 +14,7 @@ use super::{Module, device_module, module};
 use crate::codegen::device::{Architecture, DeviceCode};
 use crate::codegen::{Backend, Object, Target, Unsupported};
 use crate::kernel::ir::Program;
+use crate::kernel::narrow::Narrow;
 
 /// The backend for speed.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +48,12 @@ pub fn object(module: &Module, target: Target) -> Object {
 ///
 /// # Errors
 /// What has no form on a GPU, by name.
-pub fn device_code(program: &Program, architecture: Architecture) -> Result<DeviceCode, Unsupported> {
-    let module = device_module(program)?;
+pub fn device_code(
+    program: &Program,
+    architecture: Architecture,
+    products: Option<Narrow>,
+) -> Result<DeviceCode, Unsupported> {
+    let module = device_module(program, products)?;
     Machines::initialize_nvptx(&InitializationConfig::default());
     let version = format!("+ptx{}", architecture.ptx_version());
     let machine = machine_for("nvptx64-nvidia-cuda", &architecture.to_string(), &version);

@@ -149,6 +149,7 @@ impl<'u, 'p> Emitter<'u, 'p> {
             Stmt::Alloc { buffer } => self.alloc(*buffer),
             Stmt::If { cond, then } => self.if_then(*cond, then),
             Stmt::Contract(contraction) => self.contract(contraction),
+            Stmt::Multiply(m) => self.multiply(m),
         }
     }
 

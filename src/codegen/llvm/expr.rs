@@ -103,7 +103,15 @@ impl Emitter<'_, '_> {
             Unary::Exp2Int => self.exp2_int(v),
             Unary::Exponent => self.exponent(v),
             Unary::Mantissa => self.mantissa(v),
-            Unary::Exp | Unary::Log | Unary::Tanh | Unary::Sigmoid | Unary::Erf | Unary::Sin | Unary::Cos => {
+            Unary::Rounded(to) if self.on_device() => self.rounded(v, to),
+            Unary::Exp
+            | Unary::Log
+            | Unary::Tanh
+            | Unary::Sigmoid
+            | Unary::Erf
+            | Unary::Sin
+            | Unary::Cos
+            | Unary::Rounded(_) => {
                 return Err(Unsupported::new(format!("{f:?} as an instruction: write it out before emitting")));
             }
         };

@@ -381,6 +381,23 @@ impl Emitter<'_, '_> {
         self.load_place(&Place { buffer: None, dtype, at, own: false, align: dtype.bytes() })
     }
 
+    /// The element of a buffer that is `k` elements after an address.
+    pub(super) fn load_after(&mut self, buffer: Id<Buffer>, base: Value, k: usize) -> Value {
+        let place = self.after(buffer, base, k);
+        self.plain_load(Type::new(scalar(place.dtype), 1), place.address().expect("llvm: one address"), &place)
+    }
+
+    pub(super) fn store_after(&mut self, buffer: Id<Buffer>, base: Value, k: usize, value: Value) {
+        let place = self.after(buffer, base, k);
+        self.store_one_place(&place, &Val::Real(value));
+    }
+
+    fn after(&mut self, buffer: Id<Buffer>, base: Value, k: usize) -> Place {
+        let dtype = self.unit.program.buffers[buffer].dtype;
+        let at = At::Same(self.moved(Type::new(scalar(dtype), 1), base, Affine::constant(k as i64)));
+        Place { buffer: Some(buffer), dtype, at, own: false, align: dtype.bytes() }
+    }
+
     /// `base + offset` bytes.
     pub(super) fn bytes_after(&mut self, base: Value, offset: Affine) -> Value {
         self.moved(BYTE, base, offset)

@@ -7,6 +7,7 @@
 //!
 //! Reading order: `text` (the language), `processor`, `unit` (the module), `emit` (statements), `value` (what an expression became),
 //! `expr`, `memory`, `local`, `loops`, `outline` (pieces of loops as functions), `contract`, `nvptx` (what GPUs do otherwise),
+//! `tensor_core`,
 //! `assemble` (text to object or PTX).
 
 #[cfg(feature = "llvm")]
@@ -20,6 +21,7 @@ mod memory;
 mod nvptx;
 mod outline;
 mod processor;
+mod tensor_core;
 mod text;
 mod unit;
 mod value;
@@ -28,6 +30,7 @@ use crate::codegen::device::DeviceKernel;
 use crate::codegen::{Target, Unsupported};
 use crate::kernel::gpu;
 use crate::kernel::ir::Program;
+use crate::kernel::narrow::Narrow;
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::verify::verify;
 
@@ -67,10 +70,10 @@ pub struct DeviceModule {
 ///
 /// # Errors
 /// What has no form there, by name.
-pub fn device_module(program: &Program) -> Result<DeviceModule, Unsupported> {
+pub fn device_module(program: &Program, products: Option<Narrow>) -> Result<DeviceModule, Unsupported> {
     let mut written_out = program.clone();
     legalize(&mut written_out);
-    let spread = gpu::spread(&written_out).map_err(Unsupported::new)?;
+    let spread = gpu::spread(&written_out, products).map_err(Unsupported::new)?;
     if let Err(why) = verify(&spread.program) {
         panic!("gpu: the program spread over threads is ill-formed: {why}");
     }

@@ -76,10 +76,14 @@ impl Sharing {
 
 /// Every access of a body.
 fn each_access(kernel: &Kernel, body: &[Stmt], f: &mut impl FnMut(Id<Buffer>, &[Id<Expr>])) {
-    each_stmt(body, &mut |stmt| {
-        if let Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } = stmt {
-            f(to.buffer, &to.index);
+    each_stmt(body, &mut |stmt| match stmt {
+        Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } => f(to.buffer, &to.index),
+        Stmt::Multiply(m) => {
+            f(m.sums, &[m.thread]);
+            f(m.a, &[m.place]);
+            f(m.b, &[m.place]);
         }
+        Stmt::For { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } | Stmt::Contract(_) => (),
     });
     let mut open = vec![];
     uses(body, &mut |id| open.push(id));

@@ -12,6 +12,9 @@ pub(super) enum Scalar {
     I64,
     F32,
     F64,
+    /// binary16 and bfloat16, of tensor cores only.
+    Half,
+    Bfloat,
     Pointer,
 }
 
@@ -54,6 +57,7 @@ impl Scalar {
     fn bytes(self) -> usize {
         match self {
             Scalar::Bit | Scalar::Byte => 1,
+            Scalar::Half | Scalar::Bfloat => 2,
             Scalar::I32 | Scalar::F32 => 4,
             Scalar::I64 | Scalar::F64 | Scalar::Pointer => 8,
         }
@@ -68,6 +72,8 @@ impl Scalar {
             Scalar::I64 => "i64",
             Scalar::F32 => "f32",
             Scalar::F64 => "f64",
+            Scalar::Half => "f16",
+            Scalar::Bfloat => "bf16",
             Scalar::Pointer => "p0",
         }
     }
@@ -77,7 +83,13 @@ impl Scalar {
         match self {
             Scalar::F32 => Scalar::I32,
             Scalar::F64 => Scalar::I64,
-            Scalar::Bit | Scalar::Byte | Scalar::I32 | Scalar::I64 | Scalar::Pointer => self,
+            Scalar::Bit
+            | Scalar::Byte
+            | Scalar::I32
+            | Scalar::I64
+            | Scalar::Half
+            | Scalar::Bfloat
+            | Scalar::Pointer => self,
         }
     }
 
@@ -91,6 +103,8 @@ impl fmt::Display for Scalar {
         f.write_str(match self {
             Scalar::F32 => "float",
             Scalar::F64 => "double",
+            Scalar::Half => "half",
+            Scalar::Bfloat => "bfloat",
             Scalar::Pointer => "ptr",
             Scalar::Bit | Scalar::Byte | Scalar::I32 | Scalar::I64 => self.mangled(),
         })

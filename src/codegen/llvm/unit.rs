@@ -165,7 +165,7 @@ impl<'p> Unit<'p> {
             Stmt::Store { to: Access { buffer, .. }, .. }
             | Stmt::Accumulate { to: Access { buffer, .. }, .. }
             | Stmt::Alloc { buffer } => drop(used.insert(*buffer)),
-            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) => {}
+            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) | Stmt::Multiply(_) => {}
         });
         used.retain(|id| !matches!(self.program.buffers[*id].memory, Memory::Constant(_)));
         let domain = self.distinct("");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::driver::arguments::{Build, Target};
+use crate::driver::arguments::{Build, Products, Target};
 use crate::driver::code;
 use crate::driver::compiled::Compiled;
 use crate::driver::failure::Failure;
@@ -16,9 +16,14 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     refuse_what_is_not_built(options)?;
     let mut session = Session::open(&options.source)?.with_code(&options.code)?;
     session.device = match options.target {
-        Target::Cuda => Some(code::device(&options.arch)?),
-        Target::Cpu if options.arch.is_empty() => None,
-        Target::Cpu => return Err(Failure::call("--arch names GPUs; say --target cuda too")),
+        Target::Cuda => Some(code::device(&options.arch, options.on_gpu.products, session.dtype())?),
+        Target::Cpu if !options.arch.is_empty() => {
+            return Err(Failure::call("--arch names GPUs; say --target cuda too"));
+        }
+        Target::Cpu if options.on_gpu.products != Products::Plain => {
+            return Err(Failure::call("--products is for GPUs, whose tensor cores round; say --target cuda too"));
+        }
+        Target::Cpu => None,
     };
     let program = session.check()?;
     let models = session.models(&program)?;

@@ -1,30 +1,33 @@
 //! `gdlc derive`: the blueprint of every model, and the kernels it becomes.
 
-use crate::driver::arguments::Source;
+use crate::driver::arguments::Derive;
+use crate::driver::code;
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::session::Session;
 use crate::kernel::gpu::{self, Launch};
 use crate::kernel::ir::{Kernel, Program, Stage};
 use crate::kernel::lower::Hardware;
+use crate::kernel::narrow::Narrow;
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, work};
 use crate::rewrite::search::Choice;
 
 /// Prints a row a derived layer, then what is left of them after rewriting.
-pub fn derive(options: &Source) -> Result<(), Failure> {
-    let mut session = Session::open(options)?;
+pub fn derive(options: &Derive) -> Result<(), Failure> {
+    let mut session = Session::open(&options.source)?;
+    let products = code::products(options.on_gpu.products, session.dtype())?;
     let program = session.check()?;
     for model in session.models_and_layers(&program)? {
         let algebra = session.algebra(&program, model)?;
         let name = session.library_name(&program, model);
         let lowered = |hardware| session.lower_for(&algebra.graph, &name, session.dtype(), hardware);
         let kernels = lowered(Hardware::Cpu)?;
-        let launches =
-            launches(&lowered(Hardware::Gpu)?).map_err(|why| Failure::program(format!("{}: {why}", model.name)))?;
+        let launches = launches(&lowered(Hardware::Gpu)?, products)
+            .map_err(|why| Failure::program(format!("{}: {why}", model.name)))?;
         let made = Made::of(kernels);
         let blueprint = &algebra.derived.blueprint;
-        if options.json {
+        if options.source.json {
             let mut report = blueprint.json();
             report["kernels"] = serde_json::json!({ "call": made.call, "bind": made.bind, "prepare": made.prepare });
             report["flops"] = serde_json::json!(made.work.flops);
@@ -90,8 +93,8 @@ struct Launched {
 }
 
 /// The launches of a call.
-fn launches(program: &Program) -> Result<Vec<Launched>, String> {
-    let spread = gpu::spread(program)?;
+fn launches(program: &Program, products: Option<Narrow>) -> Result<Vec<Launched>, String> {
+    let spread = gpu::spread(program, products)?;
     let of_call = spread.program.kernels.iter().zip(&spread.launches).filter(|(k, _)| k.stage == Stage::Call);
     let one = |(kernel, launch): (&Kernel, &Launch)| Launched {
         name: kernel.name.clone(),

@@ -4,7 +4,7 @@ use crate::codegen::cranelift::{self, Text};
 use crate::codegen::device::{self, Architecture};
 use crate::codegen::{Unsupported, llvm};
 use crate::derive::Derived;
-use crate::driver::arguments::{self, BackendName, Emit, Stage};
+use crate::driver::arguments::{self, BackendName, Emit, Products, Stage};
 use crate::driver::code::{self, Code};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
@@ -21,8 +21,11 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
         return Ok(());
     }
     let device = match options.stage {
-        Stage::Ptx => Some(code::device(options.arch.as_slice())?),
+        Stage::Ptx => Some(code::device(options.arch.as_slice(), options.on_gpu.products, session.dtype())?),
         _ if options.arch.is_some() => return Err(Failure::call("--arch names a GPU: only `emit ptx` is for one")),
+        _ if options.on_gpu.products != Products::Plain => {
+            return Err(Failure::call("--products is for GPUs: only `emit ptx` is for one"));
+        }
         _ => None,
     };
     session.device = device;
@@ -67,8 +70,9 @@ fn text(
         Stage::Asm => backend.assembly(&kernels(derived)?, target).map_err(unsupported),
         Stage::Llvm => Ok(llvm::module(&kernels(derived)?, target).map_err(unsupported)?.text),
         Stage::Ptx => {
-            let architecture = session.device.as_ref().and_then(|d| d.architectures.first()).copied();
-            let code = device::emit(&kernels(derived)?, architecture.unwrap_or(Architecture::LEAST));
+            let target = session.device.as_ref();
+            let architecture = target.and_then(|d| d.architectures.first()).copied().unwrap_or(Architecture::LEAST);
+            let code = device::emit(&kernels(derived)?, architecture, target.and_then(|d| d.products));
             Ok(code.map_err(unsupported)?.ptx)
         }
         Stage::Ast => Err(Failure::bug(format!("emit {stage:?} has no model"))),

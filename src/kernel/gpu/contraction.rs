@@ -4,11 +4,12 @@
 //! Sums run in the order of `tap`, then `k`, as everywhere. The finished tile goes through shared memory row by row, so that
 //! neighbouring threads finish neighbouring columns, and the epilogue is written once a row of a thread.
 
-use super::tile::{PADDING, RUN, THREADS, Tile, tile};
+use super::tile::{RUN, THREADS, Tile, tile};
 use super::{Cx, Launch, SOME_BLOCKS, serial};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
-use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Contraction, Expr, LoopKind, Stmt};
+use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Contraction, Expr, LoopKind, Multiply, Stmt, Unary};
+use crate::kernel::narrow::Narrow;
 
 /// The arrays of a block, and its place.
 struct Block<'c> {
@@ -56,7 +57,8 @@ impl Cx<'_> {
         let rows = self.factors(c.m_extent);
         let expected = rows.as_ref().map_or(usize::MAX, |rows| self.expected(rows));
         let dtype = self.program.dtype;
-        let tile = tile(expected, c.n_extent, c.taps > 1 || c.guard.is_some());
+        let tile = tile(expected, c.n_extent, c.taps > 1 || c.guard.is_some(), self.products.is_some());
+        let padding = tile.padding();
         let depth = tile.depth(dtype);
         let across = c.n_extent.div_ceil(tile.columns);
         let (block, down) = (self.b.var(), self.over(c.m_extent, tile.rows));
@@ -84,9 +86,9 @@ impl Cx<'_> {
             next_a: local("next a", &[THREADS, of_a]),
             rows: rows_of_a,
             next_b: local("next b", &[THREADS, of_b]),
-            part_a: local("part of a", &[2, depth, tile.rows + PADDING[0]]),
-            part_b: local("part of b", &[2, depth, tile.columns + PADDING[1]]),
-            finished: local("finished", &[tile.down(), tile.columns]),
+            part_a: local("part of a", &[2, depth, tile.rows + padding[0]]),
+            part_b: local("part of b", &[2, depth, tile.columns + padding[1]]),
+            finished: local("finished", &[tile.down(), tile.columns + padding[2]]),
         };
         let zero = self.b.int(0);
         body.push(self.threads(|cx, t| {
@@ -104,9 +106,18 @@ impl Cx<'_> {
             times: if rows.is_some() { across } else { SOME_BLOCKS },
             elements: rows.unwrap_or_default(),
             registers: Some(tile.registers(dtype)),
-            owns: "a tile",
+            owns: self.tile_in_words(),
         };
         (self.blocks(block, n_blocks, body), launch)
+    }
+
+    fn tile_in_words(&self) -> &'static str {
+        match self.products {
+            None => "a tile",
+            Some(Narrow::Tf32) => "a tile, on tensor cores in tf32",
+            Some(Narrow::Bf16) => "a tile, on tensor cores in bf16",
+            Some(Narrow::F16) => "a tile, on tensor cores in f16",
+        }
     }
 
     fn threads(&mut self, body: impl FnOnce(&mut Self, Id<Expr>) -> Vec<Stmt>) -> Stmt {
@@ -321,50 +332,53 @@ impl Cx<'_> {
         vec![Stmt::If { cond: self.b.compare(Comparison::Lt, t, end), then }]
     }
 
-    /// What a thread fetched of part `step` goes to shared memory.
+    /// What a thread fetched of part `step` goes to shared memory, rounded where tensor cores multiply it.
     fn show(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
         let place = self.by(Binary::Mod, step, 2);
         let of_a = self.unrolled(a.of_a(), |cx, e| {
             let (at, row) = cx.place_in_part_of_a(a, t, e);
             let value = cx.b.load(a.next_a, vec![t, e]);
+            let value = cx.factor(value);
             vec![cx.store(a.part_a, vec![place, at, row], value)]
         });
         let of_b = self.unrolled((a.tile.columns * a.depth).div_ceil(THREADS), |cx, e| {
             let (at, column) = cx.place_in_panels(a, t, e);
             let value = cx.b.load(a.next_b, vec![t, e]);
+            let value = cx.factor(value);
             let store = cx.store(a.part_b, vec![place, at, column], value);
             cx.where_there_is_a_part(a, t, vec![store])
         });
         vec![of_a, of_b]
     }
 
-    /// A thread's number along the rows and along the columns.
-    fn thread_place(&mut self, a: &Block<'_>, t: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
-        (self.by(Binary::Div, t, a.tile.across()), self.by(Binary::Mod, t, a.tile.across()))
-    }
-
-    /// `x · factor + known`
-    fn placed(&mut self, x: Id<Expr>, (factor, known): (usize, usize)) -> Id<Expr> {
-        let scaled = self.by(Binary::Mul, x, factor);
-        self.by(Binary::Add, scaled, known)
+    /// A number as it is multiplied.
+    fn factor(&mut self, x: Id<Expr>) -> Id<Expr> {
+        match self.products {
+            Some(to) => self.b.unary(Unary::Rounded(to), x),
+            None => x,
+        }
     }
 
     /// Adds part `step`, in shared memory, to a thread's sums.
     fn add_part(&mut self, a: &Block<'_>, t: Id<Expr>, step: Id<Expr>) -> Vec<Stmt> {
         let (tile, place) = (a.tile, self.by(Binary::Mod, step, 2));
-        let (down, across) = self.thread_place(a, t);
+        if let (Some(factors), Some(across)) = (self.products, tile.warps_across()) {
+            let (sums, parts) = (a.sums, (a.part_a, a.part_b));
+            return vec![Stmt::Multiply(Multiply { factors, thread: t, a: parts.0, b: parts.1, place, sums, across })];
+        }
+        let (down, across) = self.thread_place(tile, t);
         let all = self.unrolled(a.depth, |cx, at| {
             let mut res = vec![];
             let rows: Vec<Id<Expr>> = (0..tile.thread_rows)
                 .map(|i| {
-                    let row = cx.placed(down, tile.row(i));
+                    let row = cx.row_of_tile(tile, down, i);
                     let value = cx.b.load(a.part_a, vec![place, at, row]);
                     cx.bind(&mut res, value)
                 })
                 .collect();
             let columns: Vec<Id<Expr>> = (0..tile.thread_columns)
                 .map(|j| {
-                    let column = cx.placed(across, tile.column(j));
+                    let column = cx.column_of_tile(tile, across, j);
                     let value = cx.b.load(a.part_b, vec![place, at, column]);
                     cx.bind(&mut res, value)
                 })
@@ -389,11 +403,11 @@ impl Cx<'_> {
         for i in 0..tile.thread_rows {
             let index_of_row = self.b.int(i as i64);
             res.push(self.threads(|cx, t| {
-                let (down, across) = cx.thread_place(a, t);
+                let (down, across) = cx.thread_place(tile, t);
                 let show = |j: usize, cx: &mut Self| {
                     let index = vec![t, index_of_row, cx.b.int(j as i64)];
                     let value = cx.b.load(a.sums, index);
-                    let column = cx.placed(across, tile.column(j));
+                    let column = cx.column_of_tile(tile, across, j);
                     cx.store(a.finished, vec![down, column], value)
                 };
                 (0..tile.thread_columns).map(|j| show(j, cx)).collect()
@@ -401,7 +415,7 @@ impl Cx<'_> {
             res.push(self.threads(|cx, t| {
                 let each = cx.each(tile.thread_columns, LoopKind::Serial, |cx, e| {
                     let (down, column) = cx.place_in_rows(t, e, tile.columns);
-                    let row = cx.placed(down, tile.row(i));
+                    let row = cx.row_of_tile(tile, down, i);
                     cx.finish_element(a, (down, row), column)
                 });
                 vec![each]

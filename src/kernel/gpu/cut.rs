@@ -155,7 +155,8 @@ impl Cx<'_> {
                 | Stmt::Accumulate { .. }
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
-                | Stmt::Contract(_) => break,
+                | Stmt::Contract(_)
+                | Stmt::Multiply(_) => break,
             };
             let mut inside = body.iter().filter(|s| !matches!(s, Stmt::Let { .. }));
             let (Some(next), None) = (inside.next(), inside.next()) else { break };
@@ -166,7 +167,13 @@ impl Cx<'_> {
 
     /// The expected turns of a loop: of known bounds, or the mean part of a row in the axis that the loop runs
     /// along; 1 where nothing is known.
-    fn turns(&self, bounds: [Id<Expr>; 2], var: Var, body: &[Stmt], lets: &BTreeMap<Var, Id<Expr>>) -> usize {
+    pub(super) fn turns(
+        &self,
+        bounds: [Id<Expr>; 2],
+        var: Var,
+        body: &[Stmt],
+        lets: &BTreeMap<Var, Id<Expr>>,
+    ) -> usize {
         if let [Some(begin), Some(end)] = bounds.map(|x| self.hint(x, lets)) {
             return usize::try_from(end - begin).unwrap_or(0).max(1);
         }
@@ -215,7 +222,7 @@ impl Cx<'_> {
     }
 
     /// Every load that expressions make.
-    fn each_load(&self, mut open: Vec<Id<Expr>>, f: &mut impl FnMut(&Access)) {
+    pub(super) fn each_load(&self, mut open: Vec<Id<Expr>>, f: &mut impl FnMut(&Access)) {
         let mut seen = BTreeSet::new();
         while let Some(id) = open.pop() {
             if seen.insert(id) {
@@ -273,7 +280,7 @@ impl Cx<'_> {
             Stmt::Let { value, .. } => read.push(*value),
             Stmt::For { begin, end, .. } => read.extend([*begin, *end]),
             Stmt::If { cond, .. } => read.push(*cond),
-            Stmt::Contract(_) => fits = false,
+            Stmt::Contract(_) | Stmt::Multiply(_) => fits = false,
         });
         self.each_load(read, &mut |access| fits &= !res.contains_key(&access.buffer));
         (fits && !res.is_empty()).then_some(res)
@@ -299,7 +306,7 @@ impl Cx<'_> {
 }
 
 /// The expressions that a body names.
-fn named(body: &[Stmt]) -> Vec<Id<Expr>> {
+pub(super) fn named(body: &[Stmt]) -> Vec<Id<Expr>> {
     let mut res = vec![];
     uses(body, &mut |id| res.push(id));
     res

@@ -172,7 +172,8 @@ impl Cx<'_> {
             | Stmt::Accumulate { .. }
             | Stmt::Let { .. }
             | Stmt::Alloc { .. }
-            | Stmt::Contract(_) => stmt,
+            | Stmt::Contract(_)
+            | Stmt::Multiply(_) => stmt,
         }
     }
 

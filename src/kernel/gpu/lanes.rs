@@ -107,7 +107,7 @@ impl Cx<'_> {
                 }
                 Stmt::Alloc { buffer } if channel.is_some() => drop(own.insert(*buffer)),
                 Stmt::Alloc { buffer } => drop(row.locals.entry(*buffer).or_default()),
-                Stmt::Contract(_) => row.fits = false,
+                Stmt::Contract(_) | Stmt::Multiply(_) => row.fits = false,
             }
         }
         own.iter().for_each(|local| drop(row.locals.remove(local)));
@@ -181,7 +181,8 @@ impl Cx<'_> {
                 | Stmt::Accumulate { .. }
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
-                | Stmt::Contract(_) => res.push(stmt),
+                | Stmt::Contract(_)
+                | Stmt::Multiply(_) => res.push(stmt),
             }
         }
         res

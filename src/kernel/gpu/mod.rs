@@ -4,24 +4,30 @@
 //!
 //! One thread owns an element of the result, or the same few elements of a tile: no atomics, the same sums in the same order. Only long sums
 //! of which there are few are cut over threads, and then added in another order, the same in every run.
-//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `cut` and
-//! `cut_kernel` (long sums), `tile`, `contraction`; `plain`.
+//! Reading order: `nest` (elements and rows), `change` (statements with other locals), `lanes` (channels of a row, a thread each), `chunks` (rows whose
+//! channels share a sum), `cut` and
+//! `cut_kernel` (long sums), `outer` and `outer_kernel` (long sums of products of rows with columns), `tile`, `contraction`; `plain`.
 
 mod change;
+mod chunks;
 mod contraction;
 mod cut;
 mod cut_kernel;
 mod lanes;
 mod nest;
+mod outer;
+mod outer_kernel;
 mod plain;
 mod tile;
 
 use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
+use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{Binary, Buffer, Expr, Kernel, LoopKind, Program, Stage, Stmt, Var};
+use crate::kernel::narrow::Narrow;
 use crate::kernel::pass::compact::drop_exprs;
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{map_expr, map_stmt};
@@ -61,17 +67,23 @@ impl Launch {
     }
 }
 
-/// Spreads the kernels of prepare and call; those of bind are left out.
+/// Spreads the kernels of prepare and call; those of bind are left out. With `products`, tensor cores multiply in dense kernels: the factors
+/// are rounded to that type, the sums are f32.
 ///
 /// # Errors
-/// A kernel that has no such form, by name.
-pub fn spread(program: &Program) -> Result<Spread, String> {
+/// A kernel that has no such form, by name; products of tensor cores in a program that is not of f32.
+pub fn spread(program: &Program, products: Option<Narrow>) -> Result<Spread, String> {
+    if let Some(narrow) = products
+        && program.dtype != Dtype::F32
+    {
+        return Err(format!("products in {narrow} in a program of {}: tensor cores sum in f32", program.dtype));
+    }
     let mut res = Spread { program: Program { kernels: vec![], ..program.clone() }, launches: vec![] };
     for kernel in program.kernels.iter().filter(|k| k.stage != Stage::Bind) {
         let separate = !kernel.body.iter().any(|s| matches!(s, Stmt::Let { .. } | Stmt::Alloc { .. }));
         let pieces: Vec<&[Stmt]> = if separate { kernel.body.chunks(1).collect() } else { vec![&kernel.body] };
         for piece in pieces {
-            let mut cx = Cx::new(&mut res.program, kernel);
+            let mut cx = Cx::new(&mut res.program, kernel, products);
             let piece = cx.imported(piece);
             let (body, launch) = cx.launch(piece).map_err(|why| format!("kernel {}: {why}", kernel.name))?;
             let kernel = cx.kernel(kernel, body);
@@ -88,17 +100,19 @@ struct Cx<'p> {
     b: Builder,
     /// The expressions of the kernel, as they are here.
     moved: Vec<Id<Expr>>,
+    /// The type of the factors that tensor cores multiply.
+    products: Option<Narrow>,
 }
 
 impl<'p> Cx<'p> {
-    fn new(program: &'p mut Program, kernel: &Kernel) -> Cx<'p> {
+    fn new(program: &'p mut Program, kernel: &Kernel, products: Option<Narrow>) -> Cx<'p> {
         let mut b = Builder::counting(kernel.n_vars);
         let mut moved: Vec<Id<Expr>> = vec![];
         for (_, expr) in kernel.exprs.iter() {
             let expr = map_expr(expr, &mut |x| moved[x.index()], &mut |buffer| buffer);
             moved.push(b.expr(expr));
         }
-        Cx { program, b, moved }
+        Cx { program, b, moved, products }
     }
 
     fn imported(&self, piece: &[Stmt]) -> Vec<Stmt> {
@@ -190,7 +204,7 @@ impl<'p> Cx<'p> {
     }
 
     /// A new local array.
-    fn local(&mut self, name: &str, dtype: crate::base::dtype::Dtype, shape: &[usize]) -> Id<Buffer> {
+    fn local(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Id<Buffer> {
         let shape = shape.iter().map(|n| Size::fixed(*n)).collect();
         let memory = crate::kernel::ir::Memory::Local;
         self.program.buffers.push(Buffer { name: name.into(), dtype, shape, memory })
@@ -210,9 +224,12 @@ fn serial(body: Vec<Stmt>) -> Vec<Stmt> {
             Stmt::For { var, begin, end, kind, body: serial(body) }
         }
         Stmt::If { cond, then } => Stmt::If { cond, then: serial(then) },
-        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::Contract(_) => {
-            stmt
-        }
+        Stmt::Store { .. }
+        | Stmt::Accumulate { .. }
+        | Stmt::Let { .. }
+        | Stmt::Alloc { .. }
+        | Stmt::Contract(_)
+        | Stmt::Multiply(_) => stmt,
     };
     body.into_iter().map(one).collect()
 }

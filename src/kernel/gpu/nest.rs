@@ -45,7 +45,7 @@ impl Cx<'_> {
             Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } => {
                 apart &= own.contains(&to.buffer) || to.index.iter().any(|i| self.reads_any(*i, &vars));
             }
-            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) => (),
+            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) | Stmt::Multiply(_) => (),
         });
         apart
     }
@@ -55,8 +55,14 @@ impl Cx<'_> {
         let mut owns = if axes.is_empty() { "everything" } else { "an element" };
         let mut inside = body;
         if let Some((lane, channels, body)) = self.on_lanes(&inside) {
+            if let Some(chunks) = self.in_chunks(&axes, (lane, channels), &body) {
+                return chunks;
+            }
             (owns, inside) = ("a channel of a row", body);
             axes.push((lane, self.b.int(channels as i64)));
+        }
+        if let Some(tiles) = self.outer(&axes, &inside) {
+            return tiles;
         }
         if let Some(cut) = self.cut(&axes, &inside) {
             return cut;

@@ -15,7 +15,11 @@ impl Cx<'_> {
                     res.push(Stmt::For { var, begin, end, kind, body });
                 }
                 Stmt::If { cond, then } => res.push(Stmt::If { cond, then: self.without_contractions(then) }),
-                Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => res.push(stmt),
+                Stmt::Store { .. }
+                | Stmt::Accumulate { .. }
+                | Stmt::Let { .. }
+                | Stmt::Alloc { .. }
+                | Stmt::Multiply(_) => res.push(stmt),
             }
         }
         res

@@ -21,6 +21,7 @@ mod relation;
 mod row_kernel;
 mod rows;
 mod softmax;
+mod stages;
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,8 @@ pub enum Hardware {
 
 /// As [`lower`], for some hardware.
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
-    let graph = &normal::normalise(graph);
+    let normal = normal::normalise(graph);
+    let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
     let mut low = Lowering::new(graph, name, dtype);
     let facts = homes::facts(graph, hardware);
     for id in &facts.in_order_of_kernels(graph) {

@@ -11,7 +11,7 @@ fn fixed(n: usize) -> Size {
 
 /// What the threads of each launch of the call own.
 fn owners(program: &Program) -> Vec<(String, &'static str)> {
-    let spread = spread(program).expect("every kernel can be spread");
+    let spread = spread(program, None).expect("every kernel can be spread");
     let of_call = spread.program.kernels.iter().zip(&spread.launches).filter(|(k, _)| k.stage == Stage::Call);
     of_call.map(|(k, l)| (k.name.clone(), l.owns)).collect()
 }
@@ -70,4 +70,31 @@ fn products_of_two_tensors_of_the_call() {
         assert!(program.kernels.iter().any(|k| k.name.starts_with("outer")), "{program}");
         all_are_cut(&case.check_for(Hardware::Gpu));
     }
+}
+
+/// A few sums of a great many numbers are taken in two steps, so that there are blocks enough; on a CPU, and where there are few numbers, in one.
+#[test]
+fn few_long_sums_are_taken_in_two_steps() {
+    let sums = |sizes: [usize; 2]| {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", sizes[0]), case.size("m", sizes[1]));
+        let x = case.input("x", &[n, m, fixed(6)]);
+        let y = case.input("y", &[n, m]);
+        let y = y.rename(&[(y.axes[0], x.axes[0]), (y.axes[1], x.axes[1])]);
+        let sum = case.g.contract(&[&x, &y], &[x.axes[2]]);
+        case.out(&sum);
+        case
+    };
+    let calls = |program: &Program| program.kernels.iter().filter(|k| k.stage == Stage::Call).count();
+    for sizes in [[9, 70], [1, 1], [0, 5], [40, 3]] {
+        let case = sums(sizes);
+        let program = case.check_for(Hardware::Gpu);
+        all_are_cut(&program);
+        assert_eq!((calls(&program), calls(&case.check())), (2, 1), "{program}");
+    }
+    let mut case = Case::new();
+    let x = case.input("x", &[fixed(50), fixed(20), fixed(6)]);
+    let sum = case.g.contract(&[&x], &[x.axes[2]]);
+    case.out(&sum);
+    assert_eq!(calls(&case.check_for(Hardware::Gpu)), 1);
 }

@@ -1,6 +1,7 @@
 //! Sums weighted by a softmax: one pass a row, no weight stored, and the evaluator's numbers where scores are large or infinite.
 
 use super::*;
+use gdlc::kernel::gpu::spread;
 
 fn fixed(n: usize) -> Size {
     Size::fixed(n)
@@ -92,9 +93,22 @@ fn attention_over_edges_is_one_pass_and_stores_no_weights() {
     }
 }
 
+/// What the threads own that run the attention of a program on a GPU.
+fn owners(program: &Program) -> Vec<&'static str> {
+    let spread = spread(program, None).expect("every kernel can be spread");
+    let all = spread.program.kernels.iter().zip(&spread.launches);
+    all.filter(|(k, _)| k.name.starts_with("attention")).map(|(_, l)| l.owns).collect()
+}
+
+/// The scores of a long row are computed once, not by each channel.
+const IN_CHUNKS: [&str; 1] = ["a channel of a row, and of some turns the common part"];
+
 #[test]
 fn attention_over_all_of_a_set_is_one_pass_and_stores_no_weights() {
-    for (points, scores) in [(1, Scores::Plain), (7, Scores::Large), (9, Scores::Vanishing), (9, Scores::Infinite)] {
+    let cases =
+        [(1, Scores::Plain), (7, Scores::Large), (9, Scores::Vanishing), (9, Scores::Infinite), (64, Scores::Plain)];
+    // more than a block has threads, whole chunks and one more
+    for (points, scores) in cases.into_iter().chain([(129, Scores::Large), (0, Scores::Plain)]) {
         let mut case = Case::new();
         let n = case.size("n", points);
         let query = case.input("query", &[n, fixed(4)]);
@@ -111,6 +125,7 @@ fn attention_over_all_of_a_set_is_one_pass_and_stores_no_weights() {
         case.out(&y);
         let program = case.check();
         assert_eq!(kernels_and_arrays(&program), (1, 0), "{scores:?}\n{program}");
+        assert_eq!(owners(&program), IN_CHUNKS, "{program}");
     }
 }
 
@@ -119,7 +134,9 @@ fn attention_over_all_of_a_set_is_one_pass_and_stores_no_weights() {
 fn attention_within_samples_walks_the_samples() {
     for (points, scores) in [(0, Scores::Plain), (9, Scores::Large), (11, Scores::Vanishing)] {
         let mut case = Case::new();
-        let (n, b) = (case.size("n", points), case.size("b", 4));
+        // samples that are long
+        let (n, b) = (case.size("n", points), Size::var(case.g.sizes.intern("b", 4)));
+        case.sizes.push(4);
         let x = case.input("x", &[n, fixed(16)]);
         let sample = case.table("sample", &[n], b, true);
         let w = case.weight("w", &[16, 16]);
@@ -144,6 +161,7 @@ fn attention_within_samples_walks_the_samples() {
         let program = case.check();
         let attentions = program.kernels.iter().filter(|kernel| kernel.name.starts_with("attention"));
         assert_eq!((attentions.count(), kernels_and_arrays(&program)), (1, (2, 1)), "{scores:?}\n{program}");
+        assert_eq!(owners(&program), IN_CHUNKS, "{program}");
     }
 }
 
