@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, Program, Stmt, Var};
+use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, Memory, Program, Stage, Stmt, Var};
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
 
@@ -33,11 +33,25 @@ pub fn work(program: &Program, kernel: &Kernel, sizes: &[usize]) -> Work {
     };
     let flops = counter.body(&kernel.body);
     let touched = reads(program, kernel).into_iter().chain(writes(program, kernel));
-    let bytes = touched.map(|id| {
-        let buffer = &program.buffers[id];
-        buffer.shape.iter().map(|d| counter.size(*d)).product::<f64>() * buffer.dtype.bytes() as f64
-    });
-    Work { flops, bytes: bytes.sum() }
+    Work { flops, bytes: touched.map(|id| bytes(program, id, sizes)).sum() }
+}
+
+/// The bytes that a call has to move, however it is cut into kernels: what outlives it is read once, results are written once. What it keeps for
+/// itself between kernels is not among them.
+pub fn least_bytes(program: &Program, sizes: &[usize]) -> f64 {
+    let calls = || program.kernels.iter().filter(|k| k.stage == Stage::Call);
+    let lasts = |id: &Id<Buffer>| program.buffers[*id].memory != Memory::Workspace;
+    let is_result = |id: &Id<Buffer>| matches!(program.buffers[*id].memory, Memory::Output(_));
+    let read: BTreeSet<_> = calls().flat_map(|k| reads(program, k)).filter(|id| lasts(id) && !is_result(id)).collect();
+    let written: BTreeSet<_> = calls().flat_map(|k| writes(program, k)).filter(lasts).collect();
+    read.into_iter().chain(written).map(|id| bytes(program, id, sizes)).sum()
+}
+
+/// The bytes of an array.
+fn bytes(program: &Program, id: Id<Buffer>, sizes: &[usize]) -> f64 {
+    let buffer = &program.buffers[id];
+    let size = |d: &Size| d.eval(|var| sizes[var.0 as usize]) as f64;
+    buffer.shape.iter().map(size).product::<f64>() * buffer.dtype.bytes() as f64
 }
 
 struct Counter<'k> {

@@ -217,9 +217,13 @@ fn every_kernel_is_timed() {
     // Read and written: x, the hidden layer twice, y, and the weights.
     let numbers = 1000 * (4 + 5 + 5 + 3) + (20 + 5 + 15 + 3);
     assert_eq!(sum("bytes"), 4.0 * f64::from(numbers));
+    // At the least: x, y and the weights; the hidden layer need not go through memory.
+    let floor = 1000 * (4 + 3) + (20 + 5 + 15 + 3);
+    assert_eq!(report["least_bytes"], 4.0 * f64::from(floor));
     assert!(kernels.iter().all(|k| k["median_s"].as_f64().unwrap() > 0.0 && k["share"].as_f64().unwrap() > 0.0));
     let shown = text(&gdlc(&["bench", "tests/programs/expect/mlp.gdl", "--calls", "1"]).stdout);
     assert!(shown.contains("share of the ceiling") && shown.contains("a call, 1 thread"), "{shown}");
+    assert!(shown.contains("times the floor"), "{shown}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::driver::reference;
 use crate::driver::session::Session;
 use crate::kernel::ir::{Program, Stage};
 use crate::kernel::pass::legalize::legalize;
-use crate::kernel::work::{Work, work};
+use crate::kernel::work::{Work, least_bytes, work};
 use crate::math::Rng;
 use crate::tensor::graph::Graph;
 
@@ -221,6 +221,7 @@ fn json(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) -> serde_
         "peak_gflops": limits.gflops, "peak_gbytes_s": limits.gbytes,
         "calls": times.calls.iter().map(row).collect::<Vec<_>>(),
         "kernels": times.kernels.iter().map(row).collect::<Vec<_>>(),
+        "least_bytes": least_bytes(timed.program, sizes),
     })
 }
 
@@ -250,6 +251,13 @@ fn print(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) {
     for r in &times.calls {
         line(r, width, "", limits);
     }
+    let (moved, least) = (times.calls[0].work.bytes, least_bytes(timed.program, sizes));
+    say!(
+        "  A call moves {:.3} MB; arguments, weights and results once are {:.3} MB: {:.2} times the floor.",
+        moved / 1e6,
+        least / 1e6,
+        moved / least.max(1.0)
+    );
     say!("  Each kernel alone, one thread. A share of memory above 100 %: the numbers came from the caches.");
 }
 
