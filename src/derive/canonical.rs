@@ -15,7 +15,8 @@
 //!
 //! The frame has no singular direction. With `s = 1` where the polar component of r̂ is not negative and -1 elsewhere, and `v = r̂ + s ŷ`,
 //! `g = s (2 v vᵀ / (v·v) - 1)` is s times the half turn about v, which exchanges r̂ and s ŷ: so `g r̂ = ŷ`, and g is its own inverse and symmetric.
-//! `v·v >= 1` always; where the edge has no length, r̂ = 0 and v = ŷ. (The radial functions vanish there, so the frame does not matter.)
+//! `v·v >= 1` always; where the edge has no length, r̂ = 0 and v = ŷ. (The radial functions are taken to be 0 there, so the frame does not matter.
+//! A length whose square is not a normal number of the program's type has no accurate direction, here as in the direct program: the two then differ.)
 //! `D^l(g)` follows from `D^(l-1)(g)` and g by Clebsch-Gordan (`wigner::sparse_step`): these are the matrices of natural parity. For an irrep of
 //! the other parity, or of SO(3), whose elements are `s g`, each side has s as a further factor, and a path s in all where l + f + k is odd.
 //!

@@ -40,8 +40,8 @@ pub(super) struct Maps<'m> {
     pub(super) roles: &'m Roles,
 }
 
-/// A representation of more dimensions is not decomposed: that takes time with their third power.
-const MOST_DIMENSIONS: usize = 1024;
+/// A representation of more dimensions is not decomposed: its matrices are dense, one for each element and each weight.
+const MOST_DIMENSIONS: usize = 128;
 
 impl Maps<'_> {
     /// Rows for the places of a patch and components as rows for all cells of the box around it.

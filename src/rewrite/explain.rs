@@ -15,6 +15,7 @@ use crate::rewrite::rules::LAWS;
 use crate::rewrite::search::{Fragment, cheapest, equate};
 use crate::tensor::equality::Equality;
 use crate::tensor::graph::{Axis, Graph, Val};
+use crate::tensor::infer::infer;
 use crate::tensor::op::Node;
 use crate::tensor::print::{leaf_name, print_node};
 
@@ -220,7 +221,18 @@ impl Replay {
     fn mapped(&self, term: &Term) -> Option<Term> {
         let val = |v: &Val| Some(Val { id: self.id(v.id)?, axes: v.axes.clone() });
         let operands = term.operands.iter().map(val).collect::<Option<_>>()?;
-        Some(Term { op: term.op.clone(), operands, out: term.out.clone() })
+        let term = Term { op: term.op.clone(), operands, out: term.out.clone() };
+        self.is_typed(&term).then_some(term)
+    }
+
+    /// Whether a term has a type. One that was made after a step that is left out need not: its operands may have been other classes.
+    fn is_typed(&self, term: &Term) -> bool {
+        if term.op.is_leaf() {
+            return true;
+        }
+        let operands: Vec<&Val> = term.operands.iter().collect();
+        let (node, _) = crate::tensor::node::make(term.op.clone(), &operands, &term.out);
+        infer(self.classes.graph(), &node, |id| self.classes.facts(id).ty.clone()).is_ok()
     }
 
     fn make(&mut self, term: &Term) -> Id {

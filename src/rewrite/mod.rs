@@ -103,13 +103,15 @@ pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
             *current = window::sweep(current, options, offset, &mut memory, report);
         }
     };
-    let stated = current.clone();
+    let stated = (current.clone(), report.clone());
     sweeps(&mut current, &mut report);
     if !current.equalities.is_empty() {
+        let written = total_seconds(&current, &options.target);
         current = window::choose(&current, options, &mut report);
-        if report.choices.iter().all(|c| !c.taken) {
+        if report.choices.iter().all(|c| !c.taken) || total_seconds(&current, &options.target) >= written {
             // nobody who reads a value need be kept from seeing how it is computed
-            current = dce(&stated.without_equalities());
+            let choices = report.choices.into_iter().map(|c| search::Choice { taken: false, ..c }).collect();
+            (current, report) = (dce(&stated.0.without_equalities()), Report { choices, ..stated.1 });
             sweeps(&mut current, &mut report);
         }
     }
