@@ -274,10 +274,8 @@ impl Derivation<'_> {
         for (m, i, k, sign) in &polar.signs {
             data[(m * dims[1] + i) * dims[2] + k] = *sign;
         }
-        let present: Vec<usize> = (0..3).filter(|k| names[*k].is_some()).collect();
-        let dims = present.iter().map(|k| dims[*k]).collect();
-        let signs = self.graph.constant(Constant { name: "±1".into(), dims, data: data.into() });
-        signs.rename(&signs.axes.iter().copied().zip(names.into_iter().flatten()).collect::<Vec<_>>())
+        let axes: Vec<(Option<Axis>, usize)> = names.into_iter().zip(dims).collect();
+        self.named("±1", &axes, &data)
     }
 
     /// The sum over neighbours of what the edges have in their frames.

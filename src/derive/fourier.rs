@@ -18,7 +18,7 @@ use crate::derive::linear::{Layer, Pair, Read, sum};
 use crate::math::Matrix;
 use crate::symmetry::{GroupRef, Isotypic, Rep, equivariant_basis, in_fourier};
 use crate::tensor::equality::Theorem;
-use crate::tensor::graph::{Axis, Constant, Val};
+use crate::tensor::graph::{Axis, Val};
 
 /// Why both programs are equal.
 pub(super) const FOURIER: Theorem =
@@ -157,13 +157,5 @@ impl Derivation<'_> {
         let product = self.graph.contract(&operands, &at(&[target.copy, irrep, row_out, column]));
         let out: Vec<Axis> = at(&[target.copy]).into_iter().chain(target.component).collect();
         self.graph.contract(&[&product, &back], &out)
-    }
-
-    /// A constant under these axes; a representation of dimension 1 has none.
-    fn named(&mut self, name: &str, axes: &[(Option<Axis>, usize)], data: &[f64]) -> Val {
-        let present: Vec<(Axis, usize)> = axes.iter().filter_map(|(a, n)| a.map(|a| (a, *n))).collect();
-        let dims = present.iter().map(|(_, n)| *n).collect();
-        let val = self.graph.constant(Constant { name: name.into(), dims, data: data.to_vec().into() });
-        val.rename(&val.axes.iter().copied().zip(present.iter().map(|(a, _)| *a)).collect::<Vec<_>>())
     }
 }

@@ -160,6 +160,14 @@ impl Derivation<'_> {
         Ok(Some(Coupling { weights: maps.len(), fan, join }))
     }
 
+    /// A constant under these axes; a representation of dimension 1 has none.
+    pub(super) fn named(&mut self, name: &str, axes: &[(Option<Axis>, usize)], data: &[f64]) -> Val {
+        let present: Vec<(Axis, usize)> = axes.iter().filter_map(|(a, n)| a.map(|a| (a, *n))).collect();
+        let dims = present.iter().map(|(_, n)| *n).collect();
+        let val = self.graph.constant(Constant { name: name.into(), dims, data: data.to_vec().into() });
+        val.rename(&val.axes.iter().copied().zip(present.iter().map(|(a, _)| *a)).collect::<Vec<_>>())
+    }
+
     /// The operand of a basis with these entries `[out, input, cell]`.
     pub(super) fn join(
         &mut self,

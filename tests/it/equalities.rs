@@ -1,13 +1,14 @@
 //! Programs that a theorem says are equal: they are, on numbers; a mistake in one is seen; the cheaper one is taken, and where neither
 //! can be cheaper none is stated.
 
+use gdlc::base::arena::Id;
 use gdlc::base::span::SourceMap;
 use gdlc::derive::instance::{Filling, arguments, small_sizes};
 use gdlc::math::Rng;
 use gdlc::rewrite::{Options, optimise};
 use gdlc::tensor::equality::deviations;
 use gdlc::tensor::eval::{Arguments, eval};
-use gdlc::tensor::graph::Graph;
+use gdlc::tensor::graph::{Constant, Graph};
 use gdlc::tensor::verify::verify;
 
 /// The one model of a program.
@@ -48,6 +49,16 @@ fn apart(graph: &Graph) -> f64 {
     all.into_iter().fold(0.0, f64::max)
 }
 
+/// The first number of a constant that is not zero gets the other sign.
+fn with_a_wrong_sign(right: &Graph, id: Id<Constant>) -> Graph {
+    let mut wrong = right.clone();
+    let mut data = right.constants[id].data.to_vec();
+    let first = data.iter().position(|x| *x != 0.0).unwrap();
+    data[first] *= -1.0;
+    wrong.constants[id].data = data.into();
+    wrong
+}
+
 #[test]
 fn both_programs_of_a_convolution_are_equal() {
     for graph in [depthwise("E(3)", 1, 5), depthwise("SE(3)", 1, 4), depthwise("E(3)", 4, 3)] {
@@ -73,12 +84,7 @@ fn a_mistake_in_the_other_program_is_seen() {
         let own: Vec<_> = right.constants.iter().filter(|(_, c)| c.name == name).map(|(id, _)| id).collect();
         assert!(own.len() >= of, "{} constants are called {name}", own.len());
         for id in own {
-            let mut wrong = right.clone();
-            let mut data = right.constants[id].data.to_vec();
-            let first = data.iter().position(|x| *x != 0.0).unwrap();
-            data[first] *= -1.0;
-            wrong.constants[id].data = data.into();
-            let found = apart(&wrong);
+            let found = apart(&with_a_wrong_sign(&right, id));
             assert!(found > 1e-3, "{name}, constant {id:?}: {found:e}");
         }
     }
@@ -115,12 +121,7 @@ fn a_mistake_in_the_fourier_program_is_seen() {
         let own: Vec<_> = right.constants.iter().filter(|(_, c)| c.name == name).map(|(id, _)| id).collect();
         assert_eq!(own.len(), 2, "{name}: one for the four irreps of dimension 1, one for that of dimension 2");
         for id in own {
-            let mut wrong = right.clone();
-            let mut data = right.constants[id].data.to_vec();
-            let first = data.iter().position(|x| *x != 0.0).unwrap();
-            data[first] *= -1.0;
-            wrong.constants[id].data = data.into();
-            let found = apart(&wrong);
+            let found = apart(&with_a_wrong_sign(&right, id));
             assert!(found > 1e-3, "{name}: {found:e}");
         }
     }
