@@ -54,6 +54,8 @@ pub enum Event {
     Equate { law: &'static str, class: Id, term: Term },
     /// A node was added to a class: its number is another name of the class.
     Alias { id: Id, class: Id },
+    /// Merges were followed up: what was equal before is found as one from here on.
+    Rebuild,
 }
 
 /// Where a term is: in a class, whose axes are these of the names asked for, or nowhere yet.
@@ -385,6 +387,7 @@ impl Classes {
 
     /// Restores the invariants after merges: congruence up to the order of factors and of axes.
     pub fn rebuild(&mut self) {
+        self.record(|| Event::Rebuild);
         loop {
             self.egraph.analysis.law = "congruence";
             self.egraph.rebuild();

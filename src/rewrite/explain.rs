@@ -4,7 +4,7 @@
 //! leaving steps out and looking again. Every look applies the law of every step anew, so a derivation is checked by
 //! the same means by which it was made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egg::Id;
 
@@ -53,12 +53,14 @@ pub struct Proof {
     pub after: f64,
 }
 
-/// A derivation that reaches the cost `after`, with few steps.
-pub fn derivation(start: Start, log: Vec<Event>, before: f64, after: f64) -> Proof {
+/// A derivation that reaches the cost `after`, with few steps. Most steps that it needs are of the classes of the result.
+pub fn derivation(start: Start, log: &[Event], of_result: &dyn Fn(Id) -> bool, before: f64, after: f64) -> Proof {
     let reaches = |events: &[Event]| {
         replay(&start, events, Strictness::Skip, &mut |_| ()).is_ok_and(|cost| cost <= after * (1.0 + 1e-9))
     };
-    let events = shortened(log, &reaches);
+    let is_near = |k: &usize| matches!(&log[*k], Event::Equate { class, .. } if of_result(*class));
+    let near = used(log, &equations(log).into_iter().filter(is_near).collect::<Vec<_>>());
+    let events = shortened(if reaches(&near) { &near } else { log }, &reaches);
     let mut steps = Vec::new();
     let told = replay(&start, &events, Strictness::Skip, &mut |applied| steps.push(applied.step(&start)));
     told.expect("steps that do not follow are skipped");
@@ -98,35 +100,54 @@ impl Proof {
     }
 }
 
-/// Leaves out as many equations as can be left out.
-fn shortened(log: Vec<Event>, reaches: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
-    let mut events = log;
-    let mut looks = 0;
-    let mut chunk = equations(&events).len().div_ceil(2).max(1);
-    loop {
-        let mut at = 0;
-        while at < equations(&events).len() && looks < MOST_LOOKS {
-            let all = equations(&events);
-            let dropped = &all[at..(at + chunk).min(all.len())];
-            let fewer: Vec<Event> =
-                events.iter().enumerate().filter(|(k, _)| !dropped.contains(k)).map(|(_, e)| e.clone()).collect();
+/// Few events that still reach the cost. What is last needed of all steps is kept for good, then what is last needed
+/// before it, and so on, each found by halving: some looks for every step that stays, at ever fewer steps.
+fn shortened(log: &[Event], reaches: &dyn Fn(&[Event]) -> bool) -> Vec<Event> {
+    let (mut kept, mut tried, mut looks) = (log.to_vec(), equations(log), 0);
+    let mut needed: Vec<usize> = Vec::new();
+    while !tried.is_empty() && looks < MOST_LOOKS {
+        // the first `most` of the tried steps suffice, fewer than `least` do not
+        let (mut least, mut most) = (0, tried.len());
+        while least < most && looks < MOST_LOOKS {
+            let middle = least.midpoint(most);
+            let fewer = used(log, &[&tried[..middle], &needed].concat());
             looks += 1;
             if reaches(&fewer) {
-                events = fewer;
+                (kept, most) = (fewer, middle);
             } else {
-                at += chunk;
+                least = middle + 1;
             }
         }
-        if chunk == 1 || looks >= MOST_LOOKS {
-            return events;
-        }
-        chunk = chunk.div_ceil(2);
+        tried.truncate(most);
+        needed.extend(tried.pop());
     }
+    kept
 }
 
 fn equations(events: &[Event]) -> Vec<usize> {
     let is_equation = |e: &Event| matches!(e, Event::Equate { .. });
     (0..events.len()).filter(|&k| is_equation(&events[k])).collect()
+}
+
+/// The events of the log without all equations but these, and without the values that none of them reads.
+fn used(log: &[Event], equations: &[usize]) -> Vec<Event> {
+    let wanted: BTreeSet<usize> = equations.iter().copied().collect();
+    let mut read: BTreeSet<Id> = BTreeSet::new();
+    let mut res: Vec<&Event> = Vec::new();
+    for (k, event) in log.iter().enumerate().rev() {
+        match event {
+            Event::Equate { class, term, .. } if wanted.contains(&k) => {
+                read.insert(*class);
+                read.extend(term.operands.iter().map(|v| v.id));
+            }
+            Event::Make { id, term } if read.contains(id) => read.extend(term.operands.iter().map(|v| v.id)),
+            Event::Alias { id, class } if read.contains(id) => read.extend([*class]),
+            Event::Rebuild if res.last().is_some_and(|next| !matches!(next, Event::Rebuild)) => (),
+            Event::Equate { .. } | Event::Make { .. } | Event::Alias { .. } | Event::Rebuild => continue,
+        }
+        res.push(event);
+    }
+    res.into_iter().rev().cloned().collect()
 }
 
 /// What to do with a step that does not follow.
@@ -141,12 +162,13 @@ struct Applied<'r> {
     law: &'static str,
     equation: &'static str,
     sides: (String, String),
-    known: &'r Replay,
+    known: &'r mut Replay,
 }
 
 impl Applied<'_> {
     fn step(self, start: &Start) -> Step {
         let (before, after) = self.sides;
+        self.known.classes.rebuild();
         Step { law: self.law, equation: self.equation, before, after, seconds: self.known.cost(start) }
     }
 }
@@ -177,15 +199,18 @@ fn replay(
             Event::Equate { law, class, term } => match replay.equate(&start.fragment, law, *class, term) {
                 Some((before, after, equation)) => {
                     applied += 1;
-                    tell(Applied { law, equation, sides: (before, after), known: &replay });
+                    tell(Applied { law, equation, sides: (before, after), known: &mut replay });
                 }
                 None if strictness == Strictness::Fail => {
                     return Err(format!("step {} does not follow by `{law}`", applied + 1));
                 }
                 None => (),
             },
+            // following up is most of the work: where the search did it, not after every step
+            Event::Rebuild => replay.classes.rebuild(),
         }
     }
+    replay.classes.rebuild();
     Ok(replay.cost(start))
 }
 
@@ -261,13 +286,11 @@ impl Replay {
                 if same(&self.classes, &candidate, &names, &term) {
                     let (before, after) = (self.text(&node), self.text_of_term(&term));
                     self.classes.equate(class, &names, &candidate, law.name);
-                    self.classes.rebuild();
                     return Some((before, after, law.equation));
                 }
             }
         }
         // the law may have said it on the way, of a value inside
-        self.classes.rebuild();
         let class = self.classes.egraph.find(class);
         match self.classes.place(&term) {
             Place::Known { id, .. } if id == class => {
@@ -294,7 +317,6 @@ impl Replay {
         let equality = fragment.graph.equalities.iter().find(same)?;
         let (before, after) = (format!("t{class}"), self.text_of_term(term));
         equate(&mut self.classes, equality, class, other.id);
-        self.classes.rebuild();
         Some((before, after, equality.theorem.equation))
     }
 

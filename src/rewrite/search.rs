@@ -110,7 +110,9 @@ pub fn search(fragment: &Fragment, options: &Options, memory: &Arc<Memory>) -> F
     let log = classes.log.take().filter(|_| after < before * (1.0 - 1e-6));
     let proof = log.map(|log| {
         let start = Start { fragment: fragment.clone(), tables: classes.graph().clone(), options: options.clone() };
-        explain::derivation(start, log, before, after)
+        let needed = problem.order(&selection).expect("extraction gives a program");
+        let of_result = |id: Id| needed.contains(&classes.egraph.find(id));
+        explain::derivation(start, &log, &of_result, before, after)
     });
     let (graph, roots) = selected(&classes, &problem, &selection, &fragment.graph);
     let summary = Summary {
