@@ -432,3 +432,142 @@ model Product(a: Atoms -> 4x0e + 3x1o + 2x2e, b: Atoms -> 0e + 1o + 2e): Atoms -
     }
     is("e3nn.TP", &Array { dims: vec![5, 23], data: found });
 }
+
+/// An encoder layer of the Transformer, normalised after each sum. The normalisation of torch also subtracts the mean over channels, which `norm` does not.
+#[test]
+fn transformer_encoder_layers() {
+    let text = "domain Set = set(n)
+layer layernorm(x: Set -> 8): Set -> 8 = {
+  one = learn one: 8 = ones
+  c   = x - dot(one, x) / 8 * one
+  c / sqrt(dot(c, c) / 8 + 1/100000) * learn scale: 8 = ones + learn shift: 8 = zeros
+}
+model Encoder(x: Set -> 8): Set -> 8 = {
+  q    = linear 2 scalar(4) (x)
+  k    = linear 2 scalar(4) (x)
+  v    = linear 2 scalar(4) (x)
+  a[i] = attend j by dot(q[i], k[j]) / sqrt(4): v[j]
+  h    = layernorm(x + linear 8 (a))
+  layernorm(h + (h |> linear 16 |> relu |> linear 8))
+}
+";
+    let (all, biases) = (scaled(&[24, 8], 10), scaled(&[24], 11));
+    let mut weights = Vec::new();
+    for (k, name) in ["q", "k", "v"].into_iter().enumerate() {
+        let rows = Array { dims: vec![2, 4, 8], data: all.data[64 * k..64 * (k + 1)].to_vec() };
+        weights.push((format!("{name}.linear.weight"), rows.permuted(&[0, 2, 1])));
+        let bias = Array { dims: vec![2, 4], data: biases.data[8 * k..8 * (k + 1)].to_vec() };
+        weights.push((format!("{name}.linear.bias"), bias));
+    }
+    let out = [("h.linear.weight", shaped(&scaled(&[8, 8], 12), &[8, 2, 4])), ("h.linear.bias", scaled(&[8], 13))];
+    let feed = [
+        ("linear1.weight", scaled(&[16, 8], 14)),
+        ("linear1.bias", scaled(&[16], 15)),
+        ("linear2.weight", scaled(&[8, 16], 16)),
+        ("linear2.bias", scaled(&[8], 17)),
+    ];
+    weights.extend(out.into_iter().chain(feed).map(|(name, w)| (name.to_string(), w)));
+    for (k, norm) in ["h.layernorm", "layernorm1"].into_iter().enumerate() {
+        weights.push((format!("{norm}.one.one"), Array { dims: vec![8], data: vec![1.0; 8] }));
+        weights.push((format!("{norm}.scale"), scaled(&[8], 18 + 2 * k as u32)));
+        weights.push((format!("{norm}.shift"), scaled(&[8], 19 + 2 * k as u32)));
+    }
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, a)| (name.as_str(), a.clone())).collect();
+    let x = shaped(&fill(&[2, 5, 8], 1), &[10, 8]);
+    let index = table((0..10).map(|k| k / 5));
+    let inputs = [("x", &x), ("Set.index", &index)];
+    is("attn.encoderlayer", &results(text, &[("n", 10), ("samples", 2)], &inputs, &weights)["y"]);
+}
+
+/// The processors of algorithmic reasoning on a cycle of four nodes that are neighbours of themselves too. Haiku's parameter number k is `linear_<k>`:
+/// a bias and a matrix `[in, out]`, each over the root of its first dimension.
+fn processor(
+    text: &str,
+    receiver_is_row: bool,
+    linears: &[(&str, usize, [usize; 2])],
+    other: &[(&str, Array)],
+) -> Array {
+    let by_first = |a: Array| map(&a, |x| x / (a.dims[0] as f64).sqrt());
+    let mut weights: Vec<(String, Array)> = other.iter().map(|(name, w)| (name.to_string(), w.clone())).collect();
+    for (name, k, [n_in, n_out]) in linears {
+        let seed = 10 + 2 * *k as u32;
+        let (bias, matrix) = (by_first(fill(&[*n_out], seed)), by_first(fill(&[*n_in, *n_out], seed + 1)));
+        // the attention's maps go to two heads of two
+        let heads = text.contains("2 scalar(2)");
+        let matrix =
+            if heads { shaped(&matrix, &[*n_in, 2, 2]).permuted(&[1, 0, 2]) } else { matrix.permuted(&[1, 0]) };
+        weights.push((format!("{name}.weight"), matrix));
+        weights.push((format!("{name}.bias"), if heads { shaped(&bias, &[2, 2]) } else { bias }));
+    }
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, a)| (name.as_str(), a.clone())).collect();
+    let edges: Vec<(usize, usize)> =
+        (0..16).map(|k| (k / 4, k % 4)).filter(|(i, j): &(usize, usize)| i.abs_diff(*j) != 2).collect();
+    let on_edges = fill(&[4, 4, 3], 2);
+    let row = |(i, j): &(usize, usize)| if receiver_is_row { 4 * i + j } else { 4 * j + i };
+    let data = edges.iter().flat_map(|e| on_edges.data[3 * row(e)..3 * row(e) + 3].to_vec()).collect();
+    let e = Array { dims: vec![edges.len(), 3], data };
+    let (x, hidden, g) = (fill(&[4, 3], 1), fill(&[4, 5], 4), fill(&[1, 3], 3));
+    let (receivers, senders) = (table(edges.iter().map(|e| e.0)), table(edges.iter().map(|e| e.1)));
+    let index = table([0; 4]);
+    let inputs = [
+        ("x", &x),
+        ("hidden", &hidden),
+        ("e", &e),
+        ("g", &g),
+        ("Graph.receivers", &receivers),
+        ("Graph.senders", &senders),
+        ("Graph.index", &index),
+    ];
+    results(text, &[("n", 4), ("m", edges.len()), ("samples", 1)], &inputs, &weights)["y"].clone()
+}
+
+#[test]
+fn message_passing_processors() {
+    let text = "domain Graph = graph(n, m)
+model MPNN(x: Graph -> 3, hidden: Graph -> 5, e: Graph.edges -> 3, g: 3): Graph -> 5 = {
+  z    = x ++ hidden
+  a    = linear 5 (z)
+  b    = linear 5 (z)
+  f    = linear 5 (g)
+  s[i] = max j~i: a[i] + b[j] + linear 5 (e[i,j]) + f
+  relu(linear 5 (z) + linear 5 (s))
+}
+";
+    let linears = [
+        ("a.linear", 0, [8, 5]),
+        ("b.linear", 1, [8, 5]),
+        ("s.linear", 2, [3, 5]),
+        ("f.linear", 3, [3, 5]),
+        ("linear1", 4, [8, 5]),
+        ("linear2", 5, [5, 5]),
+    ];
+    is("clrs.mpnn", &processor(text, false, &linears, &[]));
+}
+
+/// The slope of this `leaky_relu` below zero is 1/100.
+#[test]
+fn attention_processors() {
+    let text = "domain Graph = graph(n, m)
+model GATv2(x: Graph -> 3, hidden: Graph -> 5, e: Graph.edges -> 3, g: 3): Graph -> 2 scalar(2) = {
+  z      = x ++ hidden
+  v      = linear 2 scalar(2) (z)
+  a      = linear 2 scalar(2) (z)
+  b      = linear 2 scalar(2) (z)
+  f      = linear 2 scalar(2) (g)
+  p[i,j] = a[j] + b[i] + linear 2 scalar(2) (e[i,j]) + f
+  s[i]   = attend j~i by dot(learn t: 2 scalar(2), relu(p[i,j]) - relu(-p[i,j]) / 100): v[j]
+  relu(s + linear 2 scalar(2) (z))
+}
+";
+    let linears = [
+        ("v.linear", 0, [8, 4]),
+        ("linear1", 1, [8, 4]),
+        ("a.linear", 2, [8, 4]),
+        ("b.linear", 3, [8, 4]),
+        ("p.linear", 4, [3, 4]),
+        ("f.linear", 5, [3, 4]),
+    ];
+    let heads: Vec<f64> = [23, 25].iter().flat_map(|s| fill(&[2, 1], *s).data).map(|x| x / 2f64.sqrt()).collect();
+    let heads = [("s.t", Array { dims: vec![4], data: heads })];
+    is("clrs.gatv2", &processor(text, true, &linears, &heads));
+}
