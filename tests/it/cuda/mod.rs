@@ -256,3 +256,41 @@ fn a_capture_uses_what_was_bound_before() {
     let (why, log) = call(&case, 9);
     assert_eq!((why.as_str(), captured(&log)), ("", log.len()), "{log:?}");
 }
+
+/// A library for GPUs beside a processor of another kind: its part for the CPU computes what that of x86-64 computes, and the part for
+/// GPUs looks for a driver.
+#[test]
+fn a_library_for_aarch64_has_a_part_for_gpus() {
+    use crate::emulated::{COMPILER, EMULATOR, ROOT, codes, computed};
+    use gdlc::codegen::{BACKENDS, Target, device::Architecture};
+    use gdlc::package::{Member, build_all, device::DeviceTarget};
+    let fake = Fake::start();
+    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-aarch64");
+    let interface = crate::conformance::interface_of(&case.program);
+    let member = Member { program: &case.program, interface: &interface, vjp: None, jvp: None };
+    let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
+    if codes().is_empty() {
+        return eprintln!("no emulator of AArch64 here: left out");
+    }
+    for backend in BACKENDS {
+        let library = build_all(&[member], *backend, Target::Aarch64, Some(&device)).expect("it builds");
+        let folder = case.cpu.with_file_name(format!("aarch64-{}", backend.name()));
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        let path = folder.join("library.so");
+        std::fs::write(&path, &library.so_bytes).expect("the library is written");
+        let header = folder.join("library.h");
+        std::fs::write(&header, &library.header).expect("the header is written");
+        let found = computed(&case.program, &path, &case.sizes, &case.inputs, &case.weights);
+        assert_eq!(found, case.expected(), "{}", backend.name());
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/no_driver.c");
+        let program = folder.join("no_driver");
+        let mut compiler = std::process::Command::new(COMPILER);
+        compiler.args(["-O1", "-Wall", "-Werror", "-include"]).arg(header).arg(source).arg("-o").arg(&program);
+        assert!(compiler.arg("-ldl").status().expect("it starts").success());
+        let mut emulator = std::process::Command::new(EMULATOR);
+        let asked = emulator.args(["-L", ROOT]).arg(&program).arg(&path).arg(&case.program.name).output();
+        let asked = asked.expect("it starts");
+        let said = String::from_utf8_lossy(&asked.stdout);
+        assert!(asked.status.success() && said.contains("libcuda.so.1 is not here"), "{said}");
+    }
+}
