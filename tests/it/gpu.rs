@@ -176,7 +176,8 @@ fn derivatives_of_weights_are_tiles_and_spill_nothing() {
     use gdlc::codegen::device::{Architecture, emit};
     use gdlc::package::device::{assemble, find_ptxas};
     use gdlc::tensor::pass::derivatives::vjp;
-    for path in ["benches/programs/conv.gdl", "benches/programs/p4m.gdl", "examples/digits.gdl"] {
+    let paths = ["benches/programs/conv.gdl", "benches/programs/p4m.gdl", "benches/programs/sgemm.gdl"];
+    for path in paths.into_iter().chain(["examples/digits.gdl"]) {
         let program = lowered(&vjp(&graphs_of(path)[0]));
         for architecture in [75, 80, 90, 100].map(Architecture) {
             let code = emit(&program, architecture, None).expect("it is emitted");
