@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 enum { OK = 0, OUT_OF_MEMORY = 2, NO_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
-enum { ARENA = 64 << 20, KERNELS = 512, BLOCKS = 1024 };
+enum { ARENA = 1 << 30, KERNELS = 4096, BLOCKS = 8192 };
 
 static struct { char name[200]; void (*run)(const int64_t *); const int64_t *words; int64_t n_words, first; } kernels[KERNELS];
 static struct { uint64_t at, bytes; int live; } blocks[BLOCKS];
@@ -32,7 +32,7 @@ static void say(const char *format, ...) {
 }
 
 static void opened(int open) {
-    if (arena) mprotect(arena, ARENA, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    if (used) mprotect(arena, used, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 static int inside(uint64_t at, uint64_t bytes) {
@@ -42,6 +42,10 @@ static int inside(uint64_t at, uint64_t bytes) {
 }
 
 /* For tests. */
+
+/* Forgets the libraries of tests before this one, and their memory. */
+void fake_start(void) { n_kernels = n_blocks = 0, used = 0; }
+
 void fake_set(const char *name, int64_t value) {
     for (size_t k = 0; k < sizeof settings / sizeof *settings; k++)
         if (!strcmp(settings[k].name, name)) *settings[k].value = value;
@@ -62,6 +66,7 @@ int64_t fake_live(void) {
 
 /* `words` of a frame are what the kernel takes; from `first` on they are addresses. */
 void fake_kernel(const char *name, void (*run)(const int64_t *), const int64_t *words, int64_t n_words, int64_t first) {
+    if (n_kernels == KERNELS) abort();
     snprintf(kernels[n_kernels].name, sizeof kernels->name, "%s", name);
     kernels[n_kernels].run = run, kernels[n_kernels].words = words, kernels[n_kernels].n_words = n_words;
     kernels[n_kernels++].first = first;

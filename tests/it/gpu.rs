@@ -102,7 +102,7 @@ fn effects_outside_threads_are_refused() {
 
 /// The graphs of a program of the repository, as they are derived.
 #[cfg(feature = "llvm")]
-fn graphs_of(path: &str) -> Vec<gdlc::tensor::graph::Graph> {
+pub(crate) fn graphs_of(path: &str) -> Vec<gdlc::tensor::graph::Graph> {
     use gdlc::base::span::SourceMap;
     use gdlc::{derive, sema, syntax};
     let text =
@@ -123,10 +123,15 @@ pub(crate) fn programs_of(path: &str) -> Vec<Program> {
 
 #[cfg(feature = "llvm")]
 fn lowered(graph: &gdlc::tensor::graph::Graph) -> Program {
+    lowered_to(graph, Dtype::F32)
+}
+
+#[cfg(feature = "llvm")]
+pub(crate) fn lowered_to(graph: &gdlc::tensor::graph::Graph, dtype: Dtype) -> Program {
     use gdlc::kernel::lower::{Hardware, lower_for};
     use gdlc::rewrite;
     let (graph, _) = rewrite::optimise(graph, &rewrite::Options::default());
-    lower_for(&graph, "model", Dtype::F32, Hardware::Gpu)
+    lower_for(&graph, "model", dtype, Hardware::Gpu)
 }
 
 /// NVIDIA's assembler takes the code, and nothing is spilled.

@@ -154,7 +154,8 @@ impl Cx<'_> {
                 let own = cx.b.add(before, near);
                 let at = cx.b.add(b.first[k], own);
                 let mut body = cx.of_side(side, at);
-                body.extend(b.outer.lets.iter().cloned());
+                let values = [&side.factors[..], &b.outer.guards].concat();
+                body.extend(cx.bindings_of(&values, &b.outer.lets));
                 let mut cond = Some(there);
                 for guard in &b.outer.guards {
                     cond = cx.b.and(cond, Some(*guard));

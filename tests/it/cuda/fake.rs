@@ -7,6 +7,7 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
+use gdlc::base::dtype::Dtype;
 use gdlc::codegen::{BACKENDS, Target, device::Architecture};
 use gdlc::driver::tensors::{Numbers, Tensor};
 use gdlc::kernel::ir::{ArgumentKind, Program};
@@ -42,7 +43,9 @@ impl Fake {
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let fake = Fake { library: compiled(), _alone: alone };
         let start = [("device", 0), ("major", 8), ("minor", 0), ("capturing", 0), ("context", 1)];
-        for (name, value) in start.into_iter().chain([("fail load", 0), ("fail launch", 0), ("room", 1 << 26)]) {
+        // SAFETY: as it is defined in C.
+        unsafe { fake.function::<unsafe extern "C" fn()>("fake_start")() };
+        for (name, value) in start.into_iter().chain([("fail load", 0), ("fail launch", 0), ("room", 1 << 30)]) {
             fake.set(name, value);
         }
         fake.log();
@@ -142,9 +145,12 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(fake: &Fake, path: &str, sizes: &[usize], test: &str) -> Case {
-        let program = programs_of(path).remove(0);
+        Case::of(fake, programs_of(path).remove(0), sizes, test)
+    }
+
+    pub(super) fn of(fake: &Fake, program: Program, sizes: &[usize], test: &str) -> Case {
         let interface = interface_of(&program);
-        assert_eq!(sizes.len(), program.sizes.len(), "{path}: {:?}", program.sizes);
+        assert_eq!(sizes.len(), program.sizes.len(), "{test}: {:?}", program.sizes);
         let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
         let member = Member { program: &program, interface: &interface, vjp: None, jvp: None };
         let library = build_all(&[member], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
@@ -181,16 +187,17 @@ impl Case {
 
     /// The arguments where they are wanted, inputs, weights, outputs; index tables on the GPU or not.
     pub(super) fn arguments(&self, fake: &Fake, tables_on_gpu: bool) -> [Vec<Given>; 3] {
+        let real = self.program.dtype;
         let inputs = self.program.inputs.iter().zip(&self.inputs).map(|(a, t)| {
             let is_table = matches!(a.kind, ArgumentKind::Table { .. });
-            Given::new(fake, t, tables_on_gpu || !is_table)
+            Given::new(fake, t, real, tables_on_gpu || !is_table)
         });
-        let weights = self.weights.iter().map(|t| Given::new(fake, t, true)).collect();
+        let weights = self.weights.iter().map(|t| Given::new(fake, t, real, true)).collect();
         let outputs = self.program.outputs.iter().map(|a| {
             let shape = self.program.buffers[a.buffer].shape.iter().map(|s| s.eval(|v| self.sizes[v.0 as usize]));
             let shape: Vec<usize> = shape.collect();
             let n = shape.iter().product();
-            Given::new(fake, &Tensor::real(shape, vec![f64::NAN; n]), true)
+            Given::new(fake, &Tensor::real(shape, vec![f64::NAN; n]), real, true)
         });
         [inputs.collect(), weights, outputs.collect()]
     }
@@ -200,9 +207,10 @@ impl Case {
         for (found, expected) in outputs.iter().zip(self.expected()) {
             let (found, expected) = (found.reals(fake), expected.reals().to_vec());
             let scale = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            let tolerance = if self.program.dtype == Dtype::F64 { 1e-12 } else { 1e-5 };
             assert!(scale > 0.0 && found.len() == expected.len());
             for (k, (a, b)) in found.iter().zip(&expected).enumerate() {
-                assert!((a - b).abs() <= 1e-5 * scale, "element {k}: {a}, not {b}");
+                assert!((a - b).abs() <= tolerance * scale, "element {k}: {a}, not {b}");
             }
         }
     }
@@ -219,10 +227,11 @@ pub(super) struct Given {
 }
 
 impl Given {
-    fn new(fake: &Fake, tensor: &Tensor, on_gpu: bool) -> Given {
-        let (bytes, code): (Vec<u8>, u8) = match &tensor.numbers {
-            Numbers::Real(v) => (v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(), 2),
-            Numbers::Index(v) => (v.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect(), 0),
+    fn new(fake: &Fake, tensor: &Tensor, real: Dtype, on_gpu: bool) -> Given {
+        let (bytes, code, bits): (Vec<u8>, u8, u8) = match &tensor.numbers {
+            Numbers::Real(v) if real == Dtype::F64 => (v.iter().flat_map(|x| x.to_le_bytes()).collect(), 2, 64),
+            Numbers::Real(v) => (v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(), 2, 32),
+            Numbers::Index(v) => (v.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect(), 0, 32),
         };
         let mut host = vec![0u64; bytes.len() / 8 + 1];
         let (kind, data) = if on_gpu {
@@ -236,7 +245,7 @@ impl Given {
             (abi::CPU, host.as_mut_ptr().cast())
         };
         let shape = tensor.shape.iter().map(|n| *n as i64).collect();
-        let dtype = abi::DataType { code, bits: 32, lanes: 1 };
+        let dtype = abi::DataType { code, bits, lanes: 1 };
         Given { shape, dtype, device: abi::Device { kind, id: 0 }, data, _host: host }
     }
 
@@ -260,8 +269,11 @@ impl Given {
 
     pub(super) fn reals(&self, fake: &Fake) -> Vec<f64> {
         let n = self.shape.iter().product::<i64>() as usize;
-        let bytes = fake.read(self.data, 4 * n);
-        bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect()
+        let bytes = fake.read(self.data, n * usize::from(self.dtype.bits) / 8);
+        match self.dtype.bits {
+            64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            _ => bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+        }
     }
 }
 

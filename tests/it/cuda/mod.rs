@@ -64,6 +64,30 @@ fn run_binds_once_and_waits_at_the_end() {
     }
 }
 
+/// Derivatives by inputs and weights: tiles of sums over many places among them, with one group of threads and with several.
+#[test]
+fn derivatives_are_those_of_the_cpu() {
+    use gdlc::tensor::pass::derivatives::{jvp, vjp};
+    let fake = Fake::start();
+    let programs = ["irreps", "sgemm", "gat", "deepsets", "tensor_product"];
+    for name in programs {
+        let graph = crate::gpu::graphs_of(&format!("benches/programs/{name}.gdl")).remove(0);
+        for (mode, derivative) in [("vjp", vjp(&graph)), ("jvp", jvp(&graph))] {
+            let program = crate::gpu::lowered_to(&derivative, gdlc::base::dtype::Dtype::F64);
+            let hints = program.sizes.iter().map(|(_, info)| match info.name.as_str() {
+                "n" => 20,
+                "m" => 50,
+                _ => 2,
+            });
+            let sizes: Vec<usize> = hints.collect();
+            let case = Case::of(&fake, program, &sizes, &format!("cuda-{name}-{mode}"));
+            let given = case.arguments(&fake, false);
+            assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{name}.{mode}");
+            case.agrees(&fake, &given[2]);
+        }
+    }
+}
+
 #[test]
 fn instances_are_of_one_stream_and_of_the_tables() {
     let fake = Fake::start();
@@ -165,7 +189,7 @@ fn what_a_gpu_cannot_do_is_said() {
     );
     fake.set("minor", 0);
     refused("fail load", (1, 0), abi::CUDA_FAILED, &["Unsupported .version 8.6", "driver", "--arch"]);
-    refused("room", (100, 1 << 26), abi::NO_MEMORY, &["no memory on the GPU", "bytes are needed"]);
+    refused("room", (100, 1 << 30), abi::NO_MEMORY, &["no memory on the GPU", "bytes are needed"]);
     assert_eq!(run(&case, &given, 7).0, abi::OK, "and then it runs");
     refused("fail launch", (701, 0), abi::UNSUPPORTED, &["more registers or shared memory", "--arch"]);
     refused("capturing", (1, 0), abi::INVALID, &["cannot be captured", "bind, prepare and call"]);
