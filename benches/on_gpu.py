@@ -2,8 +2,11 @@
 
 `python benches/on_gpu.py FOLDER [PROGRAM ...]`, with the libraries of `gdlc build benches/programs/NAME.gdl --target cuda -o FOLDER`.
 Both sides have their arguments on the GPU already. Where the peer computes the same numbers, they are compared first.
+
+`--products tf32|bf16|f16`: the libraries were built so; PyTorch may use TF32, or has all its tensors in bf16 or f16 (half the bytes, where ours stay f32).
 """
 
+import argparse
 import os
 import sys
 
@@ -14,9 +17,18 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from gpu_model import Model, error, milliseconds
 
-torch.backends.cuda.matmul.allow_tf32 = False
-torch.backends.cudnn.allow_tf32 = False
 torch.backends.cudnn.benchmark = True
+
+
+# what PyTorch's tensors are, and the difference that is allowed, relative to the greatest number
+PEERS = {
+    None: (torch.float32, 2e-5), "tf32": (torch.float32, 2.0**-9), "bf16": (torch.bfloat16, 2.0**-6), "f16": (torch.float16, 2.0**-9),
+}  # fmt: skip
+peer_type, tolerance = PEERS[None]
+
+
+def as_peer(*tensors):
+    return [t.to(peer_type) for t in tensors]
 
 
 def ours(folder, name, **sizes):
@@ -26,15 +38,15 @@ def ours(folder, name, **sizes):
 def sgemm(folder):
     for n in (1024, 16384):
         gdlc = ours(folder, "sgemm", n=n, samples=1)
-        x, w = gdlc.given[0], gdlc.weights[0]
-        peer = lambda: x @ w.reshape(1024, 1024).T
+        x, w = as_peer(gdlc.given[0], gdlc.weights[0])
+        peer = lambda x=x, w=w: x @ w.reshape(1024, 1024).T
         yield f"sgemm {n} x 1024 x 1024", gdlc, {"torch": peer}, 2 * n * 1024 * 1024, peer
 
 
 def conv(folder):
     for batch in (8, 64):
         gdlc = ours(folder, "conv", batch=batch)
-        x, w = gdlc.given[0], torch.randn(64, 64, 3, 3, device="cuda:0")
+        x, w = as_peer(gdlc.given[0], torch.randn(64, 64, 3, 3, device="cuda:0"))
         first = x.permute(0, 3, 1, 2).contiguous()
         last, w_last = x.permute(0, 3, 1, 2), w.to(memory_format=torch.channels_last)
         call = lambda x, w: torch.relu(torch.nn.functional.conv2d(x, w, padding=1))
@@ -44,13 +56,13 @@ def conv(folder):
 
 def deepsets(folder):
     gdlc = ours(folder, "deepsets", n=262144, samples=64)
-    x, index = gdlc.given[0], gdlc.model.inputs[1].long().to("cuda:0")
-    a, b = torch.randn(2, 128, 128, device="cuda:0")
+    index = gdlc.model.inputs[1].long().to("cuda:0")
+    x, a, b = as_peer(gdlc.given[0], *torch.randn(2, 128, 128, device="cuda:0"))
     counts = torch.bincount(index, minlength=64).clamp(min=1).unsqueeze(1)
 
     def peer():
-        mean = torch.zeros(64, 128, device="cuda:0").index_add_(0, index, x) / counts
-        return torch.relu(x @ a + (mean @ b)[index])
+        mean = torch.zeros(64, 128, device="cuda:0", dtype=x.dtype).index_add_(0, index, x) / counts
+        return torch.relu(x @ a + (mean.to(x.dtype) @ b)[index])
 
     yield "deep sets, 262144 elements, 64 sets, 128", gdlc, {"torch": peer}, 2 * 262144 * 128 * 128, None
 
@@ -99,14 +111,21 @@ def tensor_product(folder):
 PROGRAMS = {f.__name__: f for f in (sgemm, conv, deepsets, gcn, tensor_product)}
 
 
-def main(folder, wanted):
-    print(torch.cuda.get_device_name(0), "torch", torch.__version__)
-    for name in wanted or PROGRAMS:
+# those whose products are dense
+DENSE = ["sgemm", "conv", "deepsets"]
+
+
+def main(folder, wanted, products):
+    global peer_type, tolerance
+    peer_type, tolerance = PEERS[products]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = products == "tf32"
+    print(torch.cuda.get_device_name(0), "torch", torch.__version__, f"products in {products or 'f32'}")
+    for name in wanted or (DENSE if products else PROGRAMS):
         for label, gdlc, peers, flops, same in PROGRAMS[name](folder):
             gdlc.call()
             if same is not None:
-                worst = error(gdlc.outputs[0], same().cpu())
-                assert worst < 2e-5, f"{label}: {worst:.1e}"
+                worst = error(gdlc.outputs[0], same().float().cpu())
+                assert worst < tolerance, f"{label}: {worst:.1e}"
             times = {"gdlc": milliseconds(gdlc.call)}
             times |= {who: milliseconds(peer) for who, peer in peers.items()}
             times["gdlc again"] = milliseconds(gdlc.call)
@@ -116,4 +135,9 @@ def main(folder, wanted):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    options = argparse.ArgumentParser()
+    options.add_argument("folder")
+    options.add_argument("programs", nargs="*")
+    options.add_argument("--products", choices=[kind for kind in PEERS if kind])
+    options = options.parse_args()
+    main(options.folder, options.programs, options.products)

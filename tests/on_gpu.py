@@ -2,6 +2,9 @@
 
 `python tests/on_gpu.py FOLDER [--time]` takes every library of a folder (`gdlc build f.gdl --target cuda -o FOLDER`), with its derivatives.
 Sums that are cut over threads have another order than on the CPU, so the numbers agree up to rounding; where they agree to the bit it says so.
+
+With `--products KIND --exact FOLDER` the libraries were built with `--products KIND`, and FOLDER has the same programs in f64: each number is within the
+bound that follows from rounding both factors of every product, and beyond what f32 alone would make of it.
 Needs torch (for memory, streams and events) and a GPU; a missing one is a failure, for these tests run only when they are asked for.
 """
 
@@ -93,6 +96,35 @@ def compare(folder, name, sizes):
     return gpu, "the same bits" if same else f"error {worst:.1e}" + (f", beyond {tolerance} in {off:.1e} of an output" if off else "")
 
 
+# half the distance of neighbours at 1: of factors that tensor cores multiply
+UNIT = {"tf32": 2.0**-11, "bf16": 2.0**-8, "f16": 2.0**-11}
+# terms of a sum, at most
+TERMS = 4096
+
+
+def bounded(folder, exact, name, products, sizes, device="cuda:0"):
+    """A model whose outputs are sums of products of an input with a weight, and what relu makes of these: how far the sums are from those in f64,
+    in units of the sum of absolute products. That sum is the same model of absolute values."""
+    model, reference = Model(folder, name, sizes), Model(exact, name, sizes)
+    magnitude = Model(exact, name, sizes)
+    for narrow, wide, positive in zip(model.inputs + model.weights, reference.inputs + reference.weights, magnitude.inputs + magnitude.weights):
+        wide.copy_(narrow)
+        positive.copy_(narrow.abs())
+    found, *others = [m.instance(where) for m, where in [(model, device), (reference, "cpu"), (magnitude, "cpu")]]
+    for instance in (found, *others):
+        instance.call()
+    torch.cuda.synchronize() if device != "cpu" else None
+    unit, worst = UNIT[products], 0.0
+    for y, expected, most in zip(found.outputs, *(o.outputs for o in others)):
+        error, rest = (y.cpu().double() - expected).abs(), most > 0
+        assert (error[~rest] == 0).all(), f"{name}: a sum of zeros"
+        worst = max(worst, (error[rest] / most[rest]).max().item())
+    bound = 2 * unit + unit**2 + TERMS * 2.0**-24
+    assert worst <= bound, f"{name}: {worst:.1e} of the absolute sum, above {bound:.1e}"
+    assert worst >= unit / 1000, f"{name}: {worst:.1e}: factors were not rounded to {products}"
+    return f"error {worst:.1e} of the absolute sums, bound {bound:.1e}"
+
+
 SIZES = {"n": 64, "m": 512, "batch": 4, "samples": 8}
 
 
@@ -101,6 +133,8 @@ def main():
     options.add_argument("folder")
     options.add_argument("--size", default="", help="NAME:n=64,m=512;..")
     options.add_argument("--time", action="store_true")
+    options.add_argument("--products", choices=UNIT)
+    options.add_argument("--exact", metavar="FOLDER", help="the same programs in f64")
     options.add_argument("--out-of-range", metavar="NAME", help="give this model an index out of range, and nothing else")
     options = options.parse_args()
     given = {}
@@ -116,6 +150,10 @@ def main():
     names = models(options.folder)
     for name in names:
         try:
+            if options.products:
+                how = bounded(options.folder, options.exact, name, options.products, {**SIZES, **given.get(name, {})})
+                print(f"{name:24}: {how}", flush=True)
+                continue
             gpu, how = compare(options.folder, name, {**SIZES, **given.get(name.split(".")[0], {})})
             times = f", {1e3 * milliseconds(gpu.call):9.1f} us a call, {1e3 * milliseconds(gpu.replay):9.1f} us as a graph"
             time = times if options.time else ""
@@ -123,7 +161,8 @@ def main():
         except Exception as e:  # every model is tried
             failed.append(name)
             print(f"{name:24} FAILED: {e}", flush=True)
-    print(f"{len(names) - len(failed)} of {len(names)} models agree with the CPU on {torch.cuda.get_device_name(0)}")
+    agree = f"are within the bounds of {options.products}" if options.products else "agree with the CPU"
+    print(f"{len(names) - len(failed)} of {len(names)} models {agree} on {torch.cuda.get_device_name(0)}")
     sys.exit(bool(failed))
 
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 
 import numpy as np
-from safetensors.numpy import load_file
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DATA = os.path.join(ROOT, "examples", "data")
@@ -26,6 +25,16 @@ POOLED = """domain S = set(n)
 model Pooled(x: S -> 3): 2 = x |> linear 4 over all |> relu |> pool mean |> linear 2
 """
 TABLES = {"senders": [1, 2, 0, 1, 4, 3, 3], "receivers": [0, 0, 1, 2, 3, 4, 4], "index": [0, 0, 0, 1, 1]}
+
+
+def write_programs(folder):
+    """The files of the models of these tests, by name."""
+    programs = {}
+    for name, text in [("messages", GRAPH), ("pooled", POOLED)]:
+        programs[name] = os.path.join(folder, f"{name}.gdl")
+        with open(programs[name], "w") as file:
+            file.write(text)
+    return programs
 
 
 def install(program, folder, *options):
@@ -121,12 +130,10 @@ def present(host):
 
 
 def main():
+    from safetensors.numpy import load_file
+
     with tempfile.TemporaryDirectory() as folder:
-        programs = {}
-        for name, text in [("messages", GRAPH), ("pooled", POOLED)]:
-            programs[name] = os.path.join(folder, f"{name}.gdl")
-            with open(programs[name], "w") as file:
-                file.write(text)
+        programs = write_programs(folder)
         install(os.path.join(ROOT, "examples", "digits.gdl"), os.path.join(folder, "digits"), "--grad", "1")
         install(programs["messages"], os.path.join(folder, "messages"), "--grad", "2", "--dtype", "f64")
         install(programs["pooled"], os.path.join(folder, "pooled"), "--dtype", "f64")

@@ -217,6 +217,26 @@ def without_index(pooled, x):
     print("pooled.torch: a set without an index, compiled and exported")
 
 
+def on_fake_gpu(package):
+    """What PyTorch is told of tensors on a GPU, without one: outputs are there, tables on the CPU or not."""
+    from torch._subclasses import FakeTensorMode
+
+    operator = package.torch_operators.call
+    with FakeTensorMode(), torch.device("cuda"):
+        model = package.torch.Messages().requires_grad_(False)
+        x, e = torch.empty(5, 3, dtype=torch.float64), torch.empty(7, 2, dtype=torch.float64)
+        for device in ["cpu", "cuda"]:
+            given = {name: torch.empty(len(table), dtype=torch.int64, device=device) for name, table in TABLES.items()}
+            call = lambda x: model(x, e, **given, samples=2)
+            assert call(x).is_cuda and call(x).shape == (2, 2)
+            assert torch.func.vmap(call)(torch.empty(4, 5, 3, dtype=torch.float64)).is_cuda
+            inputs, sizes = in_order(package, x, e, given)
+            tensors = [*inputs, *model._weights()]
+            found = operator.derivative(operator.vjp, tensors, [call(x)], sizes, len(operator.vjp.model.outputs))
+            assert len(found) == 2 + len(model._weights()) and all(g.is_cuda for g in found)
+    print("messages.torch: fake tensors of a GPU give outputs, batches and derivatives there")
+
+
 def wrong_uses(package, model, pooled, x, e, tables):
     """What cannot be is an error that says what to do."""
     (a,) = torch.autograd.grad(model(x, e, **tables).square().sum(), x, create_graph=True)
@@ -290,4 +310,5 @@ def check():
     kept(model, x, e, tables)
     distributed(messages.torch)
     without_index(pooled.torch, x.detach())
+    on_fake_gpu(messages)
     wrong_uses(messages, model, pooled.torch, x, e, tables)

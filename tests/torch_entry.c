@@ -23,9 +23,9 @@ static void check(_Bool holds, const char *function, const char *file, uint32_t 
 }
 
 int main(int argc, char **argv) {
-    void *library = argc == 3 ? dlopen(argv[1], RTLD_NOW) : 0, *functions[14] = { 0 };
+    void *library = argc == 3 ? dlopen(argv[1], RTLD_NOW) : 0, *functions[19] = { 0 };
     if (!library) return 2;
-    functions[8] = (void *)size_of, functions[10] = (void *)release, functions[13] = (void *)check;
+    functions[10] = (void *)size_of, functions[12] = (void *)release, functions[15] = (void *)check;
     char symbol[256];
     snprintf(symbol, sizeof symbol, "gdl_%s_torch_functions", argv[2]);
     void (*give)(void *) = (void (*)(void *))dlsym(library, symbol);

@@ -75,8 +75,13 @@ pub fn device(architectures: &[String], how: Products, dtype: Dtype) -> Result<D
     let products = products(how, dtype)?;
     let known = || Architecture::all().map(|a| a.to_string()).collect::<Vec<_>>().join(", ");
     let parse = |name: &String| {
+        let what = if name.is_empty() {
+            ": a name is missing"
+        } else {
+            &format!(" {name}: not an architecture that code is made for")
+        };
         let unknown =
-            || Failure::call(format!("--arch {name}: not an architecture that code is made for; {} are", known()));
+            || Failure::call(format!("--arch{what}; {} are there, and code for one runs on later GPUs", known()));
         Architecture::parse(name).ok_or_else(unknown)
     };
     let named = architectures.iter().map(parse).collect::<Result<Vec<_>, _>>()?;

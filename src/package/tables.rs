@@ -18,7 +18,7 @@ use crate::kernel::ir::{Program, Stage};
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 /// The entries of hosts, which no table names.
-const HOSTS: [(&str, usize); 4] = [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("xla", 1)];
+const HOSTS: [(&str, usize); 5] = [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("xla", 1), ("xla_cuda", 1)];
 
 /// What ONNX Runtime looks for: the entry `onnx` of the library's first model.
 pub(super) const REGISTER: &str = "RegisterCustomOps";

@@ -90,6 +90,19 @@ pub struct DlTensor {
 /// DLPack's device types.
 pub const CPU: i32 = 1;
 pub const CUDA: i32 = 2;
+/// In place of a GPU's number, where a host gives a stream alone: the GPU of that stream.
+pub const OF_STREAM: i32 = -1;
+
+/// Memory on the GPU that a host lends to a call of [`Model::run_fn`]'s form.
+#[repr(C)]
+pub struct Lender {
+    pub host: *mut c_void,
+    /// Bytes for this call alone, which work that comes later on the stream may use again; null where there are none.
+    pub borrow: unsafe extern "C" fn(host: *mut c_void, bytes: i64) -> *mut u8,
+    /// Bytes that last until `owner` is released, in the order of the stream; where a host has none, the driver's.
+    pub keep: Option<unsafe extern "C" fn(host: *mut c_void, bytes: i64, owner: *mut *mut c_void) -> *mut u8>,
+    pub release: Option<unsafe extern "C" fn(owner: *mut c_void)>,
+}
 
 /// Number types, as tables name them.
 pub const F32: u32 = 0;
@@ -297,12 +310,14 @@ pub type CudaCallFn = unsafe extern "C" fn(
     *const *const DlTensor,
     *const Memory,
 ) -> i32;
+/// Without a lender it works in memory of its own and waits for the results.
 pub type CudaRunFn = unsafe extern "C" fn(
     *mut CudaContext,
     *const Model,
     *const *const DlTensor,
     *const *const DlTensor,
     *const *const DlTensor,
+    *const Lender,
 ) -> i32;
 
 /// Bytes of a row of a panel of packed weights.

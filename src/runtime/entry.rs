@@ -1,12 +1,12 @@
 //! The entry points, one set for all models: a library's own symbols add the model as the last argument and jump here.
 
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 
 use super::abi::*;
 use super::call;
 use super::check::{device, present, size_the_rest, solve};
 use super::cpu;
-use super::instance::Origin;
+use super::instance::{Location, Origin};
 use super::layout::lay_out;
 use super::message::{Checked, Failed, fail, text};
 
@@ -183,23 +183,29 @@ pub unsafe extern "C" fn gdl_rt_run(
 ) -> i32 {
     let work = |context: &mut Context, model: &Model| unsafe {
         match on_gpu(context, model) {
-            Some((context, cuda)) => status((cuda.run_fn)(context, model, inputs, weights, outputs)),
+            Some((context, cuda)) => status((cuda.run_fn)(context, model, inputs, weights, outputs, null())),
             None => run(context, model, inputs, weights, outputs),
         }
     };
     unsafe { guarded(context, model, work) }
 }
 
-/// As [`gdl_rt_run`] on the CPU, for the entries of hosts.
+/// As [`gdl_rt_run`], for the entries of hosts; on a GPU in memory that the host lends, and without waiting.
 pub(crate) unsafe fn checked_run(
     context: &mut Context,
     model: &Model,
     inputs: *const *const DlTensor,
     weights: *const *const DlTensor,
     outputs: *const *const DlTensor,
+    lender: *const Lender,
 ) -> Checked {
     supported(context, model)?;
-    unsafe { run(context, model, inputs, weights, outputs) }
+    unsafe {
+        match on_gpu(context, model) {
+            Some((context, cuda)) => status((cuda.run_fn)(context, model, inputs, weights, outputs, lender)),
+            None => run(context, model, inputs, weights, outputs),
+        }
+    }
 }
 
 unsafe fn run(
@@ -216,6 +222,6 @@ unsafe fn run(
         solve(context, model, inputs, outputs, sizes)?;
         size_the_rest(context, model, inputs, sizes)?;
         super::check::preconditions(context, model, sizes)?;
-        Origin { model, sizes, inputs, weights }.run(context, outputs)
+        Origin { model, sizes, inputs, weights, location: Location::Cpu }.run(context, outputs)
     }
 }

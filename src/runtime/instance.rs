@@ -2,7 +2,9 @@
 //! again only where a byte differs. In: a model and a caller's tensors. Out: an instance that nobody else uses, ready for a call.
 //!
 //! An instance is in a slot or with one caller, never both: threads share none, and after a fork a child lacks those that were in use.
+//! On a GPU an instance is of one stream, and keeps what was bound; weights, which only the GPU could compare, are prepared at each call.
 
+use core::ffi::c_void;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicUsize, Ordering};
 
@@ -19,18 +21,37 @@ const SLOTS: usize = 16;
 const MOST: i64 = 1 << 29;
 
 /// The memories of a model and what they were made of.
-struct Instance {
+pub(crate) struct Instance {
     model: *const Model,
-    made: Made,
-    memory: [Memory; 3],
+    location: Location,
+    pub made: Made,
+    /// On the CPU the first three, on a GPU the first and the last two.
+    pub memory: [Memory; 5],
     /// The sizes, then each table, then each weight, as they were given.
     origin: *mut u8,
     bytes: i64,
+    /// What gives the memory on the GPU back.
+    pub lent: Option<Lent>,
+    /// A graph of a GPU may use it at any time: it stays as it is, for ever.
+    pub captured: bool,
+}
+
+/// Memory on a GPU that an instance holds.
+pub(crate) struct Lent {
+    pub owner: *mut c_void,
+    pub release: unsafe extern "C" fn(owner: *mut c_void),
+}
+
+/// Where an instance can be used: on the CPU, or in one CUDA context on one stream.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Location {
+    Cpu,
+    Gpu { context: u64, stream: usize },
 }
 
 /// How far an instance is, or fits what is given.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
-enum Made {
+pub(crate) enum Made {
     /// The sizes are the same.
     Sized,
     /// And the tables.
@@ -57,7 +78,9 @@ pub(crate) struct Origin<'a> {
     pub model: &'a Model,
     pub sizes: &'a [i64],
     pub inputs: *const *const DlTensor,
+    /// Null on a GPU.
     pub weights: *const *const DlTensor,
+    pub location: Location,
 }
 
 /// Bytes given, and where an instance keeps a copy of them.
@@ -84,9 +107,10 @@ impl Origin<'_> {
     pub(crate) unsafe fn run(&self, context: &mut Context, outputs: *const *const DlTensor) -> Checked {
         unsafe {
             self.check(context)?;
-            let mut instance = self.take();
+            let mut instance = self.take(false);
             if instance.is_null() {
-                instance = self.make(context)?;
+                let [bound, prepared, workspace] = lay_out(context, self.model, self.sizes, None)?;
+                instance = self.make(context, [bound, prepared, workspace, 0, 0])?;
             }
             let memory = (*instance).memory.as_ptr();
             let done = self
@@ -98,12 +122,12 @@ impl Origin<'_> {
     }
 
     /// The tables and weights can be read.
-    unsafe fn check(&self, context: &mut Context) -> Checked {
+    pub(crate) unsafe fn check(&self, context: &mut Context) -> Checked {
         let (inputs, weights) = unsafe { (self.model.inputs.get(), self.model.weights.get()) };
         for k in (0..inputs.len()).filter(|k| inputs[*k].element == TABLE) {
             unsafe { Argument::get(context, self.inputs, inputs, k, "input")?.check(context, self.model.real, self.sizes)? };
         }
-        for k in 0..weights.len() {
+        for k in 0..if self.weights.is_null() { 0 } else { weights.len() } {
             let argument = unsafe { Argument::get(context, self.weights, weights, k, "weight")? };
             unsafe { argument.check(context, self.model.real, self.sizes)? };
         }
@@ -116,7 +140,7 @@ impl Origin<'_> {
         let mut at = kept.wrapping_add(self.sizes.len() * 8);
         let (inputs, weights) = unsafe { (self.model.inputs.get(), self.model.weights.get()) };
         let lists = [(inputs, self.inputs, Made::Bound), (weights, self.weights, Made::Prepared)];
-        for (infos, list, stage) in lists {
+        for (infos, list, stage) in lists.into_iter().filter(|(_, list, _)| !list.is_null()) {
             for (k, info) in infos.iter().enumerate() {
                 if stage == Made::Bound && info.element != TABLE {
                     continue;
@@ -135,9 +159,13 @@ impl Origin<'_> {
     }
 
     /// How far an instance is for what is given; none where it is of another model or of other sizes.
-    unsafe fn fits(&self, instance: &Instance) -> Option<Made> {
+    unsafe fn fits(&self, instance: &Instance, any_stream: bool) -> Option<Made> {
         let sizes = unsafe { slice(instance.origin.cast::<i64>(), self.sizes.len() as i64) };
-        if !core::ptr::eq(instance.model, self.model) || sizes != self.sizes {
+        let there = match (instance.location, self.location) {
+            (Location::Gpu { context: a, .. }, Location::Gpu { context: b, .. }) if any_stream => a == b,
+            (a, b) => a == b,
+        };
+        if !there || !core::ptr::eq(instance.model, self.model) || sizes != self.sizes {
             return None;
         }
         let mut fits = instance.made;
@@ -147,18 +175,20 @@ impl Origin<'_> {
             }
         };
         unsafe { self.parts(instance.origin, compare) };
-        Some(fits)
+        // what a graph may use is not made anew
+        if instance.captured && fits < instance.made { None } else { Some(fits) }
     }
 
-    /// The kept instance that is nearest to what is given, no longer kept; null where none has its sizes.
-    unsafe fn take(&self) -> *mut Instance {
+    /// The kept instance that is nearest to what is given, no longer kept; null where none has its sizes. With `any_stream` one of another
+    /// stream of the same CUDA context will do.
+    pub(crate) unsafe fn take(&self, any_stream: bool) -> *mut Instance {
         let (mut best, mut nearest) = (null_mut(), None);
         for slot in KEPT.iter().filter(|s| core::ptr::eq(s.model.load(Ordering::Relaxed), self.model)) {
             let found = slot.instance.swap(null_mut(), Ordering::Acquire);
             if found.is_null() {
                 continue;
             }
-            let fits = unsafe { self.fits(&*found) };
+            let fits = unsafe { self.fits(&*found, any_stream) };
             if fits > nearest {
                 unsafe { put(best) };
                 (best, nearest) = (found, fits);
@@ -176,9 +206,8 @@ impl Origin<'_> {
         best
     }
 
-    /// A new instance of these sizes.
-    unsafe fn make(&self, context: &mut Context) -> Checked<*mut Instance> {
-        let needed = unsafe { lay_out(context, self.model, self.sizes, None)? };
+    /// A new instance of these sizes, with so many bytes of the host in each of its memories.
+    pub(crate) unsafe fn make(&self, context: &mut Context, needed: [i64; 5]) -> Checked<*mut Instance> {
         let origin = size_of::<Instance>() as i64;
         let memories = unsafe { self.parts(null_mut(), |_, _| ()) } as i64 + origin;
         let bytes = memories + needed.iter().sum::<i64>() + ALIGN;
@@ -196,7 +225,8 @@ impl Origin<'_> {
         let instance = block.cast::<Instance>();
         let origin = block.wrapping_add(origin as usize);
         unsafe {
-            instance.write(Instance { model: self.model, made: Made::Sized, memory, origin, bytes });
+            let (model, location, made) = (self.model, self.location, Made::Sized);
+            instance.write(Instance { model, location, made, memory, origin, bytes, lent: None, captured: false });
             core::ptr::copy_nonoverlapping(self.sizes.as_ptr(), origin.cast::<i64>(), self.sizes.len());
         }
         Ok(instance)
@@ -219,14 +249,14 @@ impl Origin<'_> {
     }
 
     /// The instance remembers what it was bound to, or prepared with.
-    unsafe fn keep(&self, instance: &mut Instance, stage: Made) {
+    pub(crate) unsafe fn keep(&self, instance: &mut Instance, stage: Made) {
         unsafe { self.parts(instance.origin, |made, part| if made == stage { part.keep() }) };
         instance.made = stage;
     }
 }
 
 /// Keeps an instance, in place of another where there is no room; frees it where there are too many bytes.
-unsafe fn put(instance: *mut Instance) {
+pub(crate) unsafe fn put(instance: *mut Instance) {
     if instance.is_null() {
         return;
     }
@@ -246,9 +276,14 @@ unsafe fn put(instance: *mut Instance) {
     unsafe { free(old) };
 }
 
-unsafe fn free(instance: *mut Instance) {
-    if !instance.is_null() {
+/// Frees an instance that is not kept, unless a graph may use it.
+pub(crate) unsafe fn free(instance: *mut Instance) {
+    let Some(held) = (unsafe { instance.as_ref() }) else { return };
+    if !held.captured {
         unsafe {
+            if let Some(lent) = &held.lent {
+                (lent.release)(lent.owner);
+            }
             BYTES.fetch_sub((*instance).bytes, Ordering::Relaxed);
             system::free(instance.cast());
         }

@@ -115,6 +115,26 @@ fn processors_without_code_are_named() {
     assert!(text(&output.stderr).contains("--backend llvm"), "{}", text(&output.stderr));
 }
 
+#[cfg(feature = "llvm")]
+#[test]
+fn gpus_without_code_are_named() {
+    let refused = |options: &[&str], words: &[&str]| {
+        let output = gdlc(&[&["build", "examples/digits.gdl"], options].concat());
+        let message = text(&output.stderr);
+        let named = words.iter().all(|word| message.contains(word));
+        assert!(output.status.code() == Some(2) && named, "{options:?}: {message}");
+    };
+    refused(&["--target", "cuda", "--arch", "sm_81"], &["--arch sm_81", "sm_80, sm_86", "later GPUs"]);
+    refused(&["--target", "cuda", "--arch", "sm_80,sm_70"], &["--arch sm_70", "sm_75"]);
+    refused(&["--target", "cuda", "--arch", "90"], &["--arch 90", "sm_90"]);
+    refused(&["--target", "cuda", "--arch", "sm_80,"], &["--arch: a name is missing", "sm_80"]);
+    refused(&["--target", "cuda", "--arch", "sm_75", "--products", "bf16"], &["sm_75", "sm_80 and later"]);
+    refused(&["--target", "cuda", "--products", "tf32", "--dtype", "f64"], &["f64", "f32"]);
+    refused(&["--products", "f16"], &["--target cuda"]);
+    refused(&["--arch", "sm_80"], &["--target cuda"]);
+    refused(&["--target", "rocm"], &["cuda"]);
+}
+
 #[test]
 fn a_library_is_for_one_kind_of_processor() {
     let refused = |arguments: &[&str], reason: &str| {

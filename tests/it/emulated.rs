@@ -14,9 +14,9 @@ use gdlc::kernel::ir::{Argument, Program};
 use crate::conformance::{build, relu};
 
 /// Where the cross compiler has the C library that emulated programs load.
-const ROOT: &str = "/usr/aarch64-linux-gnu";
-const COMPILER: &str = "aarch64-linux-gnu-gcc";
-const EMULATOR: &str = "qemu-aarch64";
+pub(crate) const ROOT: &str = "/usr/aarch64-linux-gnu";
+pub(crate) const COMPILER: &str = "aarch64-linux-gnu-gcc";
+pub(crate) const EMULATOR: &str = "qemu-aarch64";
 
 /// Each backend, for AArch64, where that can be run.
 pub(crate) fn codes() -> Vec<Code> {

@@ -284,8 +284,20 @@ fn nothing_but_the_c_library_is_needed() {
     let mut defined: Vec<&str> =
         file.dynamic_symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).collect();
     defined.sort_unstable();
-    let entries =
-        ["bind", "call", "memory", "onnx", "prepare", "query", "run", "sizes", "torch", "torch_functions", "xla"];
+    let entries = [
+        "bind",
+        "call",
+        "memory",
+        "onnx",
+        "prepare",
+        "query",
+        "run",
+        "sizes",
+        "torch",
+        "torch_functions",
+        "xla",
+        "xla_cuda",
+    ];
     let mut expected = vec!["RegisterCustomOps".to_string()];
     expected.extend(entries.map(|e| format!("gdl_convolution_{e}")));
     assert_eq!(defined, expected);

@@ -3,6 +3,8 @@
 mod assembly;
 mod cli;
 mod conformance;
+#[cfg(feature = "llvm")]
+mod cuda;
 mod derive;
 mod differential;
 mod emulated;

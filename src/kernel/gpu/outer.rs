@@ -152,6 +152,21 @@ impl Cx<'_> {
         res
     }
 
+    /// Those of the bindings that some values need, in order: another may be of the other side, whose indices are not known.
+    pub(super) fn bindings_of(&self, values: &[Id<Expr>], lets: &[Stmt]) -> Vec<Stmt> {
+        let (mut open, mut res) = (values.to_vec(), vec![]);
+        for stmt in lets.iter().rev() {
+            if let Stmt::Let { var, value } = stmt
+                && open.iter().any(|x| self.reads_any(*x, &BTreeSet::from([*var])))
+            {
+                open.push(*value);
+                res.push(stmt.clone());
+            }
+        }
+        res.reverse();
+        res
+    }
+
     /// The factors of the product that a nest adds to a local, with its loops, guards and bindings on the way; none where it does anything else.
     fn factors_of_nest(
         &self,

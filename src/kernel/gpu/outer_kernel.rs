@@ -31,8 +31,8 @@ struct Block<'o> {
     next: [Id<Buffer>; 2],
     /// `[part, place, row or column]`, shared.
     parts: [Id<Buffer>; 2],
-    /// `[group, i · 4 + j, thread of the group]`, shared: what half of the groups show to the others.
-    shown: Id<Buffer>,
+    /// `[group, i · 4 + j, thread of the group]`, shared: what half of the groups show to the others; none where there is one.
+    shown: Option<Id<Buffer>>,
 }
 
 impl Block<'_> {
@@ -96,7 +96,7 @@ impl Cx<'_> {
             sums: local("sums", &[THREADS, RUN, RUN]),
             next: sides.map(|(side, n)| local(&format!("next {side}"), &[THREADS, n / per_place])),
             parts: sides.map(|(side, n)| local(&format!("part of {side}"), &[2, tile.depth, n + PADDING])),
-            shown: local("shown", &[(groups / 2).max(1), RUN * RUN, THREADS / groups]),
+            shown: (groups > 1).then(|| local("shown", &[groups / 2, RUN * RUN, THREADS / groups])),
         };
         let zero = self.b.int(0);
         body.push(self.each(THREADS, LoopKind::Threads, |cx, t| {
@@ -154,7 +154,8 @@ impl Cx<'_> {
                 let own = cx.b.add(before, near);
                 let at = cx.b.add(b.first[k], own);
                 let mut body = cx.of_side(side, at);
-                body.extend(b.outer.lets.iter().cloned());
+                let values = [&side.factors[..], &b.outer.guards].concat();
+                body.extend(cx.bindings_of(&values, &b.outer.lets));
                 let mut cond = Some(there);
                 for guard in &b.outer.guards {
                     cond = cx.b.and(cond, Some(*guard));
@@ -239,6 +240,7 @@ impl Cx<'_> {
 
     /// The first groups take what the others have, half of them at a time.
     fn add_groups(&mut self, b: &Block<'_>) -> Vec<Stmt> {
+        let Some(shown) = b.shown else { return vec![] };
         let mut res = vec![];
         let mut half = b.groups() / 2;
         while half > 0 {
@@ -256,7 +258,7 @@ impl Cx<'_> {
                     };
                     let mut then = vec![];
                     for (k, own) in cx.own_sums(b, t).into_iter().enumerate() {
-                        let there = Access { buffer: b.shown, index: vec![group, cx.b.int(k as i64), number] };
+                        let there = Access { buffer: shown, index: vec![group, cx.b.int(k as i64), number] };
                         let [own_value, value] = [&own, &there].map(|x| cx.b.expr(Expr::Load(x.clone())));
                         then.push(if shows {
                             Stmt::Store { to: there, value: own_value }

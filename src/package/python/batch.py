@@ -58,7 +58,8 @@ class Batch:
                 if a.table and _plain(a.range) in self.grows:
                     n = sizes[_plain(a.range)]
                     # a wrong index is not to become another element's
-                    x = xp.where((x >= 0) & (x < n), x + (xp.arange(size) * n)[:, None], -1)
+                    number = xp.cumsum(xp.ones_like(x[:, :1]), 0) - 1
+                    x = xp.where((x >= 0) & (x < n), x + number * n, -1)
                 x = x.reshape((size * x.shape[1], *x.shape[2:]))
             found.append(x)
         return found

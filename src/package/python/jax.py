@@ -1,6 +1,7 @@
 """The model as a pure function of JAX: `y = model(params, x, senders=..., receivers=...)`, under jit, grad, jvp, hessian, vmap and shard_map.
 
-Each model of the library, the derivatives included, is a primitive; XLA calls the library itself. The derivative of a primitive is the primitive
+Each model of the library, the derivatives included, is a primitive; XLA calls the library itself, on the CPU or on a GPU of CUDA, there in the order of
+XLA's stream, without waiting but for index tables, which the library reads on the host at each call. The derivative of a primitive is the primitive
 of the model's `jvp`, which is linear in the tangents; the transpose of that is the primitive of the model's `vjp`.
 """
 import jax
@@ -38,7 +39,9 @@ class _Operator:
         self.vjp = model.vjp and _Operator(model.vjp)
         self.jvp = model.jvp and _Operator(model.jvp)
         self.target = f"gdl_{model.name}"
-        jax.ffi.register_ffi_target(self.target, jax.ffi.pycapsule(model.entry("xla")), platform="cpu")
+        # for CUDA always: a library without a part for it says how to build one that has it
+        for platform, entry in [("cpu", "xla"), ("CUDA", "xla_cuda")]:
+            jax.ffi.register_ffi_target(self.target, jax.ffi.pycapsule(model.entry(entry)), platform=platform)
         self.primitive = Primitive(self.target)
         self.primitive.multiple_results = True
         self.compiled = jax.jit(self.call, static_argnames=("sizes", "wanted"))

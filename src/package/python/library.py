@@ -99,6 +99,7 @@ class Model:
         self._memory = _MEMORY(table.memory)
         self.vjp = Model(table.vjp.contents, library, order + 1) if table.vjp else None
         self.jvp = Model(table.jvp.contents, library, order + 1) if table.jvp else None
+        self._fits = {}
         self._ranks = [len(a.dims) for a in self.inputs]
         self._found = [(name, self._where(var), self._read(var)) for var, name in enumerate(self.sizes)]
         # those that no shape says
@@ -158,15 +159,29 @@ class Model:
                 if n != needed:
                     raise ValueError(f"input `{argument.name}`: axis {axis} has {n} elements, and needs {needed}")
 
+    def fit(self, shapes, given={}):
+        """The run-time sizes and the shapes of the outputs for inputs of these shapes, which all fit; errors as of `solve` and `agree`."""
+        found = None if given else self._fits.get(shapes)
+        if found is None:
+            sizes = self.solve(shapes, given)
+            self.agree(shapes, sizes)
+            found = sizes, [a.shape(sizes) for a in self.outputs]
+            if not given:
+                _keep(self._fits, shapes, found)
+        return found
+
     def needed(self):
         """Says how to build a library that has the derivatives of this model."""
         return f"the library has derivatives to order {self.order}; build it again with `gdlc build --grad {self.order + 1}`"
 
-    def run(self, inputs, weights, outputs):
-        """Computes the outputs. Each tensor is (address, shape, dtype)."""
-        context, kept = _context(), []
-        arrays = [_pointers(tensors, kept) for tensors in (inputs, weights, outputs)]
-        if self._run(ctypes.addressof(context), *arrays) != 0:
+    def run(self, tensors):
+        """Computes the outputs. The tensors are inputs, then weights, then outputs, each (address, shape, dtype)."""
+        described = _describe(tuple([tensor[1:] for tensor in tensors]))
+        for view, tensor in zip(described.views, tensors):
+            view.data = tensor[0]
+        inputs, context = described.pointers, described.context
+        weights = inputs + 8 * len(self.inputs)
+        if self._run(described.context_at, inputs, weights, weights + 8 * len(self.weights)) != 0:
             raise ValueError(context.message.decode(errors="replace"))
 
     def bytes(self, sizes):
@@ -185,17 +200,38 @@ def _context():
     return context
 
 
-def _pointers(tensors, kept):
-    views = (_Tensor * max(len(tensors), 1))()
-    pointers = (ctypes.c_void_p * max(len(tensors), 1))()
-    for k, (address, shape, dtype) in enumerate(tensors):
-        dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
-        code, bits = CODES[dtype]
-        views[k] = _Tensor(address, 1, 0, len(shape), _DataType(code, bits, 1), dims, None, 0)
-        pointers[k] = ctypes.addressof(views) + k * ctypes.sizeof(_Tensor)
-        kept.append(dims)
-    kept += [views, pointers]
-    return ctypes.addressof(pointers)
+class _Described:
+    """What the library is told of tensors of given shapes and types, in one thread; only their addresses change from call to call."""
+
+    def __init__(self, kinds):
+        count = max(len(kinds), 1)
+        self._tensors, self._pointers, self._dims = (_Tensor * count)(), (ctypes.c_void_p * count)(), []
+        for k, (shape, dtype) in enumerate(kinds):
+            dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
+            code, bits = CODES[dtype]
+            self._tensors[k] = _Tensor(None, 1, 0, len(shape), _DataType(code, bits, 1), dims, None, 0)
+            self._pointers[k] = ctypes.addressof(self._tensors) + k * ctypes.sizeof(_Tensor)
+            self._dims.append(dims)
+        self.views = [self._tensors[k] for k in range(len(kinds))]
+        self.pointers, self.context = ctypes.addressof(self._pointers), _context()
+        self.context_at = ctypes.addressof(self.context)
+
+
+def _describe(kinds):
+    """The description of this thread."""
+    known = getattr(_local, "described", None)
+    if known is None:
+        known = _local.described = {}
+    found = known.get(kinds)
+    return _keep(known, kinds, _Described(kinds)) if found is None else found
+
+
+def _keep(known, key, value, most=64):
+    """Remembers a value, and forgets the others where there are too many."""
+    if len(known) >= most:
+        known.clear()
+    known[key] = value
+    return value
 
 
 def load(name):

@@ -1,6 +1,10 @@
 """The models of a library as operators of PyTorch's dispatcher, with fake kernels, batching and derivatives by both modes, to the order the library
-was built with (`gdlc build --grad N`). The library's own kernel serves them through LibTorch's stable C interface; where this PyTorch is older than
-that, or GDL_TORCH=python, a kernel in Python does. A process registers them once, however often `torch` beside this file is loaded."""
+was built with (`gdlc build --grad N`). The library's own kernel serves them through LibTorch's stable C interface, on the CPU and on GPUs of CUDA;
+where this PyTorch is older than that, or GDL_TORCH=python, a kernel in Python does, on the CPU. A process registers them once, however often `torch`
+beside this file is loaded.
+
+On a GPU everything is done on PyTorch's current stream, and nothing waits, but for index tables that are on the GPU: the library reads these on the
+host at each call. Tables may stay on the CPU."""
 import ctypes
 import os
 
@@ -23,7 +27,8 @@ _WHOLE = torch._C._after_autograd_keyset
 def _checked(argument, x):
     """The tensor as the library reads it; or an error that says what to do."""
     if x.device.type != "cpu":
-        raise RuntimeError(f"`{argument.name}` is on {x.device}; this library computes on the CPU: move it with `.cpu()`")
+        advice = "; CUDA needs PyTorch's stable C interface (PyTorch 2.9, GDL_TORCH not `python`)" if x.is_cuda and not SHIM else ""
+        raise RuntimeError(f"`{argument.name}` is on {x.device}; this library computes on the CPU here{advice}: move it with `.cpu()`")
     _check_type(argument, x)
     return x.detach().contiguous()
 
@@ -39,25 +44,47 @@ def _view(x):
     return x.data_ptr(), tuple(x.shape), _DTYPES[x.dtype]
 
 
+_TENSORS = [
+    "get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "get_device_index", "empty_strided", "copy_",
+    "delete_tensor_object",
+]  # fmt: skip
+_LISTS = ["torch_list_size", "torch_list_get_item", "torch_delete_list", "torch_new_list_reserve_size", "torch_list_push_back"]
+_CUDA = ["create_cuda_guard", "delete_cuda_guard", "get_current_cuda_stream"]
+
+
+class _Shim:
+    """The functions of LibTorch that the library's kernel needs, and those that register it."""
+
+    def __init__(self):
+        folder = os.path.join(os.path.dirname(torch.__file__), "lib")
+        cpu = ctypes.CDLL(os.path.join(folder, "libtorch_cpu.so"))
+        self.new, self.implement = cpu.aoti_torch_library_init_impl, cpu.aoti_torch_library_impl
+        found = [getattr(cpu, name) for name in (*(f"aoti_torch_{name}" for name in _TENSORS), *_LISTS, "aoti_torch_check")]
+        try:
+            cuda = ctypes.CDLL(os.path.join(folder, "libtorch_cuda.so"))
+            found += [getattr(cuda, f"aoti_torch_{name}") for name in _CUDA]
+        except (OSError, AttributeError):  # this PyTorch is for the CPU
+            found += [None] * len(_CUDA)
+        self.table = (ctypes.c_void_p * len(found))(*(f and ctypes.cast(f, ctypes.c_void_p).value for f in found))
+        _model.entry("torch_functions")(self.table)
+        self.handles = {}
+        for key in ["CPU", "CUDA"]:
+            self.handles[key] = ctypes.c_void_p()
+            if self.new(f"gdl_{_name}".encode(), key.encode(), b"torch.py", 0, ctypes.byref(self.handles[key])):
+                raise AttributeError(f"PyTorch takes no kernels for {key}")
+
+    def register(self, word, entry):
+        """Makes the library's entry the kernel of an operator; whether PyTorch takes it."""
+        return not any(self.implement(handle, word.encode(), entry) for handle in self.handles.values())
+
+
 def _shim():
-    """The functions of LibTorch that the library's kernel needs, and those that register it; None where they are not there."""
     if os.environ.get("GDL_TORCH") == "python":
         return None
-    path = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
-    tensors = ["get_data_ptr", "get_dim", "get_sizes", "get_strides", "get_dtype", "get_device_type", "empty_strided", "delete_tensor_object"]
-    lists = ["torch_list_size", "torch_list_get_item", "torch_delete_list", "torch_new_list_reserve_size", "torch_list_push_back"]
-    names = [*(f"aoti_torch_{name}" for name in tensors), *lists, "aoti_torch_check"]
     try:
-        shim = ctypes.CDLL(path)
-        shim.aoti_torch_library_init_impl, shim.aoti_torch_library_impl
-        addresses = [ctypes.cast(getattr(shim, name), ctypes.c_void_p) for name in names]
+        return _Shim()
     except (OSError, AttributeError):
         return None
-    shim.table = (ctypes.c_void_p * len(names))(*addresses)
-    _model.entry("torch_functions")(shim.table)
-    shim.handle = ctypes.c_void_p()
-    failed = shim.aoti_torch_library_init_impl(f"gdl_{_name}".encode(), b"CPU", b"torch.py", 0, ctypes.byref(shim.handle))
-    return None if failed else shim
 
 
 SHIM = _shim()
@@ -77,11 +104,11 @@ class _Operator:
         name = f"gdl_{_name}::{word}"
         _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
         self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
-        native = SHIM and not SHIM.aoti_torch_library_impl(SHIM.handle, word.encode(), model.entry("torch"))
-        if not native:
-            _namespace.impl(word, self.kernel, "CPU")
-        for device in ["CUDA", "MPS", "XPU"]:
+        native = SHIM and SHIM.register(word, model.entry("torch"))
+        for device in ["MPS", "XPU"] if native else ["CPU", "CUDA", "MPS", "XPU"]:
             _namespace.impl(word, self.kernel, device)
+        # where the outputs are: a table may be on the CPU for a call on a GPU
+        self.like = next((k for k, a in enumerate(self.arguments) if not a.table), 0)
         torch.library.register_fake(name, self.fake, lib=_namespace)
         torch.library.register_vmap(name, self.batched, lib=_namespace)
         # the transforms of torch.func come to the operator one by one, so that its function is of one level
@@ -89,17 +116,15 @@ class _Operator:
         _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
 
     def kernel(self, tensors, sizes, wanted):
-        n_inputs = len(self.model.inputs)
         tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
         outputs = [torch.empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs]
-        views = [_view(x) for x in tensors]
-        self.model.run(views[:n_inputs], views[n_inputs:], [_view(y) for y in outputs])
+        self.model.run([_view(x) for x in (*tensors, *outputs)])
         return outputs[:wanted]
 
     def fake(self, tensors, sizes, wanted):
         for a, x in zip(self.arguments, tensors):
             _check_type(a, x)
-        return [tensors[0].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs[:wanted]]
+        return [tensors[self.like].new_empty(a.shape(sizes), dtype=_REAL) for a in self.model.outputs[:wanted]]
 
     def batched(self, info, in_dims, tensors, sizes, wanted):
         """One call for the batch, or for each part of it that memory allows; one an element where elements have weights of their own."""
@@ -181,7 +206,7 @@ def _function(operator):
 
     def backward(ctx, *cotangents):
         tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
-        rest = [tensors[0].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
+        rest = [tensors[operator.like].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
         # up to the last that is needed; the library computes them all
         wanted = max((n for n, k in enumerate(reals, 1) if needed[k]), default=0)
         found = operator.derivative(operator.vjp, tensors, [*cotangents, *rest], ctx.sizes, wanted)

@@ -13,6 +13,10 @@ use crate::system;
 const RTLD_NOW: c_int = 2;
 /// The driver's `CUDA_ERROR_..` are other than this.
 const SUCCESS: c_int = 0;
+/// `CUDA_ERROR_OUT_OF_MEMORY`
+const OUT_OF_MEMORY: c_int = 2;
+/// `CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES`
+const OUT_OF_RESOURCES: c_int = 701;
 
 /// The functions, in the order of [`NAMES`].
 #[derive(Clone, Copy)]
@@ -26,13 +30,18 @@ enum Function {
     LaunchKernel,
     MemcpyHtoDAsync,
     MemcpyDtoDAsync,
+    MemcpyDtoHAsync,
     MemAlloc,
     MemFree,
     StreamSynchronize,
+    StreamIsCapturing,
+    StreamGetCtx,
+    CtxPushCurrent,
+    CtxPopCurrent,
     GetErrorName,
 }
 
-const NAMES: [&CStr; 13] = [
+const NAMES: [&CStr; 18] = [
     c"cuInit",
     c"cuCtxGetCurrent",
     c"cuCtxGetDevice",
@@ -42,9 +51,14 @@ const NAMES: [&CStr; 13] = [
     c"cuLaunchKernel",
     c"cuMemcpyHtoDAsync_v2",
     c"cuMemcpyDtoDAsync_v2",
+    c"cuMemcpyDtoHAsync_v2",
     c"cuMemAlloc_v2",
     c"cuMemFree_v2",
     c"cuStreamSynchronize",
+    c"cuStreamIsCapturing",
+    c"cuStreamGetCtx",
+    c"cuCtxPushCurrent_v2",
+    c"cuCtxPopCurrent_v2",
     c"cuGetErrorName",
 ];
 
@@ -75,7 +89,7 @@ pub(super) fn open(context: &mut Context) -> Checked<Driver> {
                 let found = system::dlsym(library, name.as_ptr()) as usize;
                 if found == 0 {
                     let name = text(name.as_ptr());
-                    let reason = format_args!("libcuda.so.1 has no `{name}`: NVIDIA's driver is too old");
+                    let reason = format_args!("libcuda.so.1 has no `{name}`: NVIDIA's driver is older than CUDA 10, install a newer one");
                     return Err(fail(context, CUDA_FAILED, reason));
                 }
                 address.store(found, Ordering::Relaxed);
@@ -87,6 +101,11 @@ pub(super) fn open(context: &mut Context) -> Checked<Driver> {
         READY.store(1, Ordering::Release);
     }
     Ok(Driver(()))
+}
+
+/// The driver, which [`open`] has found.
+pub(super) fn opened() -> Driver {
+    Driver(())
 }
 
 impl Driver {
@@ -171,7 +190,9 @@ impl Driver {
         if status != SUCCESS && log[0] != 0 {
             let why = text(log.as_ptr().cast());
             let why = why.split('\n').next().unwrap_or("");
-            return Err(fail(context, CUDA_FAILED, format_args!("the driver does not take the code ({status}): {why}")));
+            let advice = "install a newer driver of NVIDIA, or build with an older --arch, whose code older drivers know";
+            let reason = format_args!("the driver does not take the code ({status}): {why}: {advice}");
+            return Err(fail(context, CUDA_FAILED, reason));
         }
         self.check(context, "cuModuleLoadDataEx", status)?;
         Ok(module)
@@ -218,6 +239,12 @@ impl Driver {
             ) -> c_int;
             let launch: Launch = self.function(Function::LaunchKernel);
             let status = launch(kernel, blocks, 1, 1, threads, 1, 1, 0, stream, arguments, null_mut());
+            if status == OUT_OF_RESOURCES {
+                let reason = format_args!(
+                    "the kernel {name} needs more registers or shared memory for {threads} threads than this GPU has: build with the GPU's own --arch"
+                );
+                return Err(fail(context, UNSUPPORTED, reason));
+            }
             self.check(context, name, status)
         }
     }
@@ -259,20 +286,77 @@ impl Driver {
         let mut address = 0u64;
         unsafe {
             let allocate: unsafe extern "C" fn(*mut u64, usize) -> c_int = self.function(Function::MemAlloc);
-            self.check(context, "cuMemAlloc", allocate(&mut address, bytes as usize))?;
+            let status = allocate(&mut address, bytes as usize);
+            if status == OUT_OF_MEMORY {
+                let reason = format_args!("no memory on the GPU: {bytes} bytes are needed");
+                return Err(fail(context, NO_MEMORY, reason));
+            }
+            self.check(context, "cuMemAlloc", status)?;
         }
         Ok(address as *mut u8)
     }
 
-    /// Waits for the stream, then frees; the first failure counts.
-    pub(super) unsafe fn finish(self, context: &mut Context, data: *mut u8, stream: *mut c_void) -> Checked {
+    /// Copies to the host, in the stream's order.
+    pub(super) unsafe fn copy_to_host(
+        self,
+        context: &mut Context,
+        to: *mut u8,
+        from: *const u8,
+        bytes: i64,
+        stream: *mut c_void,
+    ) -> Checked {
+        unsafe {
+            let copy: unsafe extern "C" fn(*mut c_void, u64, usize, *mut c_void) -> c_int =
+                self.function(Function::MemcpyDtoHAsync);
+            let status = copy(to.cast(), from as u64, bytes as usize, stream);
+            self.check(context, "cuMemcpyDtoHAsync", status)
+        }
+    }
+
+    /// Waits for all that was given to the stream.
+    pub(super) unsafe fn wait(self, context: &mut Context, stream: *mut c_void) -> Checked {
         unsafe {
             let wait: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::StreamSynchronize);
+            self.check(context, "cuStreamSynchronize", wait(stream))
+        }
+    }
+
+    /// Gives memory back, once the GPU has done with it. That it cannot be given back is found by whoever allocates next.
+    pub(super) unsafe fn free(self, data: *mut u8) {
+        unsafe {
             let free: unsafe extern "C" fn(u64) -> c_int = self.function(Function::MemFree);
-            let waited = wait(stream);
-            let freed = free(data as u64);
-            self.check(context, "cuStreamSynchronize", waited)?;
-            self.check(context, "cuMemFree", freed)
+            free(data as u64);
+        }
+    }
+
+    /// Whether what is given to the stream becomes part of a graph.
+    pub(super) unsafe fn is_capturing(self, context: &mut Context, stream: *mut c_void) -> Checked<bool> {
+        let mut status = 0;
+        unsafe {
+            let get: unsafe extern "C" fn(*mut c_void, *mut c_int) -> c_int =
+                self.function(Function::StreamIsCapturing);
+            self.check(context, "cuStreamIsCapturing", get(stream, &mut status))?;
+        }
+        Ok(status != 0)
+    }
+
+    /// Makes the context of a stream the current one, until [`Driver::leave`].
+    pub(super) unsafe fn enter(self, context: &mut Context, stream: *mut c_void) -> Checked {
+        let mut of_stream: *mut c_void = null_mut();
+        unsafe {
+            let get: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> c_int =
+                self.function(Function::StreamGetCtx);
+            self.check(context, "cuStreamGetCtx", get(stream, &mut of_stream))?;
+            let push: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::CtxPushCurrent);
+            self.check(context, "cuCtxPushCurrent", push(of_stream))
+        }
+    }
+
+    pub(super) unsafe fn leave(self) {
+        let mut left: *mut c_void = null_mut();
+        unsafe {
+            let pop: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxPopCurrent);
+            pop(&mut left);
         }
     }
 }

@@ -4,16 +4,16 @@
 
 mod driver;
 mod modules;
+mod run;
 
 use core::ffi::c_void;
 use core::ptr::{null, null_mut};
 
 use super::abi::*;
 use super::call::{self, Arguments, Memories, bound_sizes, check_arguments, check_prepared, fill};
-use super::check::{Argument, bytes_of, elements, eval, preconditions, present, size_the_rest, slice, solve};
+use super::check::{Argument, bytes_of, elements, eval, preconditions, slice};
 use super::layout::{ALIGN, MAGIC, frame_words, header_words, lay_out, start};
 use super::message::{Checked, Failed, fail, text};
-use super::system;
 use driver::{Driver, Kernel};
 use modules::Module;
 
@@ -25,13 +25,15 @@ const CHECKERS: i64 = 256;
 /// A call under way.
 struct Work<'a> {
     context: &'a mut Context,
+    /// The number of the GPU, or [`OF_STREAM`].
+    device: i32,
     stream: *mut c_void,
     model: &'a Model,
     cuda: &'a Cuda,
     driver: Driver,
 }
 
-/// Runs `work` with the driver open and the current context's GPU being the one that the caller named.
+/// Runs `work` with the driver open and the current context's GPU being the one that the caller named, or in the context of the stream.
 unsafe fn on_gpu(
     context: *mut CudaContext,
     model: *const Model,
@@ -42,20 +44,40 @@ unsafe fn on_gpu(
     let context = &mut outer.context;
     let begin = || -> Checked {
         let driver = driver::open(context)?;
-        let (_, id) = unsafe { driver.current(context)? };
-        let (current, capability) = unsafe { driver.device(context)? };
-        if current != device.id {
-            let reason = format_args!("the CUDA context that is current is of device {current}, not {}", device.id);
-            return Err(fail(context, INVALID, reason));
+        if device.id == OF_STREAM {
+            unsafe { driver.enter(context, stream)? };
         }
-        // SAFETY: the entry points come here only where the model has it.
-        let cuda = unsafe { &*model.cuda };
-        work(&mut Work { context, stream, model, cuda, driver }, id, capability)
+        let done = unsafe { in_current(context, model, driver, (device.id, stream), work) };
+        if device.id == OF_STREAM {
+            unsafe { driver.leave() };
+        }
+        done
     };
     match begin() {
         Ok(()) => OK,
         Err(Failed(status)) => status,
     }
+}
+
+/// Runs `work` in the current context.
+unsafe fn in_current(
+    context: &mut Context,
+    model: &Model,
+    driver: Driver,
+    (device, stream): (i32, *mut c_void),
+    work: impl FnOnce(&mut Work<'_>, u64, i64) -> Checked,
+) -> Checked {
+    let (_, id) = unsafe { driver.current(context)? };
+    let (current, capability) = unsafe { driver.device(context)? };
+    if device != OF_STREAM && current != device {
+        let reason = format_args!(
+            "the CUDA context that is current is of device {current}, not {device}: make that device current (cudaSetDevice), or name {current} in the context"
+        );
+        return Err(fail(context, INVALID, reason));
+    }
+    // SAFETY: the entry points come here only where the model has it.
+    let cuda = unsafe { &*model.cuda };
+    work(&mut Work { context, device, stream, model, cuda, driver }, id, capability)
 }
 
 /// The caller's five memories.
@@ -129,7 +151,7 @@ pub unsafe extern "C" fn gdl_rt_cuda_call(
     unsafe { on_gpu(context, model, |work, id, _| work.call(id, inputs, outputs, memory)) }
 }
 
-/// All in one, with memory of its own; waits for the results.
+/// All in one, in memory that is lent for it; without a lender in memory of its own, and then it waits for the results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gdl_rt_cuda_run(
     context: *mut CudaContext,
@@ -137,10 +159,10 @@ pub unsafe extern "C" fn gdl_rt_cuda_run(
     inputs: *const *const DlTensor,
     weights: *const *const DlTensor,
     outputs: *const *const DlTensor,
+    lender: *const Lender,
 ) -> i32 {
-    unsafe {
-        on_gpu(context, model, |work, id, capability| work.run((id, capability), inputs, weights, outputs))
-    }
+    let given = run::Given { inputs, weights, outputs };
+    unsafe { on_gpu(context, model, |work, id, capability| work.run((id, capability), given, lender)) }
 }
 
 impl Work<'_> {
@@ -240,52 +262,6 @@ impl Work<'_> {
             fill(self.context, self.model, sizes, frame.as_mut_ptr(), &arguments, &memories);
             self.check_indices(module, sizes, inputs, &frame)?;
             self.launch_all(self.cuda.call.get(), module.call(), sizes, &mut frame)
-        }
-    }
-
-    unsafe fn run(
-        &mut self,
-        (id, capability): (u64, i64),
-        inputs: *const *const DlTensor,
-        weights: *const *const DlTensor,
-        outputs: *const *const DlTensor,
-    ) -> Checked {
-        const MAX_SIZES: usize = 256;
-        let mut sizes = [0i64; MAX_SIZES];
-        let sizes = &mut sizes[..self.model.sizes.count as usize];
-        unsafe {
-            present(self.context, self.model, inputs)?;
-            solve(self.context, self.model, inputs, outputs, sizes)?;
-            size_the_rest(self.context, self.model, inputs, sizes)?;
-            preconditions(self.context, self.model, sizes)?;
-            let bytes = needed(self.context, self.model, sizes)?;
-            let on_gpu = bytes[0] + bytes[1] + bytes[2];
-            let host = system::malloc((bytes[3] + bytes[4]) as usize).cast::<u8>();
-            if host.is_null() {
-                return Err(fail(self.context, NO_MEMORY, format_args!("no memory: {} bytes are needed", bytes[3])));
-            }
-            let done = self.driver.allocate(self.context, on_gpu).and_then(|device| {
-                let at = |base: *mut u8, m: usize, from: usize| Memory {
-                    data: base.wrapping_add(bytes[from..m].iter().sum::<i64>() as usize),
-                    bytes: bytes[m],
-                };
-                let memory = [at(device, 0, 0), at(device, 1, 0), at(device, 2, 0), at(host, 3, 3), at(host, 4, 3)];
-                let done = self
-                    .bind(id, capability, inputs, sizes.as_ptr(), memory.as_ptr())
-                    .and_then(|()| self.prepare(id, weights, memory.as_ptr()))
-                    .and_then(|()| self.call(id, inputs, outputs, memory.as_ptr()));
-                match done {
-                    Ok(()) => self.driver.finish(self.context, device, self.stream),
-                    Err(failed) => {
-                        let message = self.context.message;
-                        let _ = self.driver.finish(self.context, device, self.stream);
-                        self.context.message = message;
-                        Err(failed)
-                    }
-                }
-            });
-            system::free(host.cast());
-            done
         }
     }
 

@@ -67,8 +67,7 @@ pub(super) unsafe fn load(
         return Ok(module);
     }
     unsafe {
-        let code = code(context, model, cuda, capability)?;
-        let loaded = driver.load(context, code)?;
+        let loaded = loaded(driver, context, model, cuda, capability)?;
         let (prepare, call) = (cuda.prepare.get(), cuda.call.get());
         let n = prepare.len() + call.len() + 2;
         let module = system::malloc(size_of::<Module>()).cast::<Module>();
@@ -92,17 +91,34 @@ pub(super) unsafe fn load(
     }
 }
 
-/// The machine code for a compute capability, else the PTX, which the driver assembles.
-unsafe fn code(context: &mut Context, model: &Model, cuda: &Cuda, capability: i64) -> Checked<*const c_void> {
+/// The oldest compute capability that code is made for.
+const LEAST: i64 = 75;
+
+/// Loads the machine code for a compute capability, else the PTX, which the driver assembles; this too where the driver is older than the
+/// machine code.
+unsafe fn loaded(
+    driver: Driver,
+    context: &mut Context,
+    model: &Model,
+    cuda: &Cuda,
+    capability: i64,
+) -> Checked<*mut c_void> {
+    let (name, least) = (text(model.name), cuda.architecture);
     let fits = |cubin: &&Cubin| cubin.architecture / 10 == capability / 10 && cubin.architecture <= capability;
-    let cubins = unsafe { cuda.cubins.get() };
-    if let Some(cubin) = cubins.iter().filter(fits).max_by_key(|cubin| cubin.architecture) {
-        return Ok(cubin.data);
+    let cubin = unsafe { cuda.cubins.get() }.iter().filter(fits).max_by_key(|cubin| cubin.architecture);
+    if let Some(cubin) = cubin {
+        let done = unsafe { driver.load(context, cubin.data) };
+        if done.is_ok() || capability < least {
+            return done;
+        }
     }
-    if capability < cuda.architecture {
-        let (name, least) = (text(model.name), cuda.architecture);
+    if capability < LEAST {
+        let reason = format_args!("this GPU is sm_{capability}, and code is made for sm_{LEAST} and later: `{name}` runs on the CPU here");
+        return Err(fail(context, UNSUPPORTED, reason));
+    }
+    if capability < least {
         let reason = format_args!("`{name}` was built for sm_{least} and later; this GPU is sm_{capability}: build with --arch sm_{capability}");
         return Err(fail(context, UNSUPPORTED, reason));
     }
-    Ok(cuda.ptx.cast())
+    unsafe { driver.load(context, cuda.ptx.cast()) }
 }

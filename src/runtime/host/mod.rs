@@ -4,6 +4,7 @@
 
 pub(crate) mod onnx;
 pub(crate) mod torch;
+mod torch_device;
 pub(crate) mod xla;
 
 use core::ffi::c_void;
@@ -15,9 +16,13 @@ use super::entry;
 use super::message::{Checked, fail, text};
 use super::system;
 
-/// A context of the runtime's own, for hosts that have none.
-pub(crate) fn context() -> Context {
-    Context { version: VERSION, threads: 0, parallel_for: None, host: null_mut(), message: [0; 512] }
+/// Where hosts' calls on the CPU compute.
+pub(crate) const ON_CPU: Device = Device { kind: CPU, id: 0 };
+
+/// A context of the runtime's own, for hosts that have none: for the CPU, until it is given another device.
+pub(crate) fn context() -> CudaContext {
+    let context = Context { version: VERSION_CUDA, threads: 0, parallel_for: None, host: null_mut(), message: [0; 512] };
+    CudaContext { context, device: ON_CPU, stream: null_mut() }
 }
 
 /// The tensors of a call: inputs, weights, outputs, in one block.
@@ -46,10 +51,9 @@ impl<'a> Tensors<'a> {
         Ok(Tensors { model, tensors, pointers, count })
     }
 
-    /// Describes a row-major tensor on the CPU. `k` counts inputs, then weights, then outputs.
-    pub(crate) fn set(&mut self, k: usize, data: *mut c_void, shape: &[i64], dtype: DataType) {
+    /// Describes a row-major tensor. `k` counts inputs, then weights, then outputs.
+    pub(crate) fn set(&mut self, k: usize, data: *mut c_void, shape: &[i64], dtype: DataType, device: Device) {
         assert!(k < self.count);
-        let device = Device { kind: 1, id: 0 };
         let (ndim, shape) = (shape.len() as i32, shape.as_ptr());
         let tensor = DlTensor { data, device, ndim, dtype, shape, strides: null(), byte_offset: 0 };
         // SAFETY: there is room for `count` of them.
@@ -61,11 +65,11 @@ impl<'a> Tensors<'a> {
         self.pointers
     }
 
-    /// Computes the outputs; all tensors have been set.
-    pub(crate) unsafe fn run(&self, context: &mut Context) -> Checked {
+    /// Computes the outputs; all tensors have been set. On a GPU in the lender's memory.
+    pub(crate) unsafe fn run(&self, context: &mut Context, lender: *const Lender) -> Checked {
         let weights = self.pointers.wrapping_add(self.model.inputs.count as usize);
         let outputs = weights.wrapping_add(self.model.weights.count as usize);
-        unsafe { entry::checked_run(context, self.model, self.pointers, weights, outputs) }
+        unsafe { entry::checked_run(context, self.model, self.pointers, weights, outputs, lender) }
     }
 }
 

@@ -4,7 +4,7 @@
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr::{null, null_mut};
 
-use super::{Tensors, context};
+use super::{ON_CPU, Tensors, context};
 use crate::abi::*;
 use crate::check::{UNKNOWN, UNNAMED, eval, learn, slice};
 use crate::entry::MAX_SIZES;
@@ -258,9 +258,9 @@ fn dtype(code: c_int) -> DataType {
 unsafe extern "C" fn compute(kernel: *mut c_void, call: *mut c_void) -> Status {
     let op = unsafe { &*kernel.cast::<Operator>() };
     let mut context = context();
-    match unsafe { run(&mut context, op, call) } {
+    match unsafe { run(&mut context.context, op, call) } {
         Ok(()) => null_mut(),
-        Err(Failed(_)) => error(op.api, context.message.as_ptr().cast()),
+        Err(Failed(_)) => error(op.api, context.context.message.as_ptr().cast()),
     }
 }
 
@@ -291,7 +291,7 @@ unsafe fn run(context: &mut Context, op: &Operator, call: *mut c_void) -> Checke
             shape?
         };
         if k < op.tensors() {
-            tensors.set(k, data, shape, dtype(code));
+            tensors.set(k, data, shape, dtype(code), ON_CPU);
         } else if let Some(size) = given.next() {
             if shape.iter().product::<i64>() != 1 {
                 let name = text(unsafe { model.sizes.get() }[size]);
@@ -317,17 +317,17 @@ unsafe fn run(context: &mut Context, op: &Operator, call: *mut c_void) -> Checke
             return Err(fail(context, NO_MEMORY, format_args!("no memory for the output `{}`", text(info.name))));
         }
         unsafe { data_of(value, &mut data) };
-        tensors.set(op.tensors() + k, data, shape, dtype(real(model)));
+        tensors.set(op.tensors() + k, data, shape, dtype(real(model)), ON_CPU);
     }
-    unsafe { tensors.run(context) }
+    unsafe { tensors.run(context, null()) }
 }
 
 /// Shapes of the outputs as far as they follow from what is known of the inputs' when a graph is loaded.
 unsafe extern "C" fn infer(op: &Operator, inference: *mut c_void) -> Status {
     let mut context = context();
-    match unsafe { inferred(&mut context, op, inference) } {
+    match unsafe { inferred(&mut context.context, op, inference) } {
         Ok(()) => null_mut(),
-        Err(Failed(_)) => error(op.api, context.message.as_ptr().cast()),
+        Err(Failed(_)) => error(op.api, context.context.message.as_ptr().cast()),
     }
 }
 
@@ -344,7 +344,7 @@ unsafe fn inferred(context: &mut Context, op: &Operator, inference: *mut c_void)
             return Ok(());
         }
         let shape = shapes.read(context, api, k, info)?;
-        tensors.set(k, null_mut(), shape, dtype(unsafe { input_type(op, k) }));
+        tensors.set(k, null_mut(), shape, dtype(unsafe { input_type(op, k) }), ON_CPU);
     }
     let mut sizes = [UNKNOWN; MAX_SIZES];
     let sizes = &mut sizes[..model.sizes.count as usize];
