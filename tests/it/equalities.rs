@@ -92,9 +92,14 @@ fn a_mistake_in_the_other_program_is_seen() {
 
 /// A linear map between as many channels on a grid.
 fn on_grid(axes: usize, group: &str, from: &str, to: &str, over: &str) -> Graph {
+    on_grid_beyond("torus", axes, group, from, to, over)
+}
+
+/// The same, with what the windows see beyond the border.
+fn on_grid_beyond(beyond: &str, axes: usize, group: &str, from: &str, to: &str, over: &str) -> Graph {
     let sizes = ["3"; 3][..axes].join(", ");
     derived(&format!(
-        "domain Cells = grid({sizes}) torus under shift . {group}\n\
+        "domain Cells = grid({sizes}) {beyond} under shift . {group}\n\
          model M(x: Cells -> {from}): Cells -> {to} =\n  x |> linear {to} {over}\n"
     ))
 }
@@ -150,6 +155,13 @@ fn few_channels_do_not_pay_for_changes_of_coordinates() {
 fn the_chosen_program_means_the_same() {
     means_the_same(&depthwise("E(3)", 8, 3));
     means_the_same(&on_grid(2, "D4", "96 regular", "96 regular", ""));
+}
+
+#[test]
+fn windows_of_the_chosen_program_mean_the_same_at_every_kind_of_border() {
+    for beyond in ["torus", "", "reflect"] {
+        means_the_same(&on_grid_beyond(beyond, 2, "D4", "48 regular", "48 regular", "over 3x3"));
+    }
 }
 
 fn means_the_same(graph: &Graph) {
