@@ -21,6 +21,8 @@ use abi::{Context, DataType, Device, DlTensor, Memory, Model};
 const IMPORTS: &[&str] = &[
     "abort",
     "bcmp",
+    "dlopen",
+    "dlsym",
     "free",
     "getenv",
     "getpid",
