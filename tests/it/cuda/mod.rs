@@ -6,6 +6,7 @@
 mod abi;
 mod fake;
 mod torch;
+mod tvm;
 mod xla;
 
 use std::ffi::c_void;
@@ -159,6 +160,28 @@ fn prepare_and_call_allocate_nothing_and_wait_for_nothing() {
         assert!(log.iter().all(|line| line.ends_with("on 9")), "{log:?}");
     }
     case.agrees(&fake, &given[2]);
+}
+
+/// Machine code of sm_80 runs on sm_89 too; where the driver is too old for it, or the GPU is of another kind, PTX is taken.
+#[test]
+fn machine_code_is_taken_where_the_driver_knows_it() {
+    let fake = Fake::start();
+    let settings: [(&str, i64, &[&str]); 4] = [
+        ("minor", 0, &["load cubin"]),
+        ("minor", 9, &["load cubin"]),
+        ("fail cubin", 1, &["load cubin", "load ptx"]),
+        ("major", 9, &["load ptx"]),
+    ];
+    for (setting, value, expected) in settings {
+        fake.set(setting, value);
+        let case = Case::assembled(&fake, GAT, &GAT_SIZES, "cuda-cubin");
+        let given = case.arguments(&fake, false);
+        assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{setting}");
+        case.agrees(&fake, &given[2]);
+        let log = fake.log();
+        let loads: Vec<&String> = log.iter().filter(|line| line.starts_with("load")).collect();
+        assert_eq!(loads, expected, "{setting}");
+    }
 }
 
 /// What is wrong with the GPU, the driver or the arguments is an error that says what to do.
