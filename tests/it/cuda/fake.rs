@@ -24,16 +24,23 @@ pub(super) struct Fake {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// A library in C of these tests, which whoever opens `name` afterwards finds.
-pub(super) fn compiled(source: &str, name: &str) -> &'static libloading::Library {
+/// A library in C of these tests, which whoever opens `name` afterwards finds; compiled once, with `options` of the first who asks.
+pub(super) fn compiled(source: &str, name: &str, options: &[&str]) -> &'static libloading::Library {
     static LIBRARIES: Mutex<BTreeMap<String, &'static libloading::Library>> = Mutex::new(BTreeMap::new());
     let mut libraries = LIBRARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     *libraries.entry(name.to_string()).or_insert_with(|| {
         let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
-        let options = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"];
+        let always = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"];
         let mut compiler = Command::new("cc");
-        let done = compiler.args(options).arg(format!("-Wl,-soname,{name}")).arg(source).arg("-o").arg(&to).status();
+        let done = compiler
+            .args(always)
+            .args(options)
+            .arg(format!("-Wl,-soname,{name}"))
+            .arg(source)
+            .arg("-o")
+            .arg(&to)
+            .status();
         assert!(done.is_ok_and(|status| status.success()), "cc compiles {name}");
         // SAFETY: it does nothing when it is loaded.
         Box::leak(Box::new(unsafe { libloading::Library::new(&to).expect("it loads") }))
@@ -43,9 +50,14 @@ pub(super) fn compiled(source: &str, name: &str) -> &'static libloading::Library
 impl Fake {
     /// The driver, as after a start: GPU 0 of compute capability 8.0, with a current context.
     pub(super) fn start() -> Fake {
+        Fake::start_with(&[])
+    }
+
+    /// One that was compiled with other options, where it is the first in this process.
+    pub(super) fn start_with(options: &[&str]) -> Fake {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fake = Fake { library: compiled("fake_cuda.c", "libcuda.so.1"), _alone: alone };
+        let fake = Fake { library: compiled("fake_cuda.c", "libcuda.so.1", options), _alone: alone };
         let start = [("device", 0), ("major", 8), ("minor", 0), ("capturing", 0), ("context", 1)];
         // SAFETY: as it is defined in C.
         unsafe { fake.function::<unsafe extern "C" fn()>("fake_start")() };

@@ -222,7 +222,20 @@ fn what_a_gpu_cannot_do_is_said() {
     assert!(run(&case, &wrong, 7).1.contains("is on device 2:1, and must be on CUDA (2:0)"));
 }
 
-/// The last four numbers of a table, in place of which others are given.
+/// A function that the driver does not have, and the driver that every other test uses does.
+#[test]
+fn a_driver_that_is_too_old_is_named() {
+    if crate::gpu::done_alone("cuda::a_driver_that_is_too_old_is_named") {
+        return;
+    }
+    let fake = Fake::start_with(&["-DcuStreamIsCapturing=cuStreamIsCapturing_of_later"]);
+    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-old");
+    let (status, message) = run(&case, &case.arguments(&fake, false), 7);
+    assert_eq!(status, abi::CUDA_FAILED);
+    assert!(message.contains("no `cuStreamIsCapturing`") && message.contains("install a newer one"), "{message}");
+}
+
+/// An index out of its range is found by the host, wherever the table is.
 #[test]
 fn wrong_tables_on_the_gpu_are_named() {
     let fake = Fake::start();

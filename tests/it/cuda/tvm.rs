@@ -49,7 +49,7 @@ fn row_major(shape: &[i64]) -> Vec<i64> {
 #[test]
 fn calls_of_tvm_are_on_its_stream_in_its_memory() {
     let fake = Fake::start();
-    let tvm = compiled("fake_tvm.c", "libtvm_ffi.so");
+    let tvm = compiled("fake_tvm.c", "libtvm_ffi.so", &[]);
     let live = || unsafe { tvm.get::<unsafe extern "C" fn() -> i64>(b"tvm_live").expect("the test's")() };
     let start = |allocate: *const c_void| unsafe {
         type Start = unsafe extern "C" fn(*const c_void, *const c_void);
