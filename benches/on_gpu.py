@@ -139,5 +139,5 @@ if __name__ == "__main__":
     options.add_argument("folder")
     options.add_argument("programs", nargs="*")
     options.add_argument("--products", choices=[kind for kind in PEERS if kind])
-    options = options.parse_args()
+    options = options.parse_intermixed_args()
     main(options.folder, options.programs, options.products)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { OK = 0, OUT_OF_MEMORY = 2, NO_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, OUT_OF_MEMORY = 2, NO_IMAGE = 200, NO_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 enum { ARENA = 1 << 30, KERNELS = 4096, BLOCKS = 8192 };
 
 static struct { char name[200]; void (*run)(const int64_t *); const int64_t *words; int64_t n_words, first; } kernels[KERNELS];
@@ -18,10 +18,10 @@ static char *arena, text[1 << 16];
 static size_t used, written;
 
 /* What a test sets. */
-static int64_t device, major = 8, minor = 0, capturing, has_context = 1, fail_load, fail_launch, room = ARENA;
+static int64_t device, major = 8, minor = 0, capturing, has_context = 1, fail_load, fail_cubin, fail_launch, room = ARENA;
 static struct { const char *name; int64_t *value; } settings[] = {
     { "device", &device }, { "major", &major }, { "minor", &minor }, { "capturing", &capturing },
-    { "context", &has_context }, { "fail load", &fail_load }, { "fail launch", &fail_launch }, { "room", &room },
+    { "context", &has_context }, { "fail load", &fail_load }, { "fail launch", &fail_launch }, { "fail cubin", &fail_cubin }, { "room", &room },
 };
 
 static void say(const char *format, ...) {
@@ -129,6 +129,7 @@ int cuDeviceGetAttribute(int *value, int which, int number) {
 int cuModuleLoadDataEx(void **module, const void *code, unsigned n, int *options, void **values) {
     say("load %s\n", memcmp(code, "\x7f" "ELF", 4) ? "ptx" : "cubin");
     if (capturing) return CAPTURE_UNSUPPORTED;
+    if (fail_cubin && !memcmp(code, "\x7f" "ELF", 4)) return NO_IMAGE;
     if (fail_load) {
         for (unsigned k = 0; k < n; k++)
             if (options[k] == 5) strcpy(values[k], "ptxas fatal: Unsupported .version 8.6; current version is '8.2'\nmore");

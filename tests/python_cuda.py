@@ -145,6 +145,24 @@ def torch_wrong(torch, messages, gpu, image):
     refused("torch, a capture with tables on the GPU", [("keep them on the CPU", captured)])
 
 
+def tvm(torch, messages):
+    """The library as a module of TVM-FFI, on tensors of PyTorch."""
+    if importlib.util.find_spec("tvm_ffi") is None:
+        return print("TVM-FFI is not installed: its part was left out")
+    import tvm_ffi
+
+    model = messages.torch.Messages().cuda().requires_grad_(False)
+    x, e = torch.randn(5, 3, dtype=torch.float64, device="cuda"), torch.randn(7, 2, dtype=torch.float64, device="cuda")
+    tables = {name: torch.tensor(table) for name, table in TABLES.items()}
+    given = {"x": x, "e": e, **{f"G.{name}": table for name, table in tables.items()}}
+    inputs = [given[a.name] for a in messages.MODEL.inputs]
+    y = torch.full((2, 2), float("nan"), dtype=torch.float64, device="cuda")
+    library = os.path.join(os.path.dirname(messages.__file__), "libmessages.so")
+    tvm_ffi.load_module(library)["messages"](*inputs, *(w.detach() for w in model._weights()), y)
+    assert torch.equal(y, model(x, e, **tables, samples=2))
+    print(f"tvm_ffi {tvm_ffi.__version__}: the bits that PyTorch's operator gives")
+
+
 def on_torch():
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its part was left out")
@@ -162,6 +180,7 @@ def on_torch():
     gpu, image = torch_models(torch, messages.torch, digits.torch)
     torch_streams(torch, gpu, image, messages.torch)
     torch_wrong(torch, messages.torch, gpu, image)
+    tvm(torch, messages)
     large = torch.randn(256, 8, 8, 1, device="cuda")
     wait = torch.cuda.synchronize
     print(f"torch: digits of 256 images: {1e3 * milliseconds(lambda: gpu(large), wait):.1f} us a call, of 4: {1e3 * milliseconds(lambda: gpu(image), wait):.1f} us")

@@ -85,6 +85,19 @@ def sharded(classify, params, x):
     print("digits.jax: gradients of a batch over two devices by shard_map are those of one")
 
 
+def lowered_for_gpus(package, params, x, e, tables):
+    """Programs for CUDA, made without a GPU: the primitives of the call and of the gradient are there, and XLA has a handler for each."""
+    f = lambda x: package.jax.messages(params, x, e, **tables, samples=2).sum()
+    names = ["gdl_messages", "gdl_messages_vjp"]
+    for g, expected in [(f, names[:1]), (jax.grad(f), names[1:]), (lambda x: (f(x), jax.grad(f)(x)), names)]:
+        checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
+        text = jax.export.export(jax.jit(g), platforms=["cuda"], disabled_checks=checks)(x).mlir_module()
+        found = re.findall(r"custom_call @(gdl_\w+)", text)
+        assert sorted(set(found)) == expected, found
+    assert all(hasattr(package.MODEL.library, f"{name}_xla_cuda") for name in names)
+    print("messages.jax: programs for CUDA have the library's calls")
+
+
 def wrong_uses(messages, pooled, params, x, e, tables):
     """What cannot be is an error that says what to do."""
     third = jax.grad(lambda x: jax.grad(lambda x: jax.grad(lambda x: messages(params, x, e, **tables).sum())(x).sum())(x).sum())
@@ -149,5 +162,6 @@ def check(weights, images, logits):
     derivatives(messages.jax.messages, params, x, e, tables)
     batched(messages, params, e, tables)
     sharded(digits.jax.digits, weights, images.astype("float32"))
+    lowered_for_gpus(messages, params, x, e, tables)
     without_index(pooled.jax, x)
     wrong_uses(messages.jax.messages, pooled.jax, params, x, e, tables)

@@ -1,4 +1,4 @@
-"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy, JAX, ONNX Runtime and PyTorch.
+"""The Python package of a model: installed by pip from what `gdlc build --bind python` wrote, on NumPy, JAX, ONNX Runtime, TVM-FFI and PyTorch.
 
 Needs GDLC (the compiler), pip, numpy and safetensors. A host that is not installed is left out, with a word, unless GDL_TEST_HOSTS names it.
 """
@@ -149,6 +149,10 @@ def main():
             import python_onnx
 
             python_onnx.check(weights, golden["x"], golden["digits.logits"], folder)
+        if present("tvm_ffi"):
+            import python_tvm
+
+            python_tvm.check()
         if present("torch"):
             import python_torch
 

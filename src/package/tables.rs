@@ -18,7 +18,8 @@ use crate::kernel::ir::{Program, Stage};
 /// The entry points, with the number of arguments that come before the model.
 const ENTRIES: [(&str, usize); 6] = [("sizes", 3), ("memory", 3), ("bind", 4), ("prepare", 3), ("call", 4), ("run", 4)];
 /// The entries of hosts, which no table names.
-const HOSTS: [(&str, usize); 5] = [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("xla", 1), ("xla_cuda", 1)];
+const HOSTS: [(&str, usize); 6] =
+    [("onnx", 2), ("torch", 3), ("torch_functions", 1), ("tvm", 4), ("xla", 1), ("xla_cuda", 1)];
 
 /// What ONNX Runtime looks for: the entry `onnx` of the library's first model.
 pub(super) const REGISTER: &str = "RegisterCustomOps";
@@ -221,11 +222,16 @@ fn model_symbol(model: &str) -> String {
     format!("gdl_{}_model", symbol_name(model))
 }
 
+/// What TVM-FFI looks for: the entry `tvm` of a model.
+fn tvm_symbol(name: &str) -> String {
+    format!("__tvm_ffi_{name}")
+}
+
 /// The exported symbols, in order.
 pub(super) fn exports(model: &str) -> Vec<String> {
     let name = symbol_name(model);
     let entries = ENTRIES.iter().chain(&HOSTS).map(|(entry, _)| format!("gdl_{name}_{entry}"));
-    std::iter::once(format!("gdl_{name}_query")).chain(entries).collect()
+    [format!("gdl_{name}_query"), tvm_symbol(&name)].into_iter().chain(entries).collect()
 }
 
 /// What an object needs to know of a program's outside.
@@ -259,12 +265,10 @@ pub(super) fn object(machine: &dyn Machine, d: &Description<'_>) -> Vec<u8> {
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
     entry_points(machine, &mut object, (data, model), &symbol_name(&d.interface.name));
+    let name = symbol_name(&d.interface.name);
+    also_called(&mut object, &format!("gdl_{name}_tvm"), &tvm_symbol(&name));
     if d.first {
-        let entry = named(&mut object, &format!("gdl_{}_onnx", symbol_name(&d.interface.name)));
-        let (section, value) = (object.symbol(entry).section, object.symbol(entry).value);
-        let register = named(&mut object, REGISTER);
-        let register = object.symbol_mut(register);
-        (register.section, register.value, register.scope) = (section, value, SymbolScope::Linkage);
+        also_called(&mut object, &format!("gdl_{name}_onnx"), REGISTER);
     }
     let section = object.section_id(StandardSection::ReadOnlyDataWithRel);
     let own = named(&mut object, &model_symbol(&d.interface.name));
@@ -279,6 +283,15 @@ pub(super) fn object(machine: &dyn Machine, d: &Description<'_>) -> Vec<u8> {
         relocate(&mut object, section, offset, symbol, addend, machine.loader().absolute);
     }
     object.write().expect("tables: the object can be written")
+}
+
+/// Gives an entry a second name.
+fn also_called(object: &mut Object<'_>, entry: &str, name: &str) {
+    let entry = named(object, entry);
+    let (section, value) = (object.symbol(entry).section, object.symbol(entry).value);
+    let second = named(object, name);
+    let second = object.symbol_mut(second);
+    (second.section, second.value, second.scope) = (section, value, SymbolScope::Linkage);
 }
 
 fn relocate(

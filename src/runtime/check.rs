@@ -259,6 +259,18 @@ impl<'a> Argument<'a> {
     }
 }
 
+/// Whether the elements lie row by row.
+pub(crate) fn row_major(sizes: &[i64], strides: &[i64]) -> bool {
+    let mut want = 1;
+    for (n, stride) in sizes.iter().zip(strides).rev() {
+        if *n != 1 && *stride != want {
+            return sizes.contains(&0);
+        }
+        want *= n;
+    }
+    true
+}
+
 /// A slice of a table or of a caller's array.
 pub(crate) unsafe fn slice<'a, T>(items: *const T, count: i64) -> &'a [T] {
     if count <= 0 || items.is_null() { &[] } else { unsafe { core::slice::from_raw_parts(items, count as usize) } }

@@ -253,23 +253,30 @@ fn a_library_for_the_cpu_says_how_to_build_one_for_gpus() {
     assert!(message.contains("gdlc build --target cuda"), "{message}");
 }
 
+/// Runs a test again in a process of its own, unless this is that process: other tests put a driver in theirs, which every library finds.
+#[cfg(feature = "llvm")]
+pub(crate) fn done_alone(name: &str) -> bool {
+    const ALONE: &str = "GDL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return false;
+    }
+    let own = std::env::current_exe().expect("this process has a file");
+    let mut again = std::process::Command::new(own);
+    let output = again.args(["--exact", name]).env(ALONE, "1").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    true
+}
+
 /// Loading needs no driver; a call that asks for a GPU says that there is none.
 #[cfg(feature = "llvm")]
 #[test]
 fn a_missing_driver_is_an_error_of_the_call() {
-    // In a process of its own: other tests put a driver in this one, which every library finds.
-    const ALONE: &str = "GDL_TEST_WITHOUT_A_DRIVER";
-    if std::env::var_os(ALONE).is_none() {
-        let own = std::env::current_exe().expect("this process has a file");
-        let name = "gpu::a_missing_driver_is_an_error_of_the_call";
-        let mut again = std::process::Command::new(own);
-        let output = again.args(["--exact", name]).env(ALONE, "1").output().expect("it starts");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
-        return;
-    }
     use gdlc::codegen::{BACKENDS, Target, device::Architecture};
     use gdlc::package::{Member, build_all, device::DeviceTarget};
+    if done_alone("gpu::a_missing_driver_is_an_error_of_the_call") {
+        return;
+    }
     let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
     let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
     let model = Member { program: &case.program, interface: &case.interface, vjp: None, jvp: None };

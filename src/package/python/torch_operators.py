@@ -21,6 +21,8 @@ from . import NAME as _name
 _REAL = getattr(torch, _model.real)
 _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int32: "int32", torch.int64: "int64"}
 _namespace = torch.library.Library(f"gdl_{_name}", "DEF")
+_is_compiling, _is_tracing, _is_grad_enabled = torch.compiler.is_compiling, torch._C._is_tracing, torch.is_grad_enabled
+_transforms, _below_autograd = torch._C._are_functorch_transforms_active, torch._C._AutoDispatchBelowAutograd
 _WHOLE = torch._C._after_autograd_keyset
 
 
@@ -104,6 +106,7 @@ class _Operator:
         name = f"gdl_{_name}::{word}"
         _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
         self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
+        self.bare = self.call._op
         native = SHIM and SHIM.register(word, model.entry("torch"))
         for device in ["MPS", "XPU"] if native else ["CPU", "CUDA", "MPS", "XPU"]:
             _namespace.impl(word, self.kernel, device)
@@ -148,15 +151,16 @@ class _Operator:
 
     def __call__(self, tensors, sizes, wanted):
         """`self.call`; where nothing stands above derivatives, past the dispatcher's way to them and back."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing():
+        if _is_compiling() or _transforms() or _is_tracing():
             return self.call(tensors, sizes, wanted)
         if self.needed(tensors):
             return list(self.function.apply(None, sizes, wanted, *tensors))
-        return self.below(None, tensors, sizes, wanted)
+        with _below_autograd():
+            return self.bare(tensors, sizes, wanted)
 
     def needed(self, tensors):
         """Whether derivatives are, in the backward pass or along."""
-        if torch.is_grad_enabled():
+        if _is_grad_enabled():
             for x in tensors:
                 if x.requires_grad:
                     return True
@@ -165,15 +169,15 @@ class _Operator:
         return any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
 
     def below(self, keys, tensors, sizes, wanted):
-        with torch._C._AutoDispatchBelowAutograd():
+        with _below_autograd():
             if keys is None:
-                return self.call._op(tensors, sizes, wanted)
+                return self.bare(tensors, sizes, wanted)
             return self.call.redispatch(keys & _WHOLE, tensors, sizes, wanted)
 
     def differentiable(self, keys, tensors, sizes, wanted):
         if not self.needed(tensors):
             return self.below(keys, tensors, sizes, wanted)
-        if not torch._C._are_functorch_transforms_active():
+        if not _transforms():
             return list(self.function.apply(keys, sizes, wanted, *tensors))
         with _one_level():
             return list(self.function.apply(keys, sizes, wanted, *tensors))
@@ -192,7 +196,7 @@ def _function(operator):
     reals = [k for k, a in enumerate(operator.arguments) if a.real]
 
     def forward(keys, sizes, wanted, *tensors):
-        if not torch._C._are_functorch_transforms_active():
+        if not _transforms():
             return tuple(operator.below(keys, tensors, sizes, wanted))
         # the transforms further out derive what is below
         with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):

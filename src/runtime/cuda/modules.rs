@@ -111,6 +111,7 @@ unsafe fn loaded(
         if done.is_ok() || capability < least {
             return done;
         }
+        context.message[0] = 0;
     }
     if capability < LEAST {
         let reason = format_args!("this GPU is sm_{capability}, and code is made for sm_{LEAST} and later: `{name}` runs on the CPU here");

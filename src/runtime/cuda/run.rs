@@ -11,7 +11,7 @@ use core::ptr::{null, null_mut};
 use super::driver;
 use super::{Work, needed};
 use crate::abi::*;
-use crate::check::{preconditions, present, size_the_rest, solve};
+use crate::check::{preconditions, present, row_major, size_the_rest, slice, solve};
 use crate::entry::MAX_SIZES;
 use crate::instance::{self, Instance, Lent, Location, Made, Origin};
 use crate::message::{Checked, fail, text};
@@ -183,7 +183,10 @@ impl HostTables {
             let (t, info) = (given(*k), &infos[*k]);
             let there = t.device.kind == CUDA && t.device.id == work.device;
             let indices = t.dtype.code == 0 && (t.dtype.bits == 32 || t.dtype.bits == 64);
-            info.element == TABLE && there && indices && t.ndim as i64 == info.rank && t.strides.is_null()
+            let rank = i64::from(t.ndim);
+            let strides = unsafe { slice(t.strides, rank) };
+            let in_order = strides.is_empty() || row_major(unsafe { slice(t.shape, rank) }, strides);
+            info.element == TABLE && there && indices && rank == info.rank && in_order
         };
         if !(0..infos.len()).any(|k| moved(&k)) {
             return Ok(HostTables { list: inputs, block: null_mut() });

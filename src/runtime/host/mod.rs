@@ -5,6 +5,7 @@
 pub(crate) mod onnx;
 pub(crate) mod torch;
 mod torch_device;
+pub(crate) mod tvm;
 pub(crate) mod xla;
 
 use core::ffi::c_void;
@@ -58,6 +59,13 @@ impl<'a> Tensors<'a> {
         let tensor = DlTensor { data, device, ndim, dtype, shape, strides: null(), byte_offset: 0 };
         // SAFETY: there is room for `count` of them.
         unsafe { self.tensors.add(k).write(tensor) };
+    }
+
+    /// As [`Tensors::set`], of a tensor that may have strides.
+    pub(crate) fn set_tensor(&mut self, k: usize, tensor: &DlTensor) {
+        assert!(k < self.count);
+        // SAFETY: there is room for `count` of them.
+        unsafe { self.tensors.add(k).write(*tensor) };
     }
 
     /// The inputs, as the checks take them; they have been set.

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use super::torch_device::{CudaFunctions, OnGpu, PlaceOfCall, TORCH_CUDA, device_of};
 use super::{Tensors, context, counted, shape};
 use crate::abi::*;
-use crate::check::{UNNAMED, bytes_of, eval, slice};
+use crate::check::{UNNAMED, bytes_of, eval, row_major, slice};
 use crate::entry::MAX_SIZES;
 use crate::message::{Checked, Failed, fail, text};
 use crate::system;
@@ -312,17 +312,6 @@ unsafe fn argument(
     }
     tensors.set(k, data, sizes, dtype, device);
     Ok(())
-}
-
-fn row_major(sizes: &[i64], strides: &[i64]) -> bool {
-    let mut want = 1;
-    for (n, stride) in sizes.iter().zip(strides).rev() {
-        if *n != 1 && *stride != want {
-            return sizes.contains(&0);
-        }
-        want *= n;
-    }
-    true
 }
 
 /// A new row-major tensor, held; `code` is LibTorch's number for its type.

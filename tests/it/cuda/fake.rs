@@ -1,11 +1,12 @@
 //! A driver of CUDA without a GPU (`tests/fake_cuda.c`), and libraries whose kernels it runs on the CPU: the kernel programs that become PTX,
 //! compiled by Cranelift. Its memory can be touched by the driver alone, and it says what it was asked for.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard};
 
 use gdlc::base::dtype::Dtype;
 use gdlc::codegen::{BACKENDS, Target, device::Architecture};
@@ -23,29 +24,46 @@ pub(super) struct Fake {
     _alone: MutexGuard<'static, ()>,
 }
 
-fn compiled() -> &'static libloading::Library {
-    static LIBRARY: OnceLock<libloading::Library> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libcuda-{}.so", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_cuda.c");
-        let options = ["-std=gnu11", "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"];
-        let done = Command::new("cc").args(options).arg(source).arg("-o").arg(&to).status();
-        assert!(done.is_ok_and(|status| status.success()), "cc compiles the driver");
-        // SAFETY: it does nothing when it is loaded. Whoever opens `libcuda.so.1` afterwards finds it by that name.
-        unsafe { libloading::Library::new(&to).expect("the driver loads") }
+/// A library in C of these tests, which whoever opens `name` afterwards finds; compiled once, with `options` of the first who asks.
+pub(super) fn compiled(source: &str, name: &str, options: &[&str]) -> &'static libloading::Library {
+    static LIBRARIES: Mutex<BTreeMap<String, &'static libloading::Library>> = Mutex::new(BTreeMap::new());
+    let mut libraries = LIBRARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *libraries.entry(name.to_string()).or_insert_with(|| {
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
+        let always = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"];
+        let mut compiler = Command::new("cc");
+        let done = compiler
+            .args(always)
+            .args(options)
+            .arg(format!("-Wl,-soname,{name}"))
+            .arg(source)
+            .arg("-o")
+            .arg(&to)
+            .status();
+        assert!(done.is_ok_and(|status| status.success()), "cc compiles {name}");
+        // SAFETY: it does nothing when it is loaded.
+        Box::leak(Box::new(unsafe { libloading::Library::new(&to).expect("it loads") }))
     })
 }
 
 impl Fake {
     /// The driver, as after a start: GPU 0 of compute capability 8.0, with a current context.
     pub(super) fn start() -> Fake {
+        Fake::start_with(&[])
+    }
+
+    /// One that was compiled with other options, where it is the first in this process.
+    pub(super) fn start_with(options: &[&str]) -> Fake {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fake = Fake { library: compiled(), _alone: alone };
+        let fake = Fake { library: compiled("fake_cuda.c", "libcuda.so.1", options), _alone: alone };
         let start = [("device", 0), ("major", 8), ("minor", 0), ("capturing", 0), ("context", 1)];
         // SAFETY: as it is defined in C.
         unsafe { fake.function::<unsafe extern "C" fn()>("fake_start")() };
-        for (name, value) in start.into_iter().chain([("fail load", 0), ("fail launch", 0), ("room", 1 << 30)]) {
+        for (name, value) in
+            start.into_iter().chain([("fail load", 0), ("fail launch", 0), ("fail cubin", 0), ("room", 1 << 30)])
+        {
             fake.set(name, value);
         }
         fake.log();
@@ -56,6 +74,11 @@ impl Fake {
     unsafe fn function<F>(&self, name: &str) -> libloading::Symbol<'static, F> {
         // SAFETY: the caller's.
         unsafe { self.library.get(name.as_bytes()).expect("the driver has it") }
+    }
+
+    pub(super) fn address(&self, name: &str) -> *const c_void {
+        // SAFETY: only the address is taken.
+        unsafe { *self.function::<*const c_void>(name) }
     }
 
     pub(super) fn set(&self, name: &str, value: i64) {
@@ -148,10 +171,23 @@ impl Case {
         Case::of(fake, programs_of(path).remove(0), sizes, test)
     }
 
+    /// With machine code, which no assembler made: the driver tells it by how it begins.
+    pub(super) fn assembled(fake: &Fake, path: &str, sizes: &[usize], test: &str) -> Case {
+        let ptxas = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ptxas-{}", std::process::id()));
+        std::fs::write(&ptxas, "#!/bin/sh\nprintf '\\177ELF' > \"$5\"\n").expect("the script is written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&ptxas, executable).expect("it can be run");
+        Case::with(fake, programs_of(path).remove(0), sizes, test, Some(ptxas))
+    }
+
     pub(super) fn of(fake: &Fake, program: Program, sizes: &[usize], test: &str) -> Case {
+        Case::with(fake, program, sizes, test, None)
+    }
+
+    fn with(fake: &Fake, program: Program, sizes: &[usize], test: &str, ptxas: Option<PathBuf>) -> Case {
         let interface = interface_of(&program);
         assert_eq!(sizes.len(), program.sizes.len(), "{test}: {:?}", program.sizes);
-        let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
+        let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas, products: None };
         let member = Member { program: &program, interface: &interface, vjp: None, jvp: None };
         let library = build_all(&[member], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
         let cpu = build(&program, &interface, Default::default(), test);

@@ -6,6 +6,7 @@
 mod abi;
 mod fake;
 mod torch;
+mod tvm;
 mod xla;
 
 use std::ffi::c_void;
@@ -69,22 +70,21 @@ fn run_binds_once_and_waits_at_the_end() {
 fn derivatives_are_those_of_the_cpu() {
     use gdlc::tensor::pass::derivatives::{jvp, vjp};
     let fake = Fake::start();
-    let programs = ["irreps", "sgemm", "gat", "deepsets", "tensor_product"];
-    for name in programs {
+    for (name, reverse) in [("irreps", true), ("sgemm", true), ("gat", true), ("gat", false)] {
         let graph = crate::gpu::graphs_of(&format!("benches/programs/{name}.gdl")).remove(0);
-        for (mode, derivative) in [("vjp", vjp(&graph)), ("jvp", jvp(&graph))] {
-            let program = crate::gpu::lowered_to(&derivative, gdlc::base::dtype::Dtype::F64);
-            let hints = program.sizes.iter().map(|(_, info)| match info.name.as_str() {
-                "n" => 20,
-                "m" => 50,
-                _ => 2,
-            });
-            let sizes: Vec<usize> = hints.collect();
-            let case = Case::of(&fake, program, &sizes, &format!("cuda-{name}-{mode}"));
-            let given = case.arguments(&fake, false);
-            assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{name}.{mode}");
-            case.agrees(&fake, &given[2]);
-        }
+        let derivative = if reverse { vjp(&graph) } else { jvp(&graph) };
+        let mode = if reverse { "vjp" } else { "jvp" };
+        let program = crate::gpu::lowered_to(&derivative, gdlc::base::dtype::Dtype::F64);
+        let hints = program.sizes.iter().map(|(_, info)| match info.name.as_str() {
+            "n" => 20,
+            "m" => 50,
+            _ => 2,
+        });
+        let sizes: Vec<usize> = hints.collect();
+        let case = Case::of(&fake, program, &sizes, &format!("cuda-{name}-{mode}"));
+        let given = case.arguments(&fake, false);
+        assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{name}.{mode}");
+        case.agrees(&fake, &given[2]);
     }
 }
 
@@ -162,6 +162,28 @@ fn prepare_and_call_allocate_nothing_and_wait_for_nothing() {
     case.agrees(&fake, &given[2]);
 }
 
+/// Machine code of sm_80 runs on sm_89 too; where the driver is too old for it, or the GPU is of another kind, PTX is taken.
+#[test]
+fn machine_code_is_taken_where_the_driver_knows_it() {
+    let fake = Fake::start();
+    let settings: [(&str, i64, &[&str]); 4] = [
+        ("minor", 0, &["load cubin"]),
+        ("minor", 9, &["load cubin"]),
+        ("fail cubin", 1, &["load cubin", "load ptx"]),
+        ("major", 9, &["load ptx"]),
+    ];
+    for (setting, value, expected) in settings {
+        fake.set(setting, value);
+        let case = Case::assembled(&fake, GAT, &GAT_SIZES, "cuda-cubin");
+        let given = case.arguments(&fake, false);
+        assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{setting}");
+        case.agrees(&fake, &given[2]);
+        let log = fake.log();
+        let loads: Vec<&String> = log.iter().filter(|line| line.starts_with("load")).collect();
+        assert_eq!(loads, expected, "{setting}");
+    }
+}
+
 /// What is wrong with the GPU, the driver or the arguments is an error that says what to do.
 #[test]
 fn what_a_gpu_cannot_do_is_said() {
@@ -200,7 +222,20 @@ fn what_a_gpu_cannot_do_is_said() {
     assert!(run(&case, &wrong, 7).1.contains("is on device 2:1, and must be on CUDA (2:0)"));
 }
 
-/// The last four numbers of a table, in place of which others are given.
+/// A function that the driver does not have, and the driver that every other test uses does.
+#[test]
+fn a_driver_that_is_too_old_is_named() {
+    if crate::gpu::done_alone("cuda::a_driver_that_is_too_old_is_named") {
+        return;
+    }
+    let fake = Fake::start_with(&["-DcuStreamIsCapturing=cuStreamIsCapturing_of_later"]);
+    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-old");
+    let (status, message) = run(&case, &case.arguments(&fake, false), 7);
+    assert_eq!(status, abi::CUDA_FAILED);
+    assert!(message.contains("no `cuStreamIsCapturing`") && message.contains("install a newer one"), "{message}");
+}
+
+/// An index out of its range is found by the host, wherever the table is.
 #[test]
 fn wrong_tables_on_the_gpu_are_named() {
     let fake = Fake::start();
