@@ -12,6 +12,31 @@ def torch_():
     return torch
 
 
+def of_torch(function, *tensors, compiled=False):
+    """A call of a function on tensors of PyTorch, without derivatives; compiled, its weights are constants."""
+    torch = torch_()
+    if compiled:
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+        torch._dynamo.reset()
+        function = torch.compile(function, dynamic=False)
+
+    def run():
+        with torch.no_grad():
+            return function(*tensors)
+
+    return run
+
+
+def of_jax(function, *arrays):
+    """A call of a jitted function on arrays that are there already, until its result is."""
+    import jax
+
+    compiled, there = jax.jit(function), [jax.numpy.asarray(a) for a in arrays]
+    return lambda: jax.block_until_ready(compiled(*there))
+
+
 def onnx_session(inputs, nodes, weights, output):
     """An ONNX Runtime session for a small graph."""
     import onnxruntime

@@ -3,7 +3,57 @@
 import numpy as np
 
 from library import Library
-from workloads.peers import torch_
+from workloads.peers import of_jax, of_torch, torch_
+
+
+def harmonics3(folder):
+    """Harmonics up to degree 3 of 10^6 vectors."""
+    return harmonics(folder, 3)
+
+
+def harmonics6(folder):
+    """Harmonics up to degree 6 of 10^6 vectors."""
+    return harmonics(folder, 6)
+
+
+def harmonics(folder, top):
+    """The peers' axes and orders differ: times are compared, not numbers (those are in the tests)."""
+    vectors = np.random.default_rng(0).standard_normal((1_000_000, 3)).astype(np.float32)
+    degrees = list(range(top + 1))
+
+    def gdlc():
+        count = len(vectors)
+        edges = {"Points.senders": np.zeros(0, np.int32), "Points.receivers": np.zeros(0, np.int32)}
+        inputs = {"v": vectors, "Points.index": np.zeros(count, np.int32)} | edges
+        return Library(folder, f"harmonics{top}").bound(inputs, None, (count, (top + 1) ** 2))
+
+    def e3nn(compiled):
+        torch = torch_()
+        from e3nn import o3
+
+        return of_torch(o3.SphericalHarmonics(degrees, True, "component"), torch.tensor(vectors), compiled=compiled)
+
+    def cuequivariance():
+        torch = torch_()
+        from cuequivariance_torch import SphericalHarmonics
+
+        return of_torch(SphericalHarmonics(degrees, True, method="naive"), torch.tensor(vectors))
+
+    def e3nn_jax():
+        import e3nn_jax
+
+        names = "+".join(f"{l}{'eo'[l % 2]}" for l in degrees)
+        of = lambda v: e3nn_jax.spherical_harmonics(names, e3nn_jax.IrrepsArray("1o", v), True, "component").array
+        return of_jax(of, vectors)
+
+    def sphericart():
+        import sphericart
+
+        computed = sphericart.SphericalHarmonics(top)
+        return lambda: computed.compute(vectors)
+
+    sides = {"gdlc": gdlc, "sphericart": sphericart, "e3nn": lambda: e3nn(False), "e3nn compiled": lambda: e3nn(True)}
+    return None, sides | {"e3nn-jax": e3nn_jax} | ({"cuequivariance": cuequivariance} if top <= 3 else {})
 
 
 def tensor_product(folder):
@@ -33,7 +83,7 @@ def products(folder, name, top):
         inputs = {"x": x, "r": r, "Atoms.senders": senders, "Atoms.receivers": receivers, "Atoms.index": np.zeros(nodes, np.int32)}
         return Library(folder, name).bound(inputs | {"x": x.reshape(len(x), -1)}, None, (len(x), x[0].size))
 
-    def e3nn():
+    def e3nn(compiled=False, by_rows=False):
         torch = torch_()
         from e3nn import o3
 
@@ -47,15 +97,33 @@ def products(folder, name, top):
         features, weights = torch.randn(nodes, mul * (top + 1) ** 2), torch.randn(edges, product.weight_numel)
         filters = o3.spherical_harmonics(list(range(top + 1)), torch.tensor(r[senders] - r[receivers]), True, "component")
         to, source = torch.tensor(receivers).long(), torch.tensor(senders).long()
+        begin = torch.searchsorted(to, torch.arange(nodes + 1))
+        adds = torch.sparse_csr_tensor(begin, torch.arange(edges), torch.ones(edges), (nodes, edges))
 
-        def run():
-            with torch.no_grad():
-                messages = product(features[source], filters, weights)
-                return torch.zeros(nodes, messages.shape[1]).index_add_(0, to, messages)
+        def layer(features, filters, weights, source, to):
+            messages = product(features[source], filters, weights)
+            return torch.zeros(nodes, messages.shape[1]).index_add_(0, to, messages)
 
-        return run
+        if by_rows:
+            return of_torch(lambda: adds @ product(features[source], filters, weights))
+        return of_torch(layer, features, filters, weights, source, to, compiled=compiled)
 
-    return None, {"gdlc": gdlc, "e3nn": e3nn}
+    def cuequivariance():
+        torch = torch_()
+        import cuequivariance as cue
+        from cuequivariance_torch import ChannelWiseTensorProduct
+
+        names = lambda mul: cue.Irreps("O3", "+".join(f"{mul}x{l}{'eo'[l % 2]}" for l in range(top + 1)))
+        results = [cue.O3(l, (-1) ** l) for l in range(top + 1)]
+        layout = dict(layout=cue.ir_mul, shared_weights=False, method="naive")
+        product = ChannelWiseTensorProduct(names(mul), names(1), results, **layout)
+        features, weights = torch.randn(nodes, mul * (top + 1) ** 2), torch.randn(edges, product.weight_numel)
+        filters = torch.randn(edges, (top + 1) ** 2)
+        to, source = torch.tensor(receivers).long(), torch.tensor(senders).long()
+        return of_torch(lambda: product(features, filters, weights, indices_1=source, indices_out=to, size_out=nodes))
+
+    sides = {"gdlc": gdlc, "e3nn": lambda: e3nn(), "e3nn compiled": lambda: e3nn(compiled=True)}
+    return None, sides | {"e3nn, CSR": lambda: e3nn(by_rows=True), "cuequivariance": cuequivariance}
 
 
 def interactions(folder, name, shape, forces):
@@ -75,7 +143,7 @@ def interactions(folder, name, shape, forces):
         inputs = {"z": species, "r": r, "Atoms.senders": senders, "Atoms.receivers": receivers, "Atoms.index": np.zeros(atoms, np.int32)}
         return Library(folder, name).bound(inputs, None, shape)
 
-    def e3nn():
+    def e3nn(compiled):
         torch = torch_()
         from e3nn import math as e3nn_math, nn, o3
 
@@ -114,16 +182,17 @@ def interactions(folder, name, shape, forces):
                 x = new + torch.nn.functional.pad(x, (0, new.shape[1] - x.shape[1]))
             return readout(x).sum()
 
+        if not forces:
+            return of_torch(energy, positions, compiled=compiled)
+
         def run():
-            if not forces:
-                with torch.no_grad():
-                    return energy(positions)
             free = positions.clone().requires_grad_()
             return torch.autograd.grad(energy(free), free)
 
         return run
 
-    return None, {"gdlc": gdlc, "e3nn": e3nn}
+    compiled = {} if forces else {"e3nn compiled": lambda: e3nn(True)}
+    return None, {"gdlc": gdlc, "e3nn": lambda: e3nn(False)} | compiled
 
 
 def nequip(folder):

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use gdlc::base::dtype::Dtype;
 use gdlc::codegen::{BACKENDS, Target};
 use gdlc::driver::code::Code;
-use gdlc::driver::tensors::{Numbers, Tensor};
+use gdlc::driver::load::Loaded;
+use gdlc::driver::tensors::{self, Numbers, Tensor};
 use gdlc::kernel::ir::{Argument, Program};
 
 use crate::conformance::{build, relu};
@@ -34,16 +35,8 @@ pub(crate) fn computed(
     inputs: &[Tensor],
     weights: &[Tensor],
 ) -> Vec<Tensor> {
-    let caller = caller().as_ref().expect("only asked where it can be run");
-    let folder = library.parent().expect("a folder for the test");
-    let (given, written) = (folder.join("given"), folder.join("written"));
-    let bytes: Vec<u8> = inputs.iter().chain(weights).flat_map(|t| written_out(t, program.dtype)).collect();
-    std::fs::write(&given, bytes).expect("the tensors are written");
-    let mut command = Command::new(EMULATOR);
-    command.args(["-L", ROOT]).arg(caller).arg(library).arg(&program.name).args([&given, &written]);
-    succeeds(command.args(sizes.iter().map(usize::to_string)));
-    let bytes = std::fs::read(&written).expect("the outputs are there");
-    let mut rest = read(&bytes, program.dtype).into_iter();
+    let given = inputs.iter().chain(weights);
+    let mut rest = emulated(library, (&program.name, program.dtype), sizes, given).into_iter();
     let output = |a: &Argument| {
         let shape: Vec<usize> =
             program.buffers[a.buffer].shape.iter().map(|d| d.eval(|v| sizes[v.0 as usize])).collect();
@@ -51,6 +44,65 @@ pub(crate) fn computed(
         Tensor::real(shape, rest.by_ref().take(n).collect())
     };
     program.outputs.iter().map(output).collect()
+}
+
+/// The numbers of all outputs of a model, given its inputs and then its weights.
+fn emulated<'t>(
+    library: &Path,
+    (model, dtype): (&str, Dtype),
+    sizes: &[usize],
+    tensors: impl Iterator<Item = &'t Tensor>,
+) -> Vec<f64> {
+    let caller = caller().as_ref().expect("only asked where it can be run");
+    let folder = library.parent().expect("a folder for the test");
+    let (given, written) = (folder.join("given"), folder.join("written"));
+    let bytes: Vec<u8> = tensors.flat_map(|t| written_out(t, dtype)).collect();
+    std::fs::write(&given, bytes).expect("the tensors are written");
+    let mut command = Command::new(EMULATOR);
+    command.args(["-L", ROOT]).arg(caller).arg(library).arg(model).args([&given, &written]);
+    succeeds(command.args(sizes.iter().map(usize::to_string)));
+    read(&std::fs::read(&written).expect("the outputs are there"), dtype)
+}
+
+/// The example as a user builds it: two digits in eight orientations each, classified alike and as they are labelled, and as here.
+#[test]
+fn the_digits_example_classifies_in_all_orientations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data = |file: &str| tensors::read(&root.join("examples/data").join(file)).expect("the data of the example");
+    let (digits, weights) = (data("digits.safetensors"), data("digits.weights.safetensors"));
+    let labels = digits["labels"].indices().expect("labels are whole numbers");
+    let each = labels.len() / 8;
+    let rows: Vec<usize> = (0..8).flat_map(|turn| [turn * each, turn * each + each / 2]).collect();
+    let all = digits["x"].reals();
+    let images = rows.iter().flat_map(|row| all[64 * row..64 * (row + 1)].iter().copied()).collect();
+    let images = Tensor::real(vec![rows.len(), 8, 8, 1], images);
+    for code in codes() {
+        let library = |target: &str| {
+            let backend = code.backend.name();
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("digits-{backend}-{target}"));
+            let mut gdlc = Command::new(env!("CARGO_BIN_EXE_gdlc"));
+            gdlc.args(["build", "examples/digits.gdl", "--backend", backend, "--cpu", target]).arg("-o").arg(&folder);
+            succeeds(gdlc.current_dir(root));
+            folder.join("libdigits.so")
+        };
+        let here = Loaded::open(&library("any"), "digits").expect("it loads");
+        let weights: Vec<&Tensor> = here.names()[1].iter().map(|name| &weights[name]).collect();
+        let given = [&images].into_iter().chain(weights.iter().copied());
+        let logits = emulated(&library("aarch64"), ("digits", Dtype::F32), &[], given);
+        let mut instance = here.bind(&[Some(&images)]).expect("it binds");
+        instance.prepare(&weights).expect("it prepares");
+        let expected = instance.call(&[Some(&images)]).expect("it runs")[0].reals();
+        let most = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).fold(0.0f64, |d, (x, y)| d.max((x - y).abs()));
+        assert_eq!(logits.len(), expected.len());
+        assert!(distance(&logits, &expected) <= 1e-5 * most, "{logits:?}\n{expected:?}");
+        for (k, (row, of_image)) in rows.iter().zip(logits.chunks(10)).enumerate() {
+            let class = (0..10).max_by(|a, b| of_image[*a].total_cmp(&of_image[*b])).expect("ten classes");
+            assert_eq!(class as i64, labels[*row], "image {row}: {of_image:?}");
+            let upright = &logits[10 * (k % 2)..][..10];
+            assert!(distance(of_image, upright) <= 1e-4 * most, "image {row}: {of_image:?}\n{upright:?}");
+        }
+    }
 }
 
 /// As `tests/call.c` reads it.

@@ -106,7 +106,7 @@ impl Facts {
                 let root = self.root(graph, users, sum).0;
                 self.inlined[&sum] && users[&sum][..] == [user] && !self.has_sum(root)
             };
-            if !attention.closed(&all, users, &divides) {
+            if !attention.closed(graph, &all, users, &divides) {
                 continue;
             }
             let (mut root, mut axes) = self.root(graph, users, attention.id);
@@ -278,6 +278,9 @@ impl Facts {
         }
         for (sum, outer) in &self.outer {
             outer.lane_axes(graph.node(*sum), id).into_iter().for_each(|axis| votes[axis] += 1);
+        }
+        for (attention, _) in self.attentions.values() {
+            attention.lane_axes(graph, id).into_iter().for_each(|axis| votes[axis] += 1);
         }
         for root in self.rows.iter().flat_map(|g| g.roots.iter().chain(&g.kept)) {
             if root.root == id

@@ -4,8 +4,9 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights have schedules of their own (`edges` and
-//! `row_kernel`, `entry`, `softmax`, `outer` and `outer_kernel`).
+//! `row_kernel`, `entry`, `softmax` and `attention`, `outer` and `outer_kernel`).
 
+mod attention;
 mod concat;
 mod cx;
 mod dense;
@@ -49,7 +50,8 @@ pub fn lower(graph: &Graph, name: &str, dtype: Dtype) -> Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardware {
     Cpu,
-    /// Sums of two values of the call are one loop an element, which `kernel::gpu` cuts over threads. A CPU packs blocks for its caches.
+    /// Sums of two values of the call are one loop an element, which `kernel::gpu` cuts over threads, and attention takes its entries one by one.
+    /// A CPU packs blocks for its caches, and takes a block of entries at a time.
     Gpu,
 }
 
@@ -57,7 +59,7 @@ pub enum Hardware {
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
     let normal = normal::normalise(graph);
     let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
-    let mut low = Lowering::new(graph, name, dtype);
+    let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
     for id in &facts.in_order_of_kernels(graph) {
         if !facts.inlined[id] && !low.rows_of(*id, &facts) {
@@ -81,6 +83,7 @@ struct Home {
 
 struct Lowering<'g> {
     graph: &'g Graph,
+    hardware: Hardware,
     program: Program,
     homes: BTreeMap<ValueId, Home>,
     constants: BTreeMap<Id<Constant>, Id<Buffer>>,
@@ -93,10 +96,11 @@ struct Lowering<'g> {
 }
 
 impl<'g> Lowering<'g> {
-    fn new(graph: &'g Graph, name: &str, dtype: Dtype) -> Lowering<'g> {
+    fn new(graph: &'g Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Lowering<'g> {
         let program = Program::new(name, dtype, graph.sizes.clone());
         let mut low = Lowering {
             graph,
+            hardware,
             program,
             homes: BTreeMap::new(),
             constants: BTreeMap::new(),

@@ -25,17 +25,31 @@ pub(super) struct Rows {
 impl Cx<'_, '_> {
     /// `for e in row[to] { body }`, with the axes of `from` set.
     pub(super) fn each_of_row(&mut self, edge: &Edge, slots: &mut Slots, body: &mut dyn FnMut(&mut Self, &mut Slots)) {
+        let (begin, end) = self.row_range(edge, slots);
+        let var = self.b.var();
+        let entry = self.b.read(var);
+        self.open();
+        self.entry_of_row(edge, entry, slots);
+        body(self, slots);
+        let body = self.close();
+        self.emit(Stmt::For { var, begin, end, kind: LoopKind::Serial, body });
+    }
+
+    /// Where the entries of the row `to` begin and end.
+    pub(super) fn row_range(&mut self, edge: &Edge, slots: &Slots) -> (Id<Expr>, Id<Expr>) {
         let rows = self.low.rows(edge.relation);
-        let dims = self.graph().relations[edge.relation].from.clone();
         let to = slots[edge.to as usize].expect("lower: the row is known");
         let one = self.b.int(1);
         let next = self.b.add(to, one);
         let begin = self.b.load(rows.begin, vec![to]);
         let end = self.b.load(rows.begin, vec![next]);
-        let (begin, end) = (self.bind(begin), self.bind(end));
-        let var = self.b.var();
-        let entry = self.b.read(var);
-        self.open();
+        (self.bind(begin), self.bind(end))
+    }
+
+    /// Sets the axes of `from` to those of an entry.
+    pub(super) fn entry_of_row(&mut self, edge: &Edge, entry: Id<Expr>, slots: &mut Slots) {
+        let rows = self.low.rows(edge.relation);
+        let dims = self.graph().relations[edge.relation].from.clone();
         let flat = match rows.entry {
             Some(buffer) => {
                 let flat = self.b.load(buffer, vec![entry]);
@@ -47,9 +61,6 @@ impl Cx<'_, '_> {
         for (slot, i) in edge.from.iter().zip(index) {
             slots[*slot as usize] = Some(self.bind(i));
         }
-        body(self, slots);
-        let body = self.close();
-        self.emit(Stmt::For { var, begin, end, kind: LoopKind::Serial, body });
     }
 }
 

@@ -1,21 +1,16 @@
-//! Attention with a running softmax: sums along a row (of entries, or of all of an axis) whose weights are
-//! `exp(s - max s) / Σ exp(s - max s)`. One pass a row keeps the greatest score so far, the sum of the weights relative to it
-//! and the weighted values; when a greater score comes, what was summed is scaled down (Milakov and Gimelshein 2018).
+//! Sums weighted by a softmax, recognised: sums along a row (of entries, or of all of an axis) whose weights are
+//! `exp(s - max s) / Σ exp(s - max s)`.
 //!
 //! In the tensor program these are a maximum, an exponential, a sum, its inverse and the weighted sum; recognised, only the
-//! last has a kernel, and no weight is stored.
+//! last has a kernel (`attention`), and no weight is stored. Scores may have short axes beside those of the row and the entry, which
+//! the result has too: the heads.
 
 use std::collections::BTreeMap;
 
 use crate::base::arena::Id;
-use crate::base::size::Size;
-use crate::kernel::ir::{Binary, Buffer, Comparison, Expr, LoopKind, Unary};
-use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::edges;
-use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::homes::When;
 use crate::kernel::lower::plan::{self, Plan, Step};
-use crate::kernel::lower::{Home, Lowering};
 use crate::tensor::graph::{Function, Graph, Relation};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
@@ -27,13 +22,14 @@ type Users = BTreeMap<ValueId, Vec<ValueId>>;
 pub(super) struct Attention {
     pub(super) id: ValueId,
     /// Which operand of the sum the weights are, relative to the greatest score.
-    weights: usize,
+    pub(super) weights: usize,
     /// Which operand is the inverse of their sum; where it is none, the kernel's root multiplies by it.
-    inverse: Option<usize>,
+    pub(super) inverse: Option<usize>,
     pub(super) softmax: Softmax,
-    /// The axis of the result that is the row, those that are kept for a row, the longest last.
-    row: Slot,
-    kept: Vec<Slot>,
+    /// The axis of the result that is the row, those of the heads, those that are kept for a row and a head, the longest last.
+    pub(super) row: Slot,
+    pub(super) heads: Vec<Slot>,
+    pub(super) kept: Vec<Slot>,
 }
 
 /// `exp(score - max score)`, with the values around it.
@@ -46,28 +42,49 @@ pub(super) struct Softmax {
     exponent: ValueId,
     raised: ValueId,
     total: ValueId,
-    inverse: ValueId,
+    pub(super) inverse: ValueId,
     rows: Rows,
+    /// What each axis of the inverse is.
+    of_inverse: Vec<Place>,
 }
 
-/// Which scores belong together.
+/// Which scores belong together: those of one row, and of one index along every axis that is neither the row's nor the entry's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
-    /// Those of the entries that a table maps to one index.
-    Table(Id<Relation>),
-    /// Those with one index along this axis of the score.
+    /// The row is what a table maps the index along the axis of the entry to.
+    Table { relation: Id<Relation>, entry: usize },
+    /// The row has an axis of its own.
+    Axis { row: usize, entry: usize },
+    /// Of these, the entries whose index the table maps to the same: the points of one sample.
+    Sharing { relation: Id<Relation>, row: usize, entry: usize },
+}
+
+/// What an axis of a value of the rows is: the row, or an axis of the score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Row,
     Axis(usize),
-    /// Of these, those whose other index the table maps to the same: the points of one sample.
-    Sharing(Id<Relation>, usize),
 }
 
 impl Rows {
-    /// The axis of the score that is the row's.
-    fn axis(self) -> Option<usize> {
+    /// The axis of the score that is the entry's.
+    fn entry(self) -> usize {
         match self {
-            Rows::Table(_) => None,
-            Rows::Axis(axis) | Rows::Sharing(_, axis) => Some(axis),
+            Rows::Table { entry, .. } | Rows::Axis { entry, .. } | Rows::Sharing { entry, .. } => entry,
         }
+    }
+
+    /// The axis of the score that is the row's.
+    fn row(self) -> Option<usize> {
+        match self {
+            Rows::Table { .. } => None,
+            Rows::Axis { row, .. } | Rows::Sharing { row, .. } => Some(row),
+        }
+    }
+
+    /// What an axis of the score is, of one that is not the entry's.
+    fn place(self, axis: usize) -> Place {
+        if self.row() == Some(axis) { Place::Row } else { Place::Axis(axis) }
     }
 }
 
@@ -87,28 +104,27 @@ impl Softmax {
         let (Op::Sum, [_, _]) = (&sum.op, &sum.args[..]) else { return None };
         let (score_operand, top) = (0..2).find_map(|k| Some((k, negated_top(graph, sum.args[1 - k], sum.args[k])?)))?;
         let (score, negated) = (sum.args[score_operand], sum.args[1 - score_operand]);
-        let rows = rows_of(graph.node(top), 0, graph)?;
-        let returned = returns(graph, graph.node(negated), top, rows)?;
+        let (rows, of_top) = rows_of(graph.node(top), 0, graph)?;
         // the greatest score is subtracted from the scores of its own row
+        let returned = returns(graph, graph.node(negated), top, rows, &of_top)?;
         let (at_score, at_top) = (&sum.reads[score_operand], &sum.reads[1 - score_operand]);
-        let aligned = match rows.axis() {
-            None => at_top == at_score,
-            Some(axis) => at_top[returned] == at_score[axis],
-        };
+        let aligned = at_top.iter().zip(&returned).all(|(slot, axis)| *slot == at_score[*axis]);
         let straight = exp.reads[0] == exp.out && *at_score == sum.out;
-        let sums = |id: &&ValueId| {
-            let node = graph.node(**id);
-            let at = node.args.iter().position(|arg| *arg == raised);
-            node.op == Op::Contract && at.is_some_and(|k| rows_of(node, k, graph) == Some(rows))
+        let sums = |id: &ValueId| {
+            let node = graph.node(*id);
+            let at = node.args.iter().position(|arg| *arg == raised)?;
+            let (found, places) = rows_of(node, at, graph)?;
+            (node.op == Op::Contract && found == rows).then_some((*id, places))
         };
-        let total = *users.get(&raised)?.iter().find(sums)?;
+        let (total, of_inverse) = users.get(&raised)?.iter().find_map(sums)?;
         let [inverse] = users.get(&total)?[..] else { return None };
-        let inverts = graph.node(inverse).op == Op::Map(Func::SafeRecip);
+        let inverted = graph.node(inverse);
+        let inverts = inverted.op == Op::Map(Func::SafeRecip) && inverted.reads[0] == inverted.out;
         let only = |id: ValueId, user: ValueId| users.get(&id).is_some_and(|u| u[..] == [user]);
         let shown = |id: &ValueId| graph.outputs.iter().any(|o| o.id == *id);
         let alone = only(top, negated) && only(negated, shifted) && only(*exponent, raised);
         let alone = alone && clamped.is_none_or(|_| only(shifted, *exponent)) && !shown(exponent);
-        let res = Softmax { score, top, shifted, exponent: *exponent, raised, total, inverse, rows };
+        let res = Softmax { score, top, shifted, exponent: *exponent, raised, total, inverse, rows, of_inverse };
         let hidden = !res.inside().iter().any(shown);
         (aligned && straight && inverts && alone && hidden).then_some(res)
     }
@@ -142,38 +158,77 @@ fn negated_top(graph: &Graph, id: ValueId, score: ValueId) -> Option<ValueId> {
     (node.op == Op::Contract && whole && node.args.iter().any(is_minus)).then(|| tops.copied().next()).flatten()
 }
 
-/// How a sum or a maximum of operand `k` goes along rows: by a table of entries, or along one of two axes.
-fn rows_of(node: &Node, k: usize, graph: &Graph) -> Option<Rows> {
+/// How a sum or a maximum of operand `k` goes along rows, by a table of entries or along one of two axes, and what each axis of the
+/// result is.
+fn rows_of(node: &Node, k: usize, graph: &Graph) -> Option<(Rows, Vec<Place>)> {
     let reads = &node.reads[k];
     let others: Vec<usize> = (0..node.args.len()).filter(|other| *other != k).collect();
-    let [row] = node.out[..] else { return None };
     let edges = others.iter().map(|other| plan::edge(graph, node.args[*other], &node.reads[*other]));
     let edges = edges.collect::<Option<Vec<_>>>()?;
     let tables = edges.iter().all(|e| matches!(graph.relations[e.relation].map, Function::Table(_)));
-    let axis = reads.iter().position(|s| *s == row);
-    match (&edges[..], &reads[..], axis) {
-        ([], [i, j], Some(axis)) if i != j => Some(Rows::Axis(axis)),
-        ([edge], [e], None) if tables && edge.from == [*e] && edge.to == row => Some(Rows::Table(edge.relation)),
-        ([a, b], [i, j], Some(axis)) if tables && i != j && a.relation == b.relation && a.to == b.to => {
-            let both = (a.from == [*i] && b.from == [*j]) || (a.from == [*j] && b.from == [*i]);
-            (both && a.to != *i && a.to != *j).then_some(Rows::Sharing(a.relation, axis))
+    let axis = |slot: Slot| reads.iter().position(|s| *s == slot);
+    let mut left = (0..reads.len()).filter(|p| !node.out.contains(&reads[*p]));
+    let (entry, None) = (left.next()?, left.next()) else { return None };
+    let sizes = plan::slot_sizes(graph, node);
+    let rows = match &edges[..] {
+        [] => {
+            let kept: Vec<usize> = (0..reads.len()).filter(|p| *p != entry).collect();
+            let long = |p: &usize| sizes[reads[*p] as usize].as_fixed().is_none();
+            let row = if let [row] = kept[..] { row } else { kept.iter().copied().find(long)? };
+            Rows::Axis { row, entry }
         }
-        _ => None,
-    }
+        [edge] => {
+            let row = edge.from == [reads[entry]] && axis(edge.to).is_none() && node.out.contains(&edge.to);
+            (tables && row).then_some(Rows::Table { relation: edge.relation, entry })?
+        }
+        [a, b] => {
+            let row = [a, b].into_iter().find(|edge| edge.from != [reads[entry]])?;
+            let row = (0..reads.len()).find(|p| *p != entry && row.from == [reads[*p]])?;
+            let both = [a, b].into_iter().any(|edge| edge.from == [reads[entry]]) && a.to == b.to;
+            let apart = axis(a.to).is_none() && !node.out.contains(&a.to);
+            (tables && a.relation == b.relation && both && apart).then_some(Rows::Sharing {
+                relation: a.relation,
+                row,
+                entry,
+            })?
+        }
+        _ => return None,
+    };
+    let place = |slot: &Slot| match (axis(*slot), &edges[..]) {
+        (Some(axis), _) => Some(rows.place(axis)),
+        (None, [edge]) => (edge.to == *slot).then_some(Place::Row),
+        (None, _) => None,
+    };
+    let places = node.out.iter().map(place).collect::<Option<Vec<Place>>>()?;
+    let distinct = (0..reads.len()).all(|p| !reads[..p].contains(&reads[p]));
+    let whole = node.out.len() == reads.len() - usize::from(rows.row().is_some());
+    let heads = (0..reads.len()).filter(|p| *p != entry && rows.row() != Some(*p));
+    let short = heads.into_iter().all(|p| sizes[reads[p] as usize].as_fixed().is_some());
+    (distinct && whole && short).then_some((rows, places))
 }
 
-/// Whether a node reads the maximum of each row back at its entries; the axis of the node that is the row's.
-fn returns(graph: &Graph, node: &Node, top: ValueId, rows: Rows) -> Option<usize> {
+/// Whether a node reads the maximum of each row back at its entries; which axis of the score each axis of the node is.
+fn returns(graph: &Graph, node: &Node, top: ValueId, rows: Rows, of_top: &[Place]) -> Option<Vec<usize>> {
     let at = node.args.iter().position(|arg| *arg == top)?;
     let edges: Vec<_> = (0..node.args.len()).filter_map(|k| plan::edge(graph, node.args[k], &node.reads[k])).collect();
-    match (rows, &edges[..]) {
-        (Rows::Table(relation), [edge]) => {
-            let fits = edge.relation == relation && node.reads[at] == [edge.to] && edge.from == node.out;
-            fits.then_some(0)
+    let gathered = match (rows, &edges[..]) {
+        (Rows::Table { relation, .. }, [edge]) => {
+            let row = of_top.iter().position(|place| *place == Place::Row)?;
+            let fits = edge.relation == relation && node.reads[at][row] == edge.to && !node.out.contains(&edge.to);
+            Some(fits.then(|| edge.from.clone())?)
         }
-        (Rows::Axis(_) | Rows::Sharing(..), []) => (node.reads[at] == node.out).then_some(0),
-        (Rows::Table(_) | Rows::Axis(_) | Rows::Sharing(..), _) => None,
-    }
+        (Rows::Axis { .. } | Rows::Sharing { .. }, []) => None,
+        (Rows::Table { .. } | Rows::Axis { .. } | Rows::Sharing { .. }, _) => return None,
+    };
+    let axis = |slot: &Slot| match (node.reads[at].iter().position(|s| s == slot), rows.row()) {
+        (Some(k), row) => match of_top[k] {
+            Place::Row => row,
+            Place::Axis(axis) => Some(axis),
+        },
+        (None, _) => (gathered.as_deref() == Some(&[*slot])).then_some(rows.entry()),
+    };
+    let whole = node.out.len() == of_top.len();
+    node.out.iter().map(axis).collect::<Option<Vec<usize>>>().filter(|_| whole)
 }
 
 /// Whether a value is a sum of values weighted by a softmax, and how.
@@ -184,37 +239,42 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     }
     let plan = plan::plan(graph, node);
     let (weights, softmax) = plan.factors.iter().find_map(|k| Some((*k, Softmax::of(graph, node.args[*k], users)?)))?;
-    let reads = &node.reads[weights];
-    let row = match softmax.rows {
-        Rows::Axis(axis) | Rows::Sharing(_, axis) => {
-            Some(reads[axis]).filter(|row| node.out.contains(row) && !node.out.contains(&reads[1 - axis]))
-        }
-        Rows::Table(relation) => plan.steps.iter().find_map(|step| match step {
-            Step::Rows(edge) if edge.relation == relation && edge.from == *reads => Some(edge.to),
+    let (reads, rows) = (&node.reads[weights], softmax.rows);
+    let entry = reads[rows.entry()];
+    let row = match rows {
+        Rows::Axis { row, .. } | Rows::Sharing { row, .. } => Some(reads[row]).filter(|row| node.out.contains(row)),
+        Rows::Table { relation, .. } => plan.steps.iter().find_map(|step| match step {
+            Step::Rows(edge) if edge.relation == relation && edge.from == [entry] => Some(edge.to),
             _ => None,
         }),
     }?;
+    let heads: Vec<Slot> = reads.iter().copied().filter(|s| *s != entry && *s != row).collect();
     let sizes = plan::slot_sizes(graph, node);
-    let mut kept: Vec<Slot> = node.out.iter().copied().filter(|s| *s != row).collect();
+    let mut kept: Vec<Slot> = node.out.iter().copied().filter(|s| *s != row && !heads.contains(s)).collect();
     kept.sort_by_key(|s| sizes[*s as usize].as_fixed());
     let fixed = kept.iter().all(|s| sizes[*s as usize].as_fixed().is_some());
-    let one_pass = one_pass(graph, &plan, softmax.rows, reads, &kept);
+    let apart = !node.out.contains(&entry) && heads.iter().all(|s| node.out.contains(s));
+    let one_pass = one_pass(graph, &plan, rows, entry, &kept);
     let inverse = plan.factors.iter().copied().find(|k| node.args[*k] == softmax.inverse);
-    let divided = inverse.is_none_or(|k| node.reads[k] == [row]);
+    let of_row = |(slot, place): (&Slot, &Place)| match place {
+        Place::Row => *slot == row,
+        Place::Axis(axis) => *slot == reads[*axis],
+    };
+    let divided = inverse.is_none_or(|k| node.reads[k].iter().zip(&softmax.of_inverse).all(of_row));
     let once = |value: ValueId| plan.factors.iter().filter(|k| node.args[**k] == value).count() <= 1;
-    let fits = fixed && one_pass && divided && once(softmax.raised) && once(softmax.inverse) && id != softmax.total;
-    fits.then_some(Attention { id, weights, inverse, softmax, row, kept })
+    let fits = fixed && apart && one_pass && divided;
+    let fits = fits && once(softmax.raised) && once(softmax.inverse) && id != softmax.total;
+    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept })
 }
 
 /// Whether the only loop is the one over the entries of a row, and all else follows from an entry.
-fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: &[Slot], kept: &[Slot]) -> bool {
+fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: Slot, kept: &[Slot]) -> bool {
     plan.steps.iter().all(|step| match (step, rows) {
-        (Step::Rows(edge), Rows::Table(relation)) => edge.relation == relation && edge.from == entry,
-        (Step::Only { .. }, _) => true,
-        (Step::Loop { slot }, Rows::Axis(axis)) => *slot == entry[1 - axis],
-        (Step::Rows(edge), Rows::Sharing(relation, axis)) => {
-            edge.relation == relation && edge.from == [entry[1 - axis]]
+        (Step::Rows(edge), Rows::Table { relation, .. } | Rows::Sharing { relation, .. }) => {
+            edge.relation == relation && edge.from == [entry]
         }
+        (Step::Only { .. }, _) => true,
+        (Step::Loop { slot }, Rows::Axis { .. }) => *slot == entry,
         (Step::Define(edge), _) => edges::total(graph, edge) && !edge.from.iter().any(|s| kept.contains(s)),
         (Step::Rows(_) | Step::Loop { .. } | Step::Check(_), _) => false,
         (Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_), _) => false,
@@ -223,143 +283,44 @@ fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: &[Slot], kept: &[Slot
 
 impl Attention {
     /// Whether all that read the weights, or the inverse of their sum, are such sums, or divide one as `divides` says.
-    pub(super) fn closed(&self, all: &[Attention], users: &Users, divides: &dyn Fn(ValueId, ValueId) -> bool) -> bool {
+    pub(super) fn closed(
+        &self,
+        graph: &Graph,
+        all: &[Attention],
+        users: &Users,
+        divides: &dyn Fn(ValueId, ValueId) -> bool,
+    ) -> bool {
         let Softmax { raised, total, inverse, .. } = self.softmax;
-        let attends = |id: &ValueId| all.iter().any(|other| other.id == *id && other.softmax.raised == raised);
-        let divides = |id: &ValueId| all.iter().any(|a| a.softmax.raised == raised && divides(*id, a.id));
+        let same = || all.iter().filter(|other| other.softmax.raised == raised);
+        let attends = |id: &ValueId| same().any(|other| other.id == *id);
+        let divides = |id: &ValueId| same().any(|a| divides(*id, a.id) && a.is_read_with_its_inverse(graph, *id));
         let weighted = users[&raised].iter().all(|user| *user == total || attends(user));
         weighted && users[&inverse].iter().all(|user| attends(user) || divides(user))
     }
-}
 
-/// The numbers that one row keeps.
-struct Running {
-    sums: Id<Buffer>,
-    top: Id<Buffer>,
-    total: Id<Buffer>,
-}
-
-impl Lowering<'_> {
-    /// The kernel of a root that has an attention inside; `axes[k]` is the axis of the root that axis `k` of the sum is.
-    pub(super) fn attention(&mut self, attention: &Attention, axes: &[usize], root: ValueId, home: &Home, when: When) {
-        let node = self.graph.node(attention.id);
-        let sizes = plan::slot_sizes(self.graph, node);
-        let name = format!("attention {}", self.program.buffers[home.buffer].name);
-        let plan = plan::plan(self.graph, node);
-        let mut cx = Cx::new(self);
-        let extent = cx.b.size(sizes[attention.row as usize]);
-        cx.each(extent, LoopKind::Parallel, |cx, row| {
-            let mut slots: Slots = vec![None; sizes.len()];
-            slots[attention.row as usize] = Some(row);
-            let dims: Vec<usize> = attention.kept.iter().filter_map(|s| sizes[*s as usize].as_fixed()).collect();
-            let running = Running {
-                sums: cx.local("sums", &dims),
-                top: cx.local_number("top", f64::NEG_INFINITY),
-                total: cx.local_number("total", 0.0),
-            };
-            cx.each_kept(attention, &sizes, &mut slots.clone(), &mut |cx, _, place| {
-                let zero = cx.b.float(0.0);
-                cx.store(running.sums, place, zero);
-            });
-            cx.nest(&plan.steps, &sizes, &mut slots.clone(), &mut |cx, slots| {
-                cx.attended(attention, &plan, &sizes, slots, &running);
-            });
-            let inverse = cx.inverse_of_weights(&running);
-            cx.each_kept(attention, &sizes, &mut slots, &mut |cx, slots, place| {
-                let sum = cx.b.load(running.sums, place);
-                let sum = if attention.inverse.is_some() { cx.b.mul(sum, inverse) } else { sum };
-                let mut index = vec![row; axes.len()];
-                for (slot, axis) in node.out.iter().zip(axes) {
-                    index[*axis] = slots[*slot as usize].expect("lower: an axis of the result");
-                }
-                let inverse = Given { value: attention.softmax.inverse, expr: inverse };
-                cx.given = vec![Given { value: attention.id, expr: sum }, inverse];
-                let value = cx.element(root, &index);
-                cx.given.clear();
-                cx.put(home, &index, value);
-            });
-        });
-        cx.finish(name, when.stage());
-    }
-}
-
-impl Cx<'_, '_> {
-    /// Loops over what is kept for a row, the longest axis on lanes, with the place in the local sums.
-    fn each_kept(
-        &mut self,
-        attention: &Attention,
-        sizes: &[Size],
-        slots: &mut Slots,
-        body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
-    ) {
-        self.each_of(&attention.kept, sizes, slots, vec![], body);
+    /// The axes of a value that are on lanes where it is summed, or multiplied for a score.
+    pub(super) fn lane_axes(&self, graph: &Graph, id: ValueId) -> Vec<usize> {
+        let (node, score) = (graph.node(self.id), graph.node(self.softmax.score));
+        let kept = |slot: &Slot| self.kept.last() == Some(slot);
+        let multiplied = |slot: &Slot| score.op == Op::Contract && !score.out.contains(slot);
+        let reads = |node: &Node, on_lanes: &dyn Fn(&Slot) -> bool| -> Vec<usize> {
+            let operands = node.args.iter().zip(&node.reads).filter(|(arg, _)| **arg == id);
+            operands.flat_map(|(_, reads)| (0..reads.len()).filter(|axis| on_lanes(&reads[*axis]))).collect()
+        };
+        [reads(node, &kept), reads(score, &multiplied)].concat()
     }
 
-    fn each_of(
-        &mut self,
-        kept: &[Slot],
-        sizes: &[Size],
-        slots: &mut Slots,
-        place: Vec<Id<Expr>>,
-        body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
-    ) {
-        let Some((slot, rest)) = kept.split_first() else { return body(self, slots, place) };
-        let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Serial };
-        let extent = self.b.size(sizes[*slot as usize]);
-        self.each(extent, kind, |cx, i| {
-            slots[*slot as usize] = Some(i);
-            let place = place.iter().copied().chain([i]).collect();
-            cx.each_of(rest, sizes, slots, place, body);
-        });
-    }
-
-    /// Takes one entry in: with `t = exp(-|s - top|)`, the smaller of the new and the old is worth `t` of the greater.
-    fn attended(&mut self, attention: &Attention, plan: &Plan, sizes: &[Size], slots: &Slots, running: &Running) {
-        let node = self.graph().node(attention.id);
-        let softmax = &attention.softmax;
-        let index = at(&node.reads[attention.weights], slots);
-        let score = self.element(softmax.score, &index);
-        let score = self.bind(score);
-        let top = self.b.load(running.top, vec![]);
-        let top = self.bind(top);
-        let (one, higher) = (self.b.float(1.0), self.b.compare(Comparison::Lt, top, score));
-        // equal scores may both be infinite: the difference is not looked at
-        let same = self.b.compare(Comparison::Eq, score, top);
-        let difference = self.b.sub(score, top);
-        let distance = self.b.unary(Unary::Abs, difference);
-        let less = self.b.unary(Unary::Neg, distance);
-        let raised = self.b.unary(Unary::Exp, less);
-        let t = self.b.select(Some(same), one, raised);
-        let t = self.bind(t);
-        let (weight, keep) = (self.b.select(Some(higher), one, t), self.b.select(Some(higher), t, one));
-        let (weight, keep) = (self.bind(weight), self.bind(keep));
-        let greater = self.b.binary(Binary::Max, top, score);
-        self.store(running.top, vec![], greater);
-        let total = self.b.load(running.total, vec![]);
-        let total = self.b.fma(total, keep, weight);
-        self.store(running.total, vec![], total);
-        self.each_kept(attention, sizes, &mut slots.clone(), &mut |cx, slots, place| {
-            let read = |k: &usize| *k != attention.weights && Some(*k) != attention.inverse;
-            let factors: Vec<usize> = plan.factors.iter().copied().filter(read).collect();
-            let factors: Vec<Id<Expr>> = factors.into_iter().map(|k| cx.operand(node, k, slots)).collect();
-            let value = factors.into_iter().reduce(|x, y| cx.b.mul(x, y)).unwrap_or(one);
-            let old = cx.b.load(running.sums, place.clone());
-            let old = cx.b.mul(old, keep);
-            let new = cx.b.fma(value, weight, old);
-            cx.store(running.sums, place, new);
-        });
-    }
-
-    /// The inverse of the sum of the weights: 0 for a row without entries, and NaN where the greatest score is not finite,
-    /// as `exp(s - max s)` is.
-    fn inverse_of_weights(&mut self, running: &Running) -> Id<Expr> {
-        let (zero, one) = (self.b.float(0.0), self.b.float(1.0));
-        let (top, total) = (self.b.load(running.top, vec![]), self.b.load(running.total, vec![]));
-        let empty = self.b.compare(Comparison::Eq, total, zero);
-        let finite = self.b.sub(top, top);
-        let total = self.b.add(total, finite);
-        let inverse = self.b.binary(Binary::Div, one, total);
-        let inverse = self.b.select(Some(empty), zero, inverse);
-        self.bind(inverse)
+    /// Whether a node reads the sum and the inverse at the same row and heads.
+    fn is_read_with_its_inverse(&self, graph: &Graph, user: ValueId) -> bool {
+        let (node, user) = (graph.node(self.id), graph.node(user));
+        let reads = |id: ValueId| user.args.iter().position(|arg| *arg == id).map(|k| &user.reads[k]);
+        let (Some(sum), Some(inverse)) = (reads(self.id), reads(self.softmax.inverse)) else { return false };
+        let slot = |place: &Place| match place {
+            Place::Row => self.row,
+            Place::Axis(axis) => node.reads[self.weights][*axis],
+        };
+        let axis = |slot: Slot| node.out.iter().position(|s| *s == slot);
+        let same = |(place, at): (&Place, &Slot)| axis(slot(place)).is_some_and(|axis| sum[axis] == *at);
+        self.softmax.of_inverse.iter().zip(inverse).all(same)
     }
 }

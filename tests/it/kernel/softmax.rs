@@ -2,6 +2,7 @@
 
 use super::*;
 use gdlc::kernel::gpu::spread;
+use gdlc::kernel::lower::Hardware;
 
 fn fixed(n: usize) -> Size {
     Size::fixed(n)
@@ -93,9 +94,9 @@ fn attention_over_edges_is_one_pass_and_stores_no_weights() {
     }
 }
 
-/// What the threads own that run the attention of a program on a GPU.
-fn owners(program: &Program) -> Vec<&'static str> {
-    let spread = spread(program, None).expect("every kernel can be spread");
+/// What the threads own that run the attention of a case on a GPU.
+fn owners(case: &Case) -> Vec<&'static str> {
+    let spread = spread(&case.check_for(Hardware::Gpu), None).expect("every kernel can be spread");
     let all = spread.program.kernels.iter().zip(&spread.launches);
     all.filter(|(k, _)| k.name.starts_with("attention")).map(|(_, l)| l.owns).collect()
 }
@@ -125,7 +126,7 @@ fn attention_over_all_of_a_set_is_one_pass_and_stores_no_weights() {
         case.out(&y);
         let program = case.check();
         assert_eq!(kernels_and_arrays(&program), (1, 0), "{scores:?}\n{program}");
-        assert_eq!(owners(&program), IN_CHUNKS, "{program}");
+        assert_eq!(owners(&case), IN_CHUNKS, "{program}");
     }
 }
 
@@ -161,7 +162,66 @@ fn attention_within_samples_walks_the_samples() {
         let program = case.check();
         let attentions = program.kernels.iter().filter(|kernel| kernel.name.starts_with("attention"));
         assert_eq!((attentions.count(), kernels_and_arrays(&program)), (1, (2, 1)), "{scores:?}\n{program}");
-        assert_eq!(owners(&program), IN_CHUNKS, "{program}");
+        assert_eq!(owners(&case), IN_CHUNKS, "{program}");
+    }
+}
+
+/// Several heads of a score share its rows: each is a softmax of its own, over edges and over all of a set.
+#[test]
+fn heads_are_attended_apart() {
+    for (points, scores) in [(0, Scores::Plain), (7, Scores::Large), (9, Scores::Infinite), (70, Scores::Vanishing)] {
+        let mut case = Case::new();
+        let n = case.size("n", points);
+        let query = case.input("query", &[n, fixed(3), fixed(8)]);
+        let key = case.input("key", &[fixed(3), n, fixed(8)]);
+        let value = case.input("value", &[n, fixed(3), fixed(6)]);
+        let [i, h, d] = query.axes[..] else { panic!() };
+        let j = key.axes[1];
+        let key = key.rename(&[(key.axes[0], h), (key.axes[2], d)]);
+        let value = value.rename(&[(value.axes[0], j), (value.axes[1], h)]);
+        let raw = case.g.contract(&[&query, &key], &[h, i, j]);
+        let score = scored(&mut case, &raw, scores);
+        let top = case.g.reduce(Reduction::Max, &score, &[], &[i, h]);
+        let negated = case.g.scale(&top, -1.0);
+        let shifted = case.g.sum(&[&score, &negated]);
+        let raised = case.g.map(Func::Exp, &[&shifted]);
+        let total = case.g.contract(&[&raised], &[i, h]);
+        let inverse = case.g.map(Func::SafeRecip, &[&total]);
+        let y = case.g.contract(&[&raised, &inverse, &value], &[i, value.axes[2], h]);
+        case.g.output("y", &y, &[i, h, value.axes[2]]);
+        for program in [case.check(), case.check_for(Hardware::Gpu)] {
+            assert_eq!(kernels_and_arrays(&program), (1, 0), "{scores:?}\n{program}");
+        }
+    }
+}
+
+#[test]
+fn heads_are_attended_apart_over_edges() {
+    for (edges, sorted, scores) in
+        [(0, true, Scores::Plain), (150, true, Scores::Vanishing), (23, false, Scores::Large)]
+    {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 6), case.size("m", edges));
+        let key = case.input("key", &[n, fixed(3)]);
+        let value = case.input("value", &[n, fixed(3), fixed(5)]);
+        let (src, dst) = (case.table("src", &[m], n, false), case.table("dst", &[m], n, sorted));
+        let ([j, h], i, e) = (key.axes[..].try_into().expect("two axes"), dst.axes[1], src.axes[0]);
+        let (src, dst) = (src.rename(&[(src.axes[1], j)]), dst.rename(&[(dst.axes[0], e)]));
+        let value = value.rename(&[(value.axes[0], j), (value.axes[1], h)]);
+        let raw = case.g.contract(&[&key, &src], &[h, e]);
+        let score = scored(&mut case, &raw, scores);
+        let top = case.g.reduce(Reduction::Max, &score, &[&dst], &[h, i]);
+        let back = case.g.contract(&[&top, &dst], &score.axes);
+        let negated = case.g.scale(&back, -1.0);
+        let shifted = case.g.sum(&[&score, &negated]);
+        let raised = case.g.map(Func::Exp, &[&shifted]);
+        let total = case.g.contract(&[&raised, &dst], &[i, h]);
+        let inverse = case.g.map(Func::SafeRecip, &[&total]);
+        let y = case.g.contract(&[&raised, &inverse, &value, &src, &dst], &[i, h, value.axes[2]]);
+        case.out(&y);
+        for program in [case.check(), case.check_for(Hardware::Gpu)] {
+            assert_eq!(kernels_and_arrays(&program), (1, 0), "{scores:?}\n{program}");
+        }
     }
 }
 

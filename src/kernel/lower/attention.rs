@@ -1,0 +1,348 @@
+//! Attention with a running softmax (`softmax` finds it): a pass over the entries of a row keeps the greatest score so far, the sum of the
+//! weights relative to it and the weighted values; when a greater score comes, what was summed is scaled down (Milakov and
+//! Gimelshein 2018). On a CPU a block of entries is taken at a time, so that scores, exponentials and values are on lanes; on a GPU the
+//! lanes are the channels, and entries come one by one.
+
+use crate::base::arena::Id;
+use crate::base::size::Size;
+use crate::kernel::ir::{Access, Binary, Buffer, Combine, Comparison, Expr, LoopKind, Stmt, Unary};
+use crate::kernel::lower::cx::{Cx, Given};
+use crate::kernel::lower::element::{Slots, at};
+use crate::kernel::lower::homes::When;
+use crate::kernel::lower::plan::{self, Plan, Step};
+use crate::kernel::lower::softmax::Attention;
+use crate::kernel::lower::{Hardware, Home, Lowering};
+use crate::tensor::op::{Slot, ValueId};
+
+/// Entries of a block.
+const BLOCK: usize = 64;
+/// Products of a score that are worth lanes of their own.
+const LEAST_ON_LANES: i64 = 8;
+
+/// The numbers that one head of a row keeps.
+struct Running {
+    sums: Id<Buffer>,
+    top: Id<Buffer>,
+    total: Id<Buffer>,
+}
+
+/// A sum that is made: how its axes are visited, and how long they are.
+struct Made<'m> {
+    attention: &'m Attention,
+    plan: Plan,
+    sizes: Vec<Size>,
+}
+
+impl Lowering<'_> {
+    /// The kernel of a root that has an attention inside; `axes[k]` is the axis of the root that axis `k` of the sum is.
+    pub(super) fn attention(&mut self, attention: &Attention, axes: &[usize], root: ValueId, home: &Home, when: When) {
+        let node = self.graph.node(attention.id);
+        let (plan, sizes) = (plan::plan(self.graph, node), plan::slot_sizes(self.graph, node));
+        let name = format!("attention {}", self.program.buffers[home.buffer].name);
+        let rows: Vec<Slot> = [attention.row].into_iter().chain(attention.heads.iter().copied()).collect();
+        let made = Made { attention, plan, sizes };
+        let mut cx = Cx::new(self);
+        let mut slots: Slots = vec![None; made.sizes.len()];
+        cx.each_row(&rows, &made.sizes, &mut slots, &mut |cx, slots| {
+            let running = cx.attend(&made, slots);
+            let inverse = cx.inverse_of_weights(&running);
+            cx.each_kept(&made, slots, &mut |cx, slots, place| {
+                let sum = cx.b.load(running.sums, place);
+                let sum = if attention.inverse.is_some() { cx.b.mul(sum, inverse) } else { sum };
+                let row = slots[attention.row as usize].expect("lower: the row is known");
+                let mut index = vec![row; axes.len()];
+                for (slot, axis) in node.out.iter().zip(axes) {
+                    index[*axis] = slots[*slot as usize].expect("lower: an axis of the result");
+                }
+                let inverse = Given { value: attention.softmax.inverse, expr: inverse };
+                cx.given = vec![Given { value: attention.id, expr: sum }, inverse];
+                let value = cx.element(root, &index);
+                cx.given.clear();
+                cx.put(home, &index, value);
+            });
+        });
+        cx.finish(name, when.stage());
+    }
+}
+
+impl Cx<'_, '_> {
+    /// Parallel loops over rows and heads.
+    fn each_row(
+        &mut self,
+        rows: &[Slot],
+        sizes: &[Size],
+        slots: &mut Slots,
+        body: &mut dyn FnMut(&mut Self, &mut Slots),
+    ) {
+        let Some((slot, rest)) = rows.split_first() else { return body(self, slots) };
+        let extent = self.b.size(sizes[*slot as usize]);
+        self.each(extent, LoopKind::Parallel, |cx, i| {
+            slots[*slot as usize] = Some(i);
+            cx.each_row(rest, sizes, slots, body);
+        });
+    }
+
+    /// The pass over the entries of one head of a row.
+    fn attend(&mut self, made: &Made<'_>, slots: &mut Slots) -> Running {
+        let dims: Vec<usize> = made.attention.kept.iter().filter_map(|s| made.sizes[*s as usize].as_fixed()).collect();
+        let running = Running {
+            sums: self.local("sums", &dims),
+            top: self.local_number("top", f64::NEG_INFINITY),
+            total: self.local_number("total", 0.0),
+        };
+        self.each_kept(made, &mut slots.clone(), &mut |cx, _, place| {
+            let zero = cx.b.float(0.0);
+            cx.store(running.sums, place, zero);
+        });
+        let steps = &made.plan.steps;
+        match steps.iter().position(Step::repeats).filter(|_| self.low.hardware == Hardware::Cpu) {
+            Some(at) => {
+                let (before, after) = (&steps[..at], &steps[at + 1..]);
+                let mut slots = slots.clone();
+                self.settle_all(before, &mut slots);
+                self.in_blocks(made, (&steps[at], after), &slots, &running);
+            }
+            None => self.nest(steps, &made.sizes, &mut slots.clone(), &mut |cx, slots| {
+                cx.attended(made, slots, &running);
+            }),
+        }
+        running
+    }
+
+    /// Takes steps that always hold.
+    fn settle_all(&mut self, steps: &[Step], slots: &mut Slots) {
+        for step in steps {
+            let guard = self.settle(step, slots);
+            assert!(guard.is_none(), "lower: functions of an entry are defined everywhere");
+            if let Step::Define(edge) = step {
+                let value = slots[edge.to as usize].expect("lower: just defined");
+                slots[edge.to as usize] = Some(self.bind(value));
+            }
+        }
+    }
+
+    /// Takes the entries of a row in, a block at a time: what was summed is scaled down once a block.
+    fn in_blocks(&mut self, made: &Made<'_>, entries: (&Step, &[Step]), slots: &Slots, running: &Running) {
+        let (begin, end) = match entries.0 {
+            Step::Loop { slot } => (self.b.int(0), self.b.size(made.sizes[*slot as usize])),
+            Step::Rows(edge) => self.row_range(edge, slots),
+            Step::Only { .. }
+            | Step::Define(_)
+            | Step::Check(_)
+            | Step::Solve { .. }
+            | Step::Digits(_)
+            | Step::Fibre(_) => {
+                panic!("lower: attention loops over entries")
+            }
+        };
+        let scores = self.local("scores", &[BLOCK]);
+        let (most, round) = (self.b.int(BLOCK as i64), self.b.int(BLOCK as i64 - 1));
+        let count = self.b.sub(end, begin);
+        let count = self.b.add(count, round);
+        let blocks = self.b.binary(Binary::Div, count, most);
+        self.each(blocks, LoopKind::Serial, |cx, block| {
+            let done = cx.b.mul(block, most);
+            let first = cx.b.add(begin, done);
+            let first = cx.bind(first);
+            let left = cx.b.sub(end, first);
+            let count = cx.b.binary(Binary::Min, left, most);
+            let count = cx.bind(count);
+            cx.scores_of_block(made, entries, slots, (first, count), scores);
+            let keep = cx.weights_of_block(count, scores, running);
+            cx.each_kept(made, &mut slots.clone(), &mut |cx, slots, place| {
+                let old = cx.b.load(running.sums, place.clone());
+                let old = cx.b.mul(old, keep);
+                let sum = cx.local("sum", &[]);
+                cx.store(sum, vec![], old);
+                cx.each(count, LoopKind::Serial, |cx, t| {
+                    let mut slots = slots.clone();
+                    cx.entry_of_block(entries, first, t, &mut slots);
+                    let value = cx.value_of_entry(made, &slots);
+                    let weight = cx.b.load(scores, vec![t]);
+                    cx.accumulate_product(sum, vec![], &[value, weight]);
+                });
+                let new = cx.b.load(sum, vec![]);
+                cx.store(running.sums, place, new);
+            });
+        });
+    }
+
+    /// Sets what entry `first + t` determines.
+    fn entry_of_block(&mut self, entries: (&Step, &[Step]), first: Id<Expr>, t: Id<Expr>, slots: &mut Slots) {
+        let entry = self.b.add(first, t);
+        match entries.0 {
+            Step::Rows(edge) => self.entry_of_row(edge, entry, slots),
+            Step::Loop { slot } => slots[*slot as usize] = Some(entry),
+            Step::Only { .. }
+            | Step::Define(_)
+            | Step::Check(_)
+            | Step::Solve { .. }
+            | Step::Digits(_)
+            | Step::Fibre(_) => {
+                panic!("lower: attention loops over entries")
+            }
+        }
+        self.settle_all(entries.1, slots);
+    }
+
+    /// The scores of a block: on lanes, or each with its products on lanes.
+    fn scores_of_block(
+        &mut self,
+        made: &Made<'_>,
+        entries: (&Step, &[Step]),
+        slots: &Slots,
+        (first, count): (Id<Expr>, Id<Expr>),
+        scores: Id<Buffer>,
+    ) {
+        let (var, begin) = (self.b.var(), self.b.int(0));
+        let t = self.b.read(var);
+        self.open();
+        let mut slots = slots.clone();
+        self.entry_of_block(entries, first, t, &mut slots);
+        let node = self.graph().node(made.attention.id);
+        let index = at(&node.reads[made.attention.weights], &slots);
+        let score = self.element(made.attention.softmax.score, &index);
+        self.store(scores, vec![t], score);
+        let mut body = self.close();
+        let straight = body.iter().all(|stmt| matches!(stmt, Stmt::Let { .. } | Stmt::Store { .. }));
+        let kind = if straight { LoopKind::Vector } else { LoopKind::Serial };
+        body.iter_mut().for_each(|stmt| self.on_lanes(stmt));
+        self.emit(Stmt::For { var, begin, end: count, kind, body });
+    }
+
+    /// Puts the products of a long sum on lanes, where they are all that a loop computes.
+    fn on_lanes(&mut self, stmt: &mut Stmt) {
+        let Stmt::For { begin, end, kind: kind @ LoopKind::Serial, body, .. } = stmt else { return };
+        let [Stmt::Store { to, value }] = &body[..] else { return };
+        let Expr::Fma { a, b, c } = *self.b.get(*value) else { return };
+        let long = match (self.b.get(*begin), self.b.get(*end)) {
+            (Expr::Int(begin), Expr::Int(end)) => end - begin >= LEAST_ON_LANES,
+            _ => false,
+        };
+        if long && to.index.is_empty() && *self.b.get(c) == Expr::Load(to.clone()) {
+            let to = Access { buffer: to.buffer, index: vec![] };
+            let value = self.b.mul(a, b);
+            *kind = LoopKind::Vector;
+            *body = vec![Stmt::Accumulate { to, f: Combine::Add, value }];
+        }
+    }
+
+    /// Turns the scores of a block into weights relative to the greatest score so far, adds them to their sum, and says what is left of
+    /// what was summed before.
+    fn weights_of_block(&mut self, count: Id<Expr>, scores: Id<Buffer>, running: &Running) -> Id<Expr> {
+        let old = self.b.load(running.top, vec![]);
+        let old = self.bind(old);
+        let to = |buffer: Id<Buffer>| Access { buffer, index: vec![] };
+        self.each(count, LoopKind::Vector, |cx, t| {
+            let value = cx.b.load(scores, vec![t]);
+            cx.emit(Stmt::Accumulate { to: to(running.top), f: Combine::Max, value });
+        });
+        let top = self.b.load(running.top, vec![]);
+        let top = self.bind(top);
+        let keep = self.relative(old, top);
+        let keep = self.bind(keep);
+        let total = self.b.load(running.total, vec![]);
+        let total = self.b.mul(total, keep);
+        self.store(running.total, vec![], total);
+        self.each(count, LoopKind::Vector, |cx, t| {
+            let score = cx.b.load(scores, vec![t]);
+            let weight = cx.relative(score, top);
+            let weight = cx.bind(weight);
+            cx.store(scores, vec![t], weight);
+            cx.emit(Stmt::Accumulate { to: to(running.total), f: Combine::Add, value: weight });
+        });
+        keep
+    }
+
+    /// `exp(score - top)`, and 1 where they are equal: both may be infinite, and the difference is not looked at.
+    fn relative(&mut self, score: Id<Expr>, top: Id<Expr>) -> Id<Expr> {
+        let (one, same) = (self.b.float(1.0), self.b.compare(Comparison::Eq, score, top));
+        let difference = self.b.sub(score, top);
+        let raised = self.b.unary(Unary::Exp, difference);
+        self.b.select(Some(same), one, raised)
+    }
+
+    /// What an entry's weight is multiplied by.
+    fn value_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
+        let (attention, node) = (made.attention, self.graph().node(made.attention.id));
+        let read = |k: &usize| *k != attention.weights && Some(*k) != attention.inverse;
+        let factors: Vec<usize> = made.plan.factors.iter().copied().filter(read).collect();
+        let factors: Vec<Id<Expr>> = factors.into_iter().map(|k| self.operand(node, k, slots)).collect();
+        let product = factors.into_iter().reduce(|x, y| self.b.mul(x, y));
+        product.unwrap_or_else(|| self.b.float(1.0))
+    }
+
+    /// Loops over what is kept for a row, the longest axis on lanes, with the place in the local sums.
+    fn each_kept(
+        &mut self,
+        made: &Made<'_>,
+        slots: &mut Slots,
+        body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
+    ) {
+        self.each_of(&made.attention.kept, &made.sizes, slots, vec![], body);
+    }
+
+    fn each_of(
+        &mut self,
+        kept: &[Slot],
+        sizes: &[Size],
+        slots: &mut Slots,
+        place: Vec<Id<Expr>>,
+        body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
+    ) {
+        let Some((slot, rest)) = kept.split_first() else { return body(self, slots, place) };
+        let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Serial };
+        let extent = self.b.size(sizes[*slot as usize]);
+        self.each(extent, kind, |cx, i| {
+            slots[*slot as usize] = Some(i);
+            let place = place.iter().copied().chain([i]).collect();
+            cx.each_of(rest, sizes, slots, place, body);
+        });
+    }
+
+    /// Takes one entry in: with `t = exp(-|s - top|)`, the smaller of the new and the old is worth `t` of the greater.
+    fn attended(&mut self, made: &Made<'_>, slots: &Slots, running: &Running) {
+        let node = self.graph().node(made.attention.id);
+        let index = at(&node.reads[made.attention.weights], slots);
+        let score = self.element(made.attention.softmax.score, &index);
+        let score = self.bind(score);
+        let top = self.b.load(running.top, vec![]);
+        let top = self.bind(top);
+        let (one, higher) = (self.b.float(1.0), self.b.compare(Comparison::Lt, top, score));
+        // equal scores may both be infinite: the difference is not looked at
+        let same = self.b.compare(Comparison::Eq, score, top);
+        let difference = self.b.sub(score, top);
+        let distance = self.b.unary(Unary::Abs, difference);
+        let less = self.b.unary(Unary::Neg, distance);
+        let raised = self.b.unary(Unary::Exp, less);
+        let t = self.b.select(Some(same), one, raised);
+        let t = self.bind(t);
+        let (weight, keep) = (self.b.select(Some(higher), one, t), self.b.select(Some(higher), t, one));
+        let (weight, keep) = (self.bind(weight), self.bind(keep));
+        let greater = self.b.binary(Binary::Max, top, score);
+        self.store(running.top, vec![], greater);
+        let total = self.b.load(running.total, vec![]);
+        let total = self.b.fma(total, keep, weight);
+        self.store(running.total, vec![], total);
+        self.each_kept(made, &mut slots.clone(), &mut |cx, slots, place| {
+            let value = cx.value_of_entry(made, slots);
+            let old = cx.b.load(running.sums, place.clone());
+            let old = cx.b.mul(old, keep);
+            let new = cx.b.fma(value, weight, old);
+            cx.store(running.sums, place, new);
+        });
+    }
+
+    /// The inverse of the sum of the weights: 0 for a row without entries, and NaN where the greatest score is not finite,
+    /// as `exp(s - max s)` is.
+    fn inverse_of_weights(&mut self, running: &Running) -> Id<Expr> {
+        let (zero, one) = (self.b.float(0.0), self.b.float(1.0));
+        let (top, total) = (self.b.load(running.top, vec![]), self.b.load(running.total, vec![]));
+        let empty = self.b.compare(Comparison::Eq, total, zero);
+        let finite = self.b.sub(top, top);
+        let total = self.b.add(total, finite);
+        let inverse = self.b.binary(Binary::Div, one, total);
+        let inverse = self.b.select(Some(empty), zero, inverse);
+        self.bind(inverse)
+    }
+}
