@@ -145,6 +145,20 @@ fn llvm_keeps_the_sums_of_rows_in_registers() {
     }
 }
 
+/// Rows of edges ask for the rows of the entries to come: those of their own, and those where a table leads.
+#[cfg(feature = "llvm")]
+#[test]
+fn llvm_asks_ahead_for_the_rows_of_edges() {
+    let case = edges(64, vec![0, 2, 2, 5, 6], vec![1, 3, 0, 2, 3, 1]);
+    for target in [Target::X86_64(Levels::only(Level::V3)), Target::Aarch64] {
+        let assembly = llvm::Llvm.assembly(&case.program, target).expect("it is written");
+        let asks = |text: &String| text.starts_with("prefetch") || text.starts_with("prfm");
+        let asked = assembly.lines().map(|line| line.trim().to_string()).filter(asks).count();
+        // 64 numbers of 4 bytes are 4 lines
+        assert!(asked >= 4, "{asked} in\n{assembly}");
+    }
+}
+
 /// What LLVM makes of a contraction: its loops finish tiles, and move no vector to or from the stack.
 #[cfg(feature = "llvm")]
 #[test]
