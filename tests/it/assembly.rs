@@ -149,13 +149,13 @@ fn llvm_keeps_the_sums_of_rows_in_registers() {
 #[cfg(feature = "llvm")]
 #[test]
 fn llvm_asks_ahead_for_the_rows_of_edges() {
-    let case = edges(64, vec![0, 2, 2, 5, 6], vec![1, 3, 0, 2, 3, 1]);
+    let program = &crate::gpu::programs_of("benches/programs/tensor_product.gdl")[0];
     for target in [Target::X86_64(Levels::only(Level::V3)), Target::Aarch64] {
-        let assembly = llvm::Llvm.assembly(&case.program, target).expect("it is written");
-        let asks = |text: &String| text.starts_with("prefetch") || text.starts_with("prfm");
-        let asked = assembly.lines().map(|line| line.trim().to_string()).filter(asks).count();
-        // 64 numbers of 4 bytes are 4 lines
-        assert!(asked >= 4, "{asked} in\n{assembly}");
+        let assembly = llvm::Llvm.assembly(program, target).expect("it is written");
+        let asks = |line: &&str| line.trim().starts_with("prefetch") || line.trim().starts_with("prfm");
+        let asked = assembly.lines().filter(asks).count();
+        // of 14 arrays of weights 32 numbers of 4 bytes at the entry itself, of the features 9 times that where the senders lead
+        assert!(asked >= (14 + 9) * 2, "{asked}");
     }
 }
 
