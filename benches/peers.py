@@ -36,7 +36,7 @@ WORKLOADS = {
     "harmonics3": points.harmonics3, "harmonics6": points.harmonics6, "tensor_product": points.tensor_product,
     "high_degree": points.high_degree, "nequip": points.nequip, "forces": points.forces,
 }  # fmt: skip
-ROUNDS, SECONDS = 5, float(os.environ.get("SECONDS", "1.0"))
+ROUNDS, SECONDS = 5, 1.0
 
 
 def measure(sides):
@@ -74,7 +74,8 @@ def sides_of(workload, folders):
 
 def row(title, times, own, best):
     """A row of a table: what was timed, each of ours with its ratio, the best peer."""
-    both = lambda side: f"{min(times[side]) * 1e3:.3g}, {statistics.median(times[side]) * 1e3:.3g} ms"
+    digits = lambda ms: f"{ms:.3g}" if ms < 100 else f"{ms:.0f}"
+    both = lambda side: f"{digits(min(times[side]) * 1e3)}, {digits(statistics.median(times[side]) * 1e3)} ms"
     ratio = lambda side: f"{statistics.median(times[side]) / statistics.median(times[best]):.2f}" if best else ""
     cells = [title, THREADS, *(cell for side in own for cell in (both(side), ratio(side))), f"{both(best)} ({best})" if best else ""]
     return f"| {' | '.join(cells)} |"

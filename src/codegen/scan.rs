@@ -1,10 +1,11 @@
 //! Questions asked of a kernel before it is emitted: which expressions load, what a piece uses, what may run in lanes,
 //! what a loop costs. Answers only steer; none changes what the code computes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::Id;
-use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Program, Stmt, Var};
+use crate::base::dtype::Dtype;
+use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Program, Stmt, Var};
 
 /// What is known about a kernel's expressions.
 #[derive(Debug)]
@@ -17,6 +18,16 @@ pub(super) struct Facts {
 pub(super) struct Used {
     pub vars: BTreeSet<Var>,
     pub locals: BTreeSet<Id<Buffer>>,
+}
+
+/// A row of an array `[row, column]` that a turn of a loop reads: the one of its index, or the one that a table has for it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub buffer: Id<Buffer>,
+    pub table: Option<Id<Buffer>>,
+    /// Numbers of a row, and the spans of columns that are read.
+    pub width: usize,
+    pub columns: Vec<(i64, i64)>,
 }
 
 /// The operands of an expression.
@@ -217,6 +228,45 @@ impl Facts {
         })
     }
 
+    /// The rows that a turn of a loop reads: those of arrays outside the kernel whose columns are known but for indices of vector loops.
+    pub(super) fn rows(&self, kernel: &Kernel, var: Var, body: &[Stmt], program: &Program) -> Vec<Row> {
+        let mut tables: BTreeMap<Var, Option<Id<Buffer>>> = BTreeMap::from([(var, None)]);
+        let mut extents: BTreeMap<Var, i64> = BTreeMap::new();
+        walk(body, &mut |stmt| match stmt {
+            Stmt::Let { var: bound, value } => {
+                if let Expr::Load(Access { buffer, index }) = &kernel.exprs[*value]
+                    && index.len() == 1
+                    && kernel.exprs[index[0]] == Expr::Var(var)
+                    && program.buffers[*buffer].dtype == Dtype::I32
+                {
+                    tables.insert(*bound, Some(*buffer));
+                }
+            }
+            Stmt::For { var, begin, end, kind: LoopKind::Vector, .. } => {
+                if let (Expr::Int(0), Expr::Int(end)) = (&kernel.exprs[*begin], &kernel.exprs[*end]) {
+                    extents.insert(*var, *end);
+                }
+            }
+            _ => {}
+        });
+        let mut res: Vec<Row> = Vec::new();
+        for id in expressions(kernel, body) {
+            let Expr::Load(Access { buffer, index }) = &kernel.exprs[id] else { continue };
+            let Buffer { shape, memory, .. } = &program.buffers[*buffer];
+            let ([_, width], [at, column]) = (&shape[..], &index[..]) else { continue };
+            let outside = !matches!(memory, Memory::Constant(_) | Memory::Local);
+            let (Some(width), Expr::Var(at)) = (width.as_fixed().filter(|_| outside), &kernel.exprs[*at]) else {
+                continue;
+            };
+            let (Some(table), Some(span)) = (tables.get(at), span(kernel, *column, &extents)) else { continue };
+            match res.iter_mut().find(|row| (row.buffer, row.table) == (*buffer, *table)) {
+                Some(row) => row.columns.push(span),
+                None => res.push(Row { buffer: *buffer, table: *table, width, columns: vec![span] }),
+            }
+        }
+        res
+    }
+
     /// About how many vectors a lane's body keeps at once: its locals, and something for its widest expression.
     pub(super) fn pressure(&self, kernel: &Kernel, body: &[Stmt], program: &Program) -> usize {
         let mut held = 0usize;
@@ -264,6 +314,19 @@ impl Facts {
             // written out where it is counted
             Stmt::Alloc { .. } | Stmt::Multiply(_) => 0,
         }
+    }
+}
+
+/// The numbers that an index may be, from the first up to the one after the last.
+fn span(kernel: &Kernel, id: Id<Expr>, extents: &BTreeMap<Var, i64>) -> Option<(i64, i64)> {
+    match &kernel.exprs[id] {
+        Expr::Int(k) => Some((*k, k + 1)),
+        Expr::Var(var) => extents.get(var).map(|n| (0, *n)),
+        Expr::Binary { f: Binary::Add, x, y } => {
+            let (x, y) = (span(kernel, *x, extents)?, span(kernel, *y, extents)?);
+            Some((x.0 + y.0, x.1 + y.1 - 1))
+        }
+        _ => None,
     }
 }
 

@@ -145,6 +145,20 @@ fn llvm_keeps_the_sums_of_rows_in_registers() {
     }
 }
 
+/// Rows of edges ask for the rows of the entries to come: those of their own, and those where a table leads.
+#[cfg(feature = "llvm")]
+#[test]
+fn llvm_asks_ahead_for_the_rows_of_edges() {
+    let program = &crate::gpu::programs_of("benches/programs/tensor_product.gdl")[0];
+    for target in [Target::X86_64(Levels::only(Level::V3)), Target::Aarch64] {
+        let assembly = llvm::Llvm.assembly(program, target).expect("it is written");
+        let asks = |line: &&str| line.trim().starts_with("prefetch") || line.trim().starts_with("prfm");
+        let asked = assembly.lines().filter(asks).count();
+        // of 14 arrays of weights 32 numbers of 4 bytes at the entry itself, of the features 9 times that where the senders lead
+        assert!(asked >= (14 + 9) * 2, "{asked}");
+    }
+}
+
 /// What LLVM makes of a contraction: its loops finish tiles, and move no vector to or from the stack.
 #[cfg(feature = "llvm")]
 #[test]

@@ -14,7 +14,9 @@ type Body<'f, 'u, 'p> = &'f mut dyn FnMut(&mut Emitter<'u, 'p>, Affine) -> Resul
 
 impl<'u, 'p> Emitter<'u, 'p> {
     pub(super) fn serial(&mut self, var: Var, begin: Affine, end: Affine, body: &'p [Stmt]) -> Result<(), Unsupported> {
+        let rows = self.rows_ahead(var, body);
         self.counted(begin, end, 1, &mut |e, i| {
+            e.ask_ahead(&rows, body, i, end);
             e.vars.insert(var, Val::Int(i));
             e.body(body)
         })

@@ -6,7 +6,7 @@
 //! For a target of two levels every kernel is there twice, and chooses when it is called.
 //!
 //! Reading order: `text` (the language), `processor`, `unit` (the module), `emit` (statements), `value` (what an expression became),
-//! `expr`, `memory`, `local`, `loops`, `outline` (pieces of loops as functions), `contract`, `nvptx` (what GPUs do otherwise),
+//! `expr`, `memory`, `local`, `loops`, `outline` (pieces of loops as functions), `prefetch`, `contract`, `nvptx` (what GPUs do otherwise),
 //! `tensor_core`,
 //! `assemble` (text to object or PTX).
 
@@ -20,6 +20,7 @@ mod loops;
 mod memory;
 mod nvptx;
 mod outline;
+mod prefetch;
 mod processor;
 mod tensor_core;
 mod text;
