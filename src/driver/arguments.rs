@@ -240,6 +240,9 @@ pub struct Emit {
     pub arch: Option<String>,
     #[command(flatten)]
     pub on_gpu: OnGpu,
+    /// Print the derivatives up to this order too
+    #[arg(long, default_value_t = 0, value_parser = order)]
+    pub grad: usize,
 }
 
 /// What can be printed.

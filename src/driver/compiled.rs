@@ -40,6 +40,18 @@ pub enum Mode {
     Forward,
 }
 
+impl Mode {
+    pub const BOTH: [Mode; 2] = [Mode::Reverse, Mode::Forward];
+
+    /// The program of the derivatives of a program, and what its library's part is called.
+    pub fn of(self, graph: &Graph, name: &str) -> (Graph, String) {
+        match self {
+            Mode::Reverse => (vjp(graph), format!("{name}_vjp")),
+            Mode::Forward => (jvp(graph), format!("{name}_jvp")),
+        }
+    }
+}
+
 /// A program of derivatives.
 #[derive(Debug)]
 pub struct Derivative {
@@ -79,7 +91,7 @@ impl Compiled {
         let mut last = vec![None];
         for _ in 0..order {
             for of in std::mem::take(&mut last) {
-                for mode in [Mode::Reverse, Mode::Forward] {
+                for mode in Mode::BOTH {
                     let derived = of.map_or((&algebra.derived.graph, &interface), |k: usize| derivatives[k].derived());
                     let derivative = Derivative::new(session, mode, of, derived)?;
                     last.push(Some(derivatives.len()));
@@ -148,11 +160,7 @@ impl Derivative {
         of: Option<usize>,
         (graph, interface): (&Graph, &Interface),
     ) -> Result<Derivative, Failure> {
-        let (graph, word) = match mode {
-            Mode::Reverse => (vjp(graph), "vjp"),
-            Mode::Forward => (jvp(graph), "jvp"),
-        };
-        let name = format!("{}_{word}", interface.name);
+        let (graph, name) = mode.of(graph, &interface.name);
         let (optimised, _) = session.optimise(&graph)?;
         let program = session.lower(&optimised, &name, interface.dtype)?;
         let interface = session.interface(&graph, &name, interface.dtype);

@@ -31,7 +31,9 @@ mod edges;
 mod outer_tiles;
 mod random;
 mod scalar;
+mod shared;
 mod softmax;
+mod totals;
 
 /// A graph with values for its run-time sizes.
 pub(crate) struct Case {

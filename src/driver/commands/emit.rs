@@ -3,14 +3,14 @@
 use crate::codegen::cranelift::{self, Text};
 use crate::codegen::device::{self, Architecture};
 use crate::codegen::{Unsupported, llvm};
-use crate::derive::Derived;
 use crate::driver::arguments::{self, BackendName, Emit, Products, Stage};
 use crate::driver::code::{self, Code};
+use crate::driver::compiled::Mode;
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::session::Session;
-use crate::sema::hir;
 use crate::tensor;
+use crate::tensor::graph::Graph;
 
 /// Prints the stage for every model.
 pub fn emit(options: &Emit) -> Result<(), Failure> {
@@ -30,9 +30,25 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
     };
     session.device = device;
     let program = session.check()?;
+    if options.grad > 0 && options.stage == Stage::Blueprint {
+        return Err(Failure::call("--grad: derivatives have no blueprint, as they are not derived from a symmetry"));
+    }
     for model in session.models_and_layers(&program)? {
         let derived = session.derive(&program, model)?;
-        show(options, Some(&model.name), &text(&session, &program, model, derived, options.stage)?);
+        if options.stage == Stage::Blueprint {
+            show(options, Some(&model.name), &derived.blueprint.to_string());
+            continue;
+        }
+        let name = session.library_name(&program, model);
+        show(options, Some(&model.name), &text(&session, &derived.graph, &name, options.stage)?);
+        let mut last = vec![(derived.graph, name)];
+        for _ in 0..options.grad {
+            let both = |(graph, name): &(Graph, String)| Mode::BOTH.map(|mode| mode.of(graph, name));
+            last = last.iter().flat_map(both).collect();
+            for (graph, name) in &last {
+                show(options, Some(name), &text(&session, graph, name, options.stage)?);
+            }
+        }
     }
     Ok(())
 }
@@ -48,34 +64,26 @@ fn made(options: &Emit) -> Result<Code, Failure> {
     }
 }
 
-fn text(
-    session: &Session,
-    program: &hir::Program,
-    model: &hir::Model,
-    derived: Derived,
-    stage: Stage,
-) -> Result<String, Failure> {
-    let kernels = |derived| {
-        let algebra = session.rewrite(derived)?;
-        session.lower(&algebra.graph, &session.library_name(program, model), session.dtype())
-    };
+/// A stage after derivation of the program `graph`, whose library is called `name`.
+fn text(session: &Session, graph: &Graph, name: &str, stage: Stage) -> Result<String, Failure> {
+    let rewritten = || Ok::<_, Failure>(session.optimise(graph)?.0);
+    let kernels = || session.lower(&rewritten()?, name, session.dtype());
     let Code { backend, target } = session.code;
-    let unsupported = |e: Unsupported| Failure::program(format!("{}: {e}", model.name));
+    let unsupported = |e: Unsupported| Failure::program(format!("{name}: {e}"));
     match stage {
-        Stage::Blueprint => Ok(derived.blueprint.to_string()),
-        Stage::Tensor => Ok(tensor::print::print(&derived.graph)),
-        Stage::Rewritten => Ok(tensor::print::print(&session.rewrite(derived)?.graph)),
-        Stage::Kernel => Ok(kernels(derived)?.to_string()),
-        Stage::Clif => cranelift::text(&kernels(derived)?, target, Text::Clif).map_err(unsupported),
-        Stage::Asm => backend.assembly(&kernels(derived)?, target).map_err(unsupported),
-        Stage::Llvm => Ok(llvm::module(&kernels(derived)?, target).map_err(unsupported)?.text),
+        Stage::Tensor => Ok(tensor::print::print(graph)),
+        Stage::Rewritten => Ok(tensor::print::print(&rewritten()?)),
+        Stage::Kernel => Ok(kernels()?.to_string()),
+        Stage::Clif => cranelift::text(&kernels()?, target, Text::Clif).map_err(unsupported),
+        Stage::Asm => backend.assembly(&kernels()?, target).map_err(unsupported),
+        Stage::Llvm => Ok(llvm::module(&kernels()?, target).map_err(unsupported)?.text),
         Stage::Ptx => {
             let target = session.device.as_ref();
             let architecture = target.and_then(|d| d.architectures.first()).copied().unwrap_or(Architecture::LEAST);
-            let code = device::emit(&kernels(derived)?, architecture, target.and_then(|d| d.products));
+            let code = device::emit(&kernels()?, architecture, target.and_then(|d| d.products));
             Ok(code.map_err(unsupported)?.ptx)
         }
-        Stage::Ast => Err(Failure::bug(format!("emit {stage:?} has no model"))),
+        Stage::Ast | Stage::Blueprint => Err(Failure::bug(format!("emit {stage:?} is made of no algebra"))),
     }
 }
 

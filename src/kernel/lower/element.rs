@@ -166,7 +166,7 @@ impl Cx<'_, '_> {
 
     /// A contraction without loops: a product where all relations are defined, 0 elsewhere.
     /// `None` where a factor needs statements, which may only run where the relations are defined.
-    fn gathered(&mut self, node: &Node, plan: &Plan, slots: &mut Slots) -> Option<Id<Expr>> {
+    pub(super) fn gathered(&mut self, node: &Node, plan: &Plan, slots: &mut Slots) -> Option<Id<Expr>> {
         let mut guards = Vec::new();
         for step in &plan.steps {
             let guard = self.settle(step, slots);

@@ -10,7 +10,8 @@ use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::outer::{self, Outer};
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
-use crate::kernel::lower::{Hardware, normal};
+use crate::kernel::lower::totals::{self, Total};
+use crate::kernel::lower::{Hardware, merge, normal};
 use crate::tensor::graph::{Function, Graph};
 use crate::tensor::op::{Node, Op, ValueId};
 
@@ -33,6 +34,8 @@ pub(super) struct Facts {
     pub(super) attentions: BTreeMap<ValueId, (Attention, Vec<usize>)>,
     /// Sums that leave short axes of two values of the call.
     pub(super) outer: BTreeMap<ValueId, Outer>,
+    /// Sums that leave short axes of every factor.
+    pub(super) totals: BTreeMap<ValueId, Total>,
     /// Kernels of row sums.
     pub(super) rows: Vec<RowGroup>,
 }
@@ -69,13 +72,14 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
             users.entry(*arg).or_default().push(*id);
         }
     }
-    let inlined = inlined(graph, &live, &users, &when);
-    let (dense, attentions) = (BTreeMap::new(), BTreeMap::new());
-    let mut facts = Facts { live, when, inlined, dense, attentions, outer: BTreeMap::new(), rows: vec![] };
+    let inlined = merge::inlined(graph, &live, &users, &when);
+    let (dense, attentions, outer, totals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut facts = Facts { live, when, inlined, dense, attentions, outer, totals, rows: vec![] };
     facts.find_dense(graph, &users);
     facts.find_attentions(graph, &users);
     if hardware == Hardware::Cpu {
         facts.find_outer(graph);
+        facts.find_totals(graph);
     }
     facts.find_rows(graph, &users);
     facts.find_kept(graph, &users);
@@ -130,9 +134,20 @@ impl Facts {
         }
     }
 
+    /// Finds the sums that leave short axes of every factor; each is stored.
+    fn find_totals(&mut self, graph: &Graph) {
+        for id in self.live.clone() {
+            let scheduled = self.has_sum(id) || self.attentions.values().any(|(a, _)| a.id == id);
+            let Some(total) = totals::classify(graph, id, &self.when).filter(|_| !scheduled) else { continue };
+            self.inlined.insert(id, false);
+            self.totals.insert(id, total);
+        }
+    }
+
     /// Whether a stored value's kernel is made for a sum.
     pub(super) fn has_sum(&self, root: ValueId) -> bool {
-        self.dense.contains_key(&root) || self.attentions.contains_key(&root) || self.outer.contains_key(&root)
+        let outer = self.outer.contains_key(&root) || self.totals.contains_key(&root);
+        outer || self.dense.contains_key(&root) || self.attentions.contains_key(&root)
     }
 
     /// Scores that a softmax reads twice, and its one pass once, need no memory, nor what they alone are computed from:
@@ -282,6 +297,9 @@ impl Facts {
         for (attention, _) in self.attentions.values() {
             attention.lane_axes(graph, id).into_iter().for_each(|axis| votes[axis] += 1);
         }
+        for (sum, total) in &self.totals {
+            total.lane_axes(graph.node(*sum), id).for_each(|axis| votes[axis] += 1);
+        }
         for root in self.rows.iter().flat_map(|g| g.roots.iter().chain(&g.kept)) {
             if root.root == id
                 && let Some(channel) = root.channel
@@ -296,29 +314,6 @@ impl Facts {
         order.sort_by_key(|axis| (dims[*axis].as_fixed().is_some(), votes[*axis]));
         order
     }
-}
-
-/// Which values are computed where they are read; readers are settled before what they read.
-fn inlined(
-    graph: &Graph,
-    live: &[ValueId],
-    users: &BTreeMap<ValueId, Vec<ValueId>>,
-    when: &BTreeMap<ValueId, When>,
-) -> BTreeMap<ValueId, bool> {
-    let mut res: BTreeMap<ValueId, bool> = BTreeMap::new();
-    // values of which every element is computed at most once
-    let mut once: BTreeMap<ValueId, bool> = BTreeMap::new();
-    for id in live.iter().rev() {
-        let users = users.get(id).map_or(&[][..], |u| u);
-        let is_output = graph.outputs.iter().any(|o| o.id == *id);
-        let merged = !is_output && read_once(graph, *id, users, when) && once[&users[0]];
-        let walks = |user: &ValueId| walks_rows(graph, graph.node(*user));
-        let copied = normal::is_block(graph, graph.node(*id)) && users.iter().any(walks);
-        let read = !is_output && is_read(graph, graph.node(*id)) && !copied;
-        res.insert(*id, graph.node(*id).op.is_leaf() || read || merged);
-        once.insert(*id, merged || !read);
-    }
-    res
 }
 
 fn live(graph: &Graph) -> Vec<ValueId> {
@@ -352,14 +347,6 @@ fn time(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When>) -> When {
     } else {
         When::Call
     }
-}
-
-/// Whether a value has one reader, known in the same stage, that reads each of its elements once and without a loop.
-fn read_once(graph: &Graph, id: ValueId, users: &[ValueId], when: &BTreeMap<ValueId, When>) -> bool {
-    let [user] = users else { return false };
-    let reader = graph.node(*user);
-    let at = reader.args.iter().position(|a| *a == id).expect("the user reads it");
-    !repeats(graph, reader) && when[user] == when[&id] && is_identity(&reader.reads[at], &reader.out)
 }
 
 /// Whether a node is one element of one operand: a gather, a window, a slice, a diagonal.
@@ -400,6 +387,6 @@ pub(super) fn walks_rows(graph: &Graph, node: &Node) -> bool {
 }
 
 /// Whether the axes read are those of the result, each once.
-fn is_identity(reads: &[u32], out: &[u32]) -> bool {
+pub(super) fn is_identity(reads: &[u32], out: &[u32]) -> bool {
     reads.len() == out.len() && out.iter().all(|slot| reads.contains(slot))
 }

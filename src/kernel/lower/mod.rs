@@ -1,10 +1,10 @@
 //! From the tensor IR to the kernel IR: a graph in, a program out.
 //!
-//! What is stored and when is decided in `homes`; one stored value becomes one kernel, with everything it reads that is not
+//! What is stored and when is decided in `merge` and `homes`; one stored value becomes one kernel, with everything it reads that is not
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
-//! (tensor products on edges), sums weighted by a softmax and derivatives of weights have schedules of their own (`edges` and
-//! `row_kernel`, `entry`, `softmax` and `attention`, `outer` and `outer_kernel`).
+//! (tensor products on edges), sums weighted by a softmax and derivatives of weights and biases have schedules of their own (`edges` and
+//! `row_kernel`, `entry`, `softmax` and `attention`, `outer` and `outer_kernel`, `totals`).
 
 mod attention;
 mod concat;
@@ -14,15 +14,18 @@ mod edges;
 mod element;
 mod entry;
 mod homes;
+mod merge;
 mod normal;
 mod outer;
 mod outer_kernel;
+mod partial_sums;
 mod plan;
 mod relation;
 mod row_kernel;
 mod rows;
 mod softmax;
 mod stages;
+mod totals;
 
 use std::collections::BTreeMap;
 
@@ -57,7 +60,7 @@ pub enum Hardware {
 
 /// As [`lower`], for some hardware.
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
-    let normal = normal::normalise(graph);
+    let normal = partial_sums::of_partial_sums(&normal::normalise(graph));
     let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
@@ -207,6 +210,8 @@ impl<'g> Lowering<'g> {
             self.attention(attention, axes, id, &home, when);
         } else if let Some(outer) = facts.outer.get(&id) {
             self.outer(id, outer, &home, when.stage());
+        } else if let Some(total) = facts.totals.get(&id) {
+            self.total(id, total, &home, when.stage());
         } else if dense.is_none() && !self.concat(id, &home, when.stage()) {
             let written_out = facts.written_out(self.graph, id);
             self.store(id, &home, &written_out, when.stage());

@@ -115,7 +115,33 @@ fn of_weights(graph: &Graph, v: &Val) -> bool {
 fn hoist(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
     let tables = |n: Needs| !n.data && !n.weights;
     let operands = hoist_those(graph, operands, out, &is_prepared);
-    hoist_those(graph, operands, out, &tables)
+    let operands = hoist_those(graph, operands, out, &tables);
+    lay_out(graph, operands, out)
+}
+
+/// As weights that are laid out for a product by a table are a value of their own, so is a tensor of the call of fixed size, the tangent of
+/// such weights: the dense kernel packs it through the table.
+fn lay_out(graph: &mut Graph, operands: Vec<Val>, out: &[Axis]) -> Vec<Val> {
+    let fixed = |graph: &Graph, v: &Val| graph.ty(v.id).dims.iter().all(|d| d.as_fixed().is_some());
+    let constant = |graph: &Graph, v: &Val| match graph.node(v.id).op {
+        Op::Relation(id) => matches!(graph.relations[id].map, Function::Constant(_)),
+        _ => false,
+    };
+    let laid_out = |k: usize| fixed(graph, &operands[k]) && graph.ty(operands[k].id).needs.data;
+    let eligible: Vec<bool> = (0..operands.len())
+        .map(|k| laid_out(k) || constant(graph, &operands[k]) && fixed(graph, &operands[k]))
+        .collect();
+    let Some(group) = eliminating_group(graph, &operands, &eligible, out) else { return operands };
+    let tensors = group.iter().filter(|k| laid_out(**k)).count();
+    if tensors != 1 || operands.iter().all(|v| fixed(graph, v)) {
+        return operands;
+    }
+    let (inside, outside): (Vec<_>, Vec<_>) = operands.into_iter().enumerate().partition(|(k, _)| group.contains(k));
+    let inside: Vec<&Val> = inside.iter().map(|(_, v)| v).collect();
+    let kept = |a: &Axis| out.contains(a) || outside.iter().any(|(_, v)| v.has(*a));
+    let axes: Vec<Axis> = union(&inside).into_iter().filter(kept).collect();
+    let laid_out = graph.contract(&inside, &axes);
+    outside.into_iter().map(|(_, v)| v).chain([laid_out]).collect()
 }
 
 fn hoist_those(graph: &mut Graph, operands: Vec<Val>, out: &[Axis], early: &dyn Fn(Needs) -> bool) -> Vec<Val> {

@@ -180,7 +180,7 @@ impl Cx<'_, '_> {
     }
 
     /// `total · i / n` and `total · (i + 1) / n`
-    fn share(&mut self, total: Id<Expr>, i: Id<Expr>, n: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
+    pub(super) fn share(&mut self, total: Id<Expr>, i: Id<Expr>, n: Id<Expr>) -> (Id<Expr>, Id<Expr>) {
         let one = self.b.int(1);
         let next = self.b.add(i, one);
         let [begin, end] = [i, next].map(|i| {

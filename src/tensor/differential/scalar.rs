@@ -7,7 +7,8 @@ use crate::tensor::op::{Func, Real};
 pub(super) fn slope(graph: &mut Graph, f: Func, x: &[Val], y: &Val, k: usize) -> Option<Val> {
     let u = &x[0];
     Some(match f {
-        Func::Relu => step(graph, u),
+        // of the result, which is kept anyway: it is above 0 where the operand is
+        Func::Relu => step(graph, y),
         Func::LeakyRelu(Real(slope)) => {
             let positive = step(graph, u);
             affine(graph, &positive, 1.0 - slope, slope)

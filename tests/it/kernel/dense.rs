@@ -159,10 +159,15 @@ fn products_of_two_tensors_do_not_depend_on_the_threads() {
     let y = y.rename(&[(y.axes[0], x.axes[0])]);
     let product = case.g.contract(&[&x, &y], &[x.axes[1], y.axes[1]]);
     case.out(&product);
+    does_not_depend_on_the_threads(&case, "outer");
+}
+
+/// Whether the first result has the same bits by one thread and by several, of a program that has a kernel of this kind.
+pub(super) fn does_not_depend_on_the_threads(case: &Case, kind: &str) {
     let program = lower(&case.g, "case", Dtype::F32);
-    assert!(program.kernels.iter().any(|k| k.name.starts_with("outer")), "{program}");
+    assert!(program.kernels.iter().any(|k| k.name.starts_with(kind)), "{program}");
     let (inputs, weights) = tensors(&program, &case.arguments());
-    let path = build(&program, &interface_of(&program), Code::default(), "outer-threads");
+    let path = build(&program, &interface_of(&program), Code::default(), &format!("{kind}-threads"));
     let (inputs, weights): (Vec<_>, Vec<_>) = (inputs.iter().map(Some).collect(), weights.iter().collect());
     let by = |threads: u32| {
         let loaded = Loaded::open(&path, "case").expect("it loads");
