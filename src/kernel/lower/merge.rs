@@ -95,7 +95,7 @@ impl Merge<'_> {
         let readers = users.iter().collect::<BTreeSet<_>>().len();
         // stored: operands once, one written, one for each reader; not stored: operands for each reader
         let each_once = users.iter().all(|user| reads_each_once(self.graph, self.graph.node(*user), id));
-        read == 1 || each_once && readers * read <= read + 1 + readers
+        each_once && readers * read <= read + 1 + readers
     }
 
     /// Whether a value is in memory whatever is decided here: a leaf, or read by others too, perhaps through a table.
