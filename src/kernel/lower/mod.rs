@@ -42,6 +42,7 @@ use crate::kernel::pass::compact::compact;
 use crate::kernel::walk::writes;
 use crate::tensor::graph::{Constant, Function, Graph, InputKind, Relation};
 use crate::tensor::op::{Op, ValueId};
+use crate::tensor::pass;
 
 /// Lowers a graph. `dtype` is the float type of its buffers, arguments included.
 /// Arguments are buffers in the order of `graph.inputs`, `graph.weights`, `graph.outputs`.
@@ -60,7 +61,8 @@ pub enum Hardware {
 
 /// As [`lower`], for some hardware.
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
-    let normal = partial_sums::of_partial_sums(&normal::normalise(graph));
+    // products of constants that were split off become constants: sums see where they are zero
+    let normal = partial_sums::of_partial_sums(&pass::fold::fold(&normal::normalise(graph)));
     let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
