@@ -2,7 +2,7 @@
 //!
 //! In: a checked program. Out: for each linear of each model, derived anew with one copy a kind on a small instance: the residual under
 //! random group elements (shifts of grids with a boundary are tested on the torus, which is what the layer does in the interior), the size of its values, and dim Hom, the number of weights and the rank of the map from weights to dense kernels,
-//! which must be equal. Rank is measured on random inputs: the values for each weight alone are the rows of a matrix.
+//! which must be equal. Rank is measured on random inputs, with more values than weights: those for each weight alone are the rows of a matrix.
 
 use crate::base::arena::Arena;
 use crate::base::diagnostic::Diagnostic;
@@ -36,6 +36,9 @@ pub struct LayerCertificate {
 
 /// Equivariance in f64 up to this.
 pub const TOLERANCE: f64 = 1e-10;
+
+/// Random inputs on which a rank is measured, at most.
+const MOST_INPUTS: usize = 1000;
 
 /// How many group elements are tried.
 const ELEMENTS: usize = 4;
@@ -108,7 +111,7 @@ pub fn examine(program: &Program, specimen: &Specimen, graph: &Graph, dim: usize
             worst = if found.is_nan() { found } else { worst.max(found) };
         }
     }
-    let (weights, rank) = rank(graph, &args);
+    let (weights, rank) = rank(graph, &args, &mut rng);
     LayerCertificate { name: specimen.name.clone(), residual: worst, size: size(graph, &args), dim, weights, rank }
 }
 
@@ -185,26 +188,38 @@ fn size(graph: &Graph, args: &Arguments) -> f64 {
     eval(graph, args).map_or(f64::NAN, |y| y.values().map(largest).fold(0.0, f64::max))
 }
 
-/// The number of weights, and the dimension of the span of their maps.
-fn rank(graph: &Graph, args: &Arguments) -> (usize, usize) {
+/// For each weight, all values of the layer where it alone is 1 and the others are 0.
+fn values_by_weight(graph: &Graph, args: &Arguments, names: &[(String, usize)]) -> Vec<Vec<f64>> {
     let mut zero = args.clone();
     zero.weights.values_mut().for_each(|w| w.data.fill(0.0));
-    let mut rows: Vec<Vec<f64>> = Vec::new();
+    let mut rows = Vec::new();
+    for (name, count) in names {
+        for k in 0..*count {
+            let mut one = zero.clone();
+            if let Some(weight) = one.weights.get_mut(name) {
+                weight.data[k] = 1.0;
+            }
+            rows.push(eval(graph, &one).map_or(vec![], |y| y.values().flat_map(|a| a.data.clone()).collect()));
+        }
+    }
+    rows
+}
+
+/// The number of weights, and the dimension of the span of their maps.
+fn rank(graph: &Graph, args: &Arguments, rng: &mut Rng) -> (usize, usize) {
     let names: Vec<(String, usize)> = graph
         .weights
         .iter()
         .filter(|(_, w)| !w.name.contains(".bias"))
         .map(|(_, w)| (w.name.clone(), w.dims.iter().product()))
         .collect();
-    for (name, count) in &names {
-        for k in 0..*count {
-            let mut one = zero.clone();
-            if let Some(weight) = one.weights.get_mut(name) {
-                weight.data[k] = 1.0;
-            }
-            let y = eval(graph, &one).map_or(vec![], |y| y.values().flat_map(|a| a.data.clone()).collect());
-            rows.push(y);
-        }
+    let mut rows = values_by_weight(graph, args, &names);
+    let values = rows.first().map_or(0, Vec::len);
+    // a layer that acts point by point has few values on a small instance
+    for _ in 1..(2 * rows.len()).div_ceil(values.max(1)).min(MOST_INPUTS) {
+        let more = arguments(graph, args.sizes.clone(), Filling::Generic, rng);
+        let more = values_by_weight(graph, &more, &names);
+        rows.iter_mut().zip(more).for_each(|(row, more)| row.extend(more));
     }
     let cols = rows.first().map_or(0, Vec::len);
     let scaled = rows.iter().flat_map(|r| {

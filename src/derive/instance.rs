@@ -9,6 +9,7 @@ use crate::derive::place::{CELL, SHIFTS};
 use crate::math::Rng;
 use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::graph::{Graph, Init, Input, InputKind};
+use crate::tensor::pass::derivatives::is_cotangent;
 
 /// How weights are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,10 +152,22 @@ fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: 
     let mut edges: Vec<(usize, usize)> =
         (0..count).filter_map(|k| pairs.get(k % pairs.len().max(1)).copied()).collect();
     edges.resize(count, (0, 0));
+    if !is_told(graph, range) {
+        // then the tables say how many points there are: each sends to the one before it in its sample
+        let first = |i: usize| index.partition_point(|sample| *sample < index[i]);
+        let next = |i: usize| if index.get(i + 1) == Some(&index[i]) { i + 1 } else { first(i) };
+        let ring = (0..points).map(|i| (i, next(i))).filter(|(i, j)| i != j);
+        edges.iter_mut().zip(ring).for_each(|(edge, pair)| *edge = pair);
+    }
     edges.sort_unstable();
     let (receivers, senders): (Vec<usize>, Vec<usize>) = edges.into_iter().unzip();
     args.inputs.insert(name("receivers"), table(&receivers));
     args.inputs.insert(name("senders"), table(&senders));
+}
+
+/// Whether an input has an axis of this size, in the program or in that which it is the derivative of.
+fn is_told(graph: &Graph, size: Size) -> bool {
+    graph.inputs.iter().any(|(_, input)| input.dims.contains(&size) && !is_cotangent(input))
 }
 
 /// The number of samples, where the model asks for it.

@@ -279,8 +279,13 @@ fn tolerance(compiled: &Compiled, dtype: Dtype) -> f64 {
 
 /// The greatest difference, relative to the greatest number. NaN where there is one.
 pub fn distance(x: &[f64], y: &[f64]) -> f64 {
+    distance_from(x, y, f64::MIN_POSITIVE)
+}
+
+/// The greatest difference, relative to the greatest number or to `least`. NaN where there is one.
+pub(super) fn distance_from(x: &[f64], y: &[f64], least: f64) -> f64 {
     assert_eq!(x.len(), y.len(), "tensors of one shape");
-    let scale = norm(y).max(norm(x)).max(f64::MIN_POSITIVE);
+    let scale = norm(y).max(norm(x)).max(least).max(f64::MIN_POSITIVE);
     let differences = x.iter().zip(y).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, worst_of) / scale
 }
@@ -290,6 +295,6 @@ fn worst_of(x: f64, y: f64) -> f64 {
     if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }
 
-fn norm(x: &[f64]) -> f64 {
+pub(super) fn norm(x: &[f64]) -> f64 {
     x.iter().fold(0.0, |m, v| worst_of(m, v.abs()))
 }

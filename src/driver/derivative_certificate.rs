@@ -4,7 +4,7 @@
 use crate::base::dtype::Dtype;
 use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
-use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance};
+use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance_from, norm};
 use crate::driver::compiled::{Compiled, Derivative, Mode};
 use crate::driver::failure::Failure;
 use crate::driver::reference;
@@ -20,8 +20,10 @@ use crate::tensor::pass::derivatives::tangent_prefix;
 const EXACT: f64 = 1e-10;
 /// Derivatives agree with central differences up to this, relative.
 const DIFFERENCE: f64 = 1e-6;
-/// Step of the differences, whose error is about its square.
+/// Step of the differences, whose error is about its fourth power.
 const STEP: f64 = 1e-5;
+/// A derivative is compared relative to its greatest number, or to this part of the greatest of all: below, it is rounding of what cancels.
+const FAINT: f64 = 1e-4;
 
 impl Certificate {
     /// Checks the derivatives up to `order` that the library of a model has.
@@ -116,7 +118,8 @@ impl Point<'_> {
         let (graph, interface) = derivative.derived();
         let found = self.library(interface, graph, arguments)?;
         let meaning = reference::evaluate(graph, arguments)?;
-        let error = meaning.iter().map(|(name, y)| distance(&found[name].reals(), &y.data));
+        let greatest = meaning.values().map(|y| norm(&y.data)).fold(0.0, worse);
+        let error = meaning.iter().map(|(name, y)| distance_from(&found[name].reals(), &y.data, FAINT * greatest));
         res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worse), Bound::AtMost(EXACT));
         Ok(found)
     }
@@ -142,7 +145,8 @@ impl Point<'_> {
         self.variables().into_iter().map(of).collect()
     }
 
-    /// The central difference of `Σ y · grad.y` along a direction, by calls of the library.
+    /// The central difference of `Σ y · grad.y` along a direction, by calls of the library; of two steps, so that the error of the second
+    /// order cancels (Richardson).
     fn difference(&self, u: &Direction) -> Result<f64, Failure> {
         let at = |t: f64| -> Result<f64, Failure> {
             let mut moved = self.arguments.clone();
@@ -158,7 +162,8 @@ impl Point<'_> {
             };
             Ok(outputs.iter().map(weighted).sum())
         };
-        Ok((at(STEP)? - at(-STEP)?) / (2.0 * STEP))
+        let central = |t: f64| Ok::<f64, Failure>((at(t)? - at(-t)?) / (2.0 * t));
+        Ok((4.0 * central(STEP)? - central(2.0 * STEP)?) / 3.0)
     }
 
     /// The arguments of forward mode along a direction.

@@ -208,8 +208,7 @@ impl<'a> Argument<'a> {
     /// The greatest index, -1 where there is none; the tensor has been checked.
     unsafe fn greatest(&self, sizes: &[i64]) -> i64 {
         let n = elements(unsafe { slice(self.info.dims, self.info.rank) }, sizes).unwrap_or(0) as usize;
-        let first = if self.info.sorted != 0 { n.saturating_sub(1) } else { 0 };
-        (first..n).map(|e| unsafe { self.index(e) }).fold(-1, i64::max)
+        (0..n).map(|e| unsafe { self.index(e) }).fold(-1, i64::max)
     }
 
     /// An index, of either width.

@@ -152,7 +152,7 @@ def _array(x):
 def _last(index):
     try:
         # by NumPy: under a transformation JAX would not tell the numbers of what is known
-        return int(numpy.asarray(index)[-1])
+        return int(numpy.asarray(index).max())
     except jax.errors.TracerArrayConversionError:
         raise TypeError("how many samples there are follows from `index`, which is not known under a transformation: give `samples=`") from None
 

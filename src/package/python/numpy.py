@@ -51,7 +51,7 @@ def run(model, weights, inputs, sizes={}):
 def _arguments(arguments, tables):
     inputs, sizes = _library.arrange(_model, arguments, tables, lambda x: numpy.ndim(x) > 0)
     inputs = [x if x is None else numpy.asarray(x) for x in inputs]
-    return _library.completed(_model, inputs, sizes, lambda n: numpy.zeros(n, dtype=numpy.int64), lambda x: int(x[-1]))
+    return _library.completed(_model, inputs, sizes, lambda n: numpy.zeros(n, dtype=numpy.int64), lambda x: int(x.max()))
 
 
 def call(weights, *arguments, **tables):

@@ -20,6 +20,11 @@ def _start(argument):
     return weight.normal_(0.0, float(scale)) if kind == "normal" else weight.fill_(float(scale))
 
 
+def _greatest(index):
+    # what is no index is refused by the operator, by its name
+    return int(index.max() if index.dtype in (torch.int32, torch.int64) else index.flatten()[-1])
+
+
 class Model(torch.nn.Module):
     """The model. Weights have the names of the safetensors of `gdlc run`, and start as derived.
 
@@ -51,7 +56,7 @@ class Model(torch.nn.Module):
             if not torch.is_tensor(x) and x is not None:
                 raise TypeError(f"`{argument.name}` is of {type(x)}, and needs to be a tensor")
         inputs, given = _library.completed(
-            _model, inputs, given, lambda n: torch.zeros(n, dtype=torch.int64), lambda index: int(index[-1])
+            _model, inputs, given, lambda n: torch.zeros(n, dtype=torch.int64), _greatest
         )
         found = _call([*inputs, *self._weights()], _model.solve([x.shape for x in inputs], given), len(_model.outputs))
         return found[0] if len(found) == 1 else tuple(found)

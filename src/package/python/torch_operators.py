@@ -151,7 +151,9 @@ class _Operator:
 
     def __call__(self, tensors, sizes, wanted):
         """`self.call`; where nothing stands above derivatives, past the dispatcher's way to them and back."""
-        if _is_compiling() or _transforms() or _is_tracing():
+        if _is_tracing():
+            raise RuntimeError(f"gdl_{_name}: `torch.jit.trace` does not record operators on lists of tensors: use `torch.export`")
+        if _is_compiling() or _transforms():
             return self.call(tensors, sizes, wanted)
         if self.needed(tensors):
             return list(self.function.apply(None, sizes, wanted, *tensors))

@@ -35,6 +35,11 @@ pub fn vjp(graph: &Graph) -> Graph {
     dce(&res)
 }
 
+/// Whether an input of a program is a cotangent, which the program that it was derived from does not have.
+pub fn is_cotangent(input: &Input) -> bool {
+    input.name.starts_with("grad.")
+}
+
 /// What comes before the names of tangents in [`jvp`]: `dot.`, and `dot2.` where the program has tangents of that name among its inputs, and so on.
 pub fn tangent_prefix(graph: &Graph) -> String {
     let free = |prefix: &String| graph.inputs.iter().all(|(_, input)| !input.name.starts_with(prefix));
