@@ -277,7 +277,7 @@ def wrong_uses(package, model, pooled, x, e, tables):
         ("neither an input", lambda: call(neighbours=senders)),
         ("`G.senders`: element 0 is 5, outside 0..5", lambda: call(senders=senders + 4)),
         ("`G.receivers` must not decrease", lambda: call(receivers=tables["receivers"].flip(0))),
-        ("use `torch.export`", lambda: torch.jit.trace(lambda x: call(x), (x.detach(),))),
+        ("use `torch.export`", lambda: torch.jit.trace(pooled.Pooled(), (torch.zeros(4, 3),))),
         ("axis 1 has 4 elements", lambda: call(torch.zeros(5, 4, dtype=torch.float64))),
         ("has 1 axes, not 2", lambda: call(x[0])),
         ("the size `n` is 6, and 5 by axis 0 of `x`", lambda: call(n=6)),
