@@ -102,7 +102,7 @@ def on_numpy(weights, images, logits):
         ("`G.senders`: element 0 is 5, outside 0..5", lambda: call(weights, x, e, **{**tables, "senders": tables["senders"] + 4})),
         ("`G.receivers` must not decrease", lambda: call(weights, x, e, **{**tables, "receivers": tables["receivers"][::-1]})),
         ("`G.index`: element 4 is -1, outside 0..2", lambda: call(weights, x, e, **{**tables, "index": np.array([0, 0, 0, 1, -1])})),
-        ("`G.index` must not decrease", lambda: call(weights, x, e, **{**tables, "index": np.array([0, 0, 1, 1, 0])})),
+        ("`G.index` must not decrease", lambda: call(weights, x, e, **{**tables, "index": [0, 0, 1, 1, 0]})),
         ("`x` has 1 axes, not 2", lambda: call(weights, x[0], e, **tables)),
         ("`x`: axis 1 has 2 elements, and needs 3", lambda: call(weights, x[:, :2], e, **tables)),
         ("the input `e` is missing", lambda: call(weights, x, **tables)),

@@ -291,7 +291,7 @@ pub(super) fn distance_from(x: &[f64], y: &[f64], least: f64) -> f64 {
 }
 
 /// The greater of two errors; one that is not a number stays.
-fn worst_of(x: f64, y: f64) -> f64 {
+pub(super) fn worst_of(x: f64, y: f64) -> f64 {
     if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }
 

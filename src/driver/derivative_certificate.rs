@@ -4,7 +4,7 @@
 use crate::base::dtype::Dtype;
 use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
-use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance_from, norm};
+use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance_from, norm, worst_of};
 use crate::driver::compiled::{Compiled, Derivative, Mode};
 use crate::driver::failure::Failure;
 use crate::driver::reference;
@@ -118,9 +118,9 @@ impl Point<'_> {
         let (graph, interface) = derivative.derived();
         let found = self.library(interface, graph, arguments)?;
         let meaning = reference::evaluate(graph, arguments)?;
-        let greatest = meaning.values().map(|y| norm(&y.data)).fold(0.0, worse);
+        let greatest = meaning.values().map(|y| norm(&y.data)).fold(0.0, worst_of);
         let error = meaning.iter().map(|(name, y)| distance_from(&found[name].reals(), &y.data, FAINT * greatest));
-        res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worse), Bound::AtMost(EXACT));
+        res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worst_of), Bound::AtMost(EXACT));
         Ok(found)
     }
 
@@ -207,9 +207,4 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 fn relative(a: f64, b: f64) -> f64 {
     (a - b).abs() / a.abs().max(b.abs()).max(f64::MIN_POSITIVE)
-}
-
-/// The greater of two errors; one that is not a number stays.
-fn worse(x: f64, y: f64) -> f64 {
-    if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }

@@ -264,8 +264,8 @@ pub(super) fn object(machine: &dyn Machine, d: &Description<'_>) -> Vec<u8> {
     object.append_section_data(strings, &table.strings, 16);
     object.append_section_data(data, &table.bytes, 8);
     let (strings, data) = (object.section_symbol(strings), object.section_symbol(data));
-    entry_points(machine, &mut object, (data, model), &symbol_name(&d.interface.name));
     let name = symbol_name(&d.interface.name);
+    entry_points(machine, &mut object, (data, model), &name);
     also_called(&mut object, &format!("gdl_{name}_tvm"), &tvm_symbol(&name));
     if d.first {
         also_called(&mut object, &format!("gdl_{name}_onnx"), REGISTER);

@@ -9,7 +9,7 @@ use crate::kernel::ir::{Access, Binary, Buffer, Combine, Comparison, Expr, LoopK
 use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::homes::When;
-use crate::kernel::lower::plan::{self, Plan, Step};
+use crate::kernel::lower::plan::{self, Edge, Plan, Step};
 use crate::kernel::lower::softmax::Attention;
 use crate::kernel::lower::{Hardware, Home, Lowering};
 use crate::tensor::op::{Slot, ValueId};
@@ -24,6 +24,22 @@ struct Running {
     sums: Id<Buffer>,
     top: Id<Buffer>,
     total: Id<Buffer>,
+}
+
+/// The entries of a row that a block is taken of, and what each determines.
+#[derive(Clone, Copy)]
+struct Entries<'m> {
+    walk: Walk<'m>,
+    after: &'m [Step],
+}
+
+/// How entries are numbered.
+#[derive(Clone, Copy)]
+enum Walk<'m> {
+    /// By the index along an axis.
+    Axis(Slot),
+    /// By their place in the rows of a table.
+    Rows(&'m Edge),
 }
 
 /// A sum that is made: how its axes are visited, and how long they are.
@@ -43,7 +59,7 @@ impl Lowering<'_> {
         let made = Made { attention, plan, sizes };
         let mut cx = Cx::new(self);
         let mut slots: Slots = vec![None; made.sizes.len()];
-        cx.each_row(&rows, &made.sizes, &mut slots, &mut |cx, slots| {
+        cx.each_slot(&rows, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
             let running = cx.attend(&made, slots);
             let inverse = cx.inverse_of_weights(&running);
             cx.each_kept(&made, slots, &mut |cx, slots, place| {
@@ -66,24 +82,8 @@ impl Lowering<'_> {
 }
 
 impl Cx<'_, '_> {
-    /// Parallel loops over rows and heads.
-    fn each_row(
-        &mut self,
-        rows: &[Slot],
-        sizes: &[Size],
-        slots: &mut Slots,
-        body: &mut dyn FnMut(&mut Self, &mut Slots),
-    ) {
-        let Some((slot, rest)) = rows.split_first() else { return body(self, slots) };
-        let extent = self.b.size(sizes[*slot as usize]);
-        self.each(extent, LoopKind::Parallel, |cx, i| {
-            slots[*slot as usize] = Some(i);
-            cx.each_row(rest, sizes, slots, body);
-        });
-    }
-
     /// The pass over the entries of one head of a row.
-    fn attend(&mut self, made: &Made<'_>, slots: &mut Slots) -> Running {
+    fn attend<'m>(&mut self, made: &'m Made<'_>, slots: &mut Slots) -> Running {
         let dims: Vec<usize> = made.attention.kept.iter().filter_map(|s| made.sizes[*s as usize].as_fixed()).collect();
         let running = Running {
             sums: self.local("sums", &dims),
@@ -95,12 +95,18 @@ impl Cx<'_, '_> {
             cx.store(running.sums, place, zero);
         });
         let steps = &made.plan.steps;
-        match steps.iter().position(Step::repeats).filter(|_| self.low.hardware == Hardware::Cpu) {
-            Some(at) => {
-                let (before, after) = (&steps[..at], &steps[at + 1..]);
+        let walk = |step: &'m Step| match step {
+            Step::Loop { slot } => Some(Walk::Axis(*slot)),
+            Step::Rows(edge) => Some(Walk::Rows(edge)),
+            Step::Only { .. } | Step::Define(_) | Step::Check(_) => None,
+            Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_) => None,
+        };
+        let entries = steps.iter().enumerate().find_map(|(at, step)| Some((at, walk(step)?)));
+        match entries.filter(|_| self.low.hardware == Hardware::Cpu) {
+            Some((at, walk)) => {
                 let mut slots = slots.clone();
-                self.settle_all(before, &mut slots);
-                self.in_blocks(made, (&steps[at], after), &slots, &running);
+                self.settle_all(&steps[..at], &mut slots);
+                self.in_blocks(made, Entries { walk, after: &steps[at + 1..] }, &slots, &running);
             }
             None => self.nest(steps, &made.sizes, &mut slots.clone(), &mut |cx, slots| {
                 cx.attended(made, slots, &running);
@@ -122,18 +128,10 @@ impl Cx<'_, '_> {
     }
 
     /// Takes the entries of a row in, a block at a time: what was summed is scaled down once a block.
-    fn in_blocks(&mut self, made: &Made<'_>, entries: (&Step, &[Step]), slots: &Slots, running: &Running) {
-        let (begin, end) = match entries.0 {
-            Step::Loop { slot } => (self.b.int(0), self.b.size(made.sizes[*slot as usize])),
-            Step::Rows(edge) => self.row_range(edge, slots),
-            Step::Only { .. }
-            | Step::Define(_)
-            | Step::Check(_)
-            | Step::Solve { .. }
-            | Step::Digits(_)
-            | Step::Fibre(_) => {
-                panic!("lower: attention loops over entries")
-            }
+    fn in_blocks(&mut self, made: &Made<'_>, entries: Entries<'_>, slots: &Slots, running: &Running) {
+        let (begin, end) = match entries.walk {
+            Walk::Axis(slot) => (self.b.int(0), self.b.size(made.sizes[slot as usize])),
+            Walk::Rows(edge) => self.row_range(edge, slots),
         };
         let scores = self.local("scores", &[BLOCK]);
         let (most, round) = (self.b.int(BLOCK as i64), self.b.int(BLOCK as i64 - 1));
@@ -168,28 +166,20 @@ impl Cx<'_, '_> {
     }
 
     /// Sets what entry `first + t` determines.
-    fn entry_of_block(&mut self, entries: (&Step, &[Step]), first: Id<Expr>, t: Id<Expr>, slots: &mut Slots) {
+    fn entry_of_block(&mut self, entries: Entries<'_>, first: Id<Expr>, t: Id<Expr>, slots: &mut Slots) {
         let entry = self.b.add(first, t);
-        match entries.0 {
-            Step::Rows(edge) => self.entry_of_row(edge, entry, slots),
-            Step::Loop { slot } => slots[*slot as usize] = Some(entry),
-            Step::Only { .. }
-            | Step::Define(_)
-            | Step::Check(_)
-            | Step::Solve { .. }
-            | Step::Digits(_)
-            | Step::Fibre(_) => {
-                panic!("lower: attention loops over entries")
-            }
+        match entries.walk {
+            Walk::Axis(slot) => slots[slot as usize] = Some(entry),
+            Walk::Rows(edge) => self.entry_of_row(edge, entry, slots),
         }
-        self.settle_all(entries.1, slots);
+        self.settle_all(entries.after, slots);
     }
 
     /// The scores of a block: on lanes, or each with its products on lanes.
     fn scores_of_block(
         &mut self,
         made: &Made<'_>,
-        entries: (&Step, &[Step]),
+        entries: Entries<'_>,
         slots: &Slots,
         (first, count): (Id<Expr>, Id<Expr>),
         scores: Id<Buffer>,
@@ -279,24 +269,10 @@ impl Cx<'_, '_> {
         slots: &mut Slots,
         body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
     ) {
-        self.each_of(&made.attention.kept, &made.sizes, slots, vec![], body);
-    }
-
-    fn each_of(
-        &mut self,
-        kept: &[Slot],
-        sizes: &[Size],
-        slots: &mut Slots,
-        place: Vec<Id<Expr>>,
-        body: &mut dyn FnMut(&mut Self, &mut Slots, Vec<Id<Expr>>),
-    ) {
-        let Some((slot, rest)) = kept.split_first() else { return body(self, slots, place) };
-        let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Serial };
-        let extent = self.b.size(sizes[*slot as usize]);
-        self.each(extent, kind, |cx, i| {
-            slots[*slot as usize] = Some(i);
-            let place = place.iter().copied().chain([i]).collect();
-            cx.each_of(rest, sizes, slots, place, body);
+        let (kept, kinds) = (&made.attention.kept, [LoopKind::Serial, LoopKind::Vector]);
+        self.each_slot(kept, &made.sizes, kinds, slots, &mut |cx, slots| {
+            let place = at(kept, slots);
+            body(cx, slots, place);
         });
     }
 

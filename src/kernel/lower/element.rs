@@ -228,6 +228,23 @@ impl Cx<'_, '_> {
         relation::apply(self, edge.relation, &from)
     }
 
+    /// Nested loops over some slots, of the first kind but for the last one, which is of the second.
+    pub(super) fn each_slot(
+        &mut self,
+        over: &[Slot],
+        sizes: &[Size],
+        kinds: [LoopKind; 2],
+        slots: &mut Slots,
+        body: &mut dyn FnMut(&mut Self, &mut Slots),
+    ) {
+        let Some((slot, rest)) = over.split_first() else { return body(self, slots) };
+        let extent = self.b.size(sizes[*slot as usize]);
+        self.each(extent, kinds[usize::from(rest.is_empty())], |cx, i| {
+            slots[*slot as usize] = Some(i);
+            cx.each_slot(rest, sizes, kinds, slots, body);
+        });
+    }
+
     /// Emits the steps as nested loops, lets and conditions, and `leaf` inside of them.
     pub(super) fn nest(
         &mut self,

@@ -184,13 +184,7 @@ impl Cx<'_, '_> {
         slots: &mut Slots,
         body: &mut dyn FnMut(&mut Self, &mut Slots),
     ) {
-        let Some((lane, rest)) = lanes.split_first() else { return body(self, slots) };
-        let kind = if rest.is_empty() { LoopKind::Vector } else { LoopKind::Parallel };
-        let extent = self.b.size(sizes[*lane as usize]);
-        self.each(extent, kind, |cx, i| {
-            slots[*lane as usize] = Some(i);
-            cx.each_lane(rest, sizes, slots, body);
-        });
+        self.each_slot(lanes, sizes, [LoopKind::Parallel, LoopKind::Vector], slots, body);
     }
 
     fn lane_index(&mut self, part: Id<Expr>, lanes: &[Slot], slots: &Slots) -> Vec<Id<Expr>> {

@@ -149,7 +149,7 @@ def _array(x):
     return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
-def _last(index):
+def _greatest(index):
     try:
         # by NumPy: under a transformation JAX would not tell the numbers of what is known
         return int(numpy.asarray(index).max())
@@ -165,7 +165,7 @@ def model(params, *arguments, **tables):
     """
     inputs, given = _library.arrange(_model, arguments, tables, lambda x: numpy.ndim(x) > 0)
     inputs = [x if x is None or hasattr(x, "shape") else jnp.asarray(x) for x in inputs]
-    inputs, given = _library.completed(_model, inputs, given, lambda n: numpy.zeros(n, dtype="int32"), _last)
+    inputs, given = _library.completed(_model, inputs, given, lambda n: numpy.zeros(n, dtype="int32"), _greatest)
     inputs = [_array(x) for x in inputs]
     missing = [a.name for a in _model.weights if a.name not in params]
     if missing:

@@ -283,15 +283,15 @@ def arrange(model, arguments, tables, kind):
     return [found.get(a.name) for a in model.inputs], sizes
 
 
-def completed(model, inputs, sizes, zeros, last):
+def completed(model, inputs, sizes, zeros, greatest):
     """The inputs with what may be left out: all points belong to one sample, and there are as many samples as the index says, one without an index.
 
-    `zeros` makes an index of a length, `last` reads its last entry.
+    `zeros` makes an index of a length, `greatest` reads its greatest entry: the last one, where it is as it has to be.
     """
     missing = [k for k, x in enumerate(inputs) if x is None]
     if "samples" in model.asked and "samples" not in sizes:
         index = [x for a, x in zip(model.inputs, inputs) if keyword(a) == "index" and x is not None]
-        sizes = dict(sizes, samples=last(index[0]) + 1 if index and len(index[0]) else 0 if index else 1)
+        sizes = dict(sizes, samples=greatest(index[0]) + 1 if index and len(index[0]) else 0 if index else 1)
     if missing:
         lengths = {}
         for a, x in zip(model.inputs, inputs):

@@ -258,12 +258,7 @@ impl Driver {
         bytes: i64,
         stream: *mut c_void,
     ) -> Checked {
-        unsafe {
-            let copy: unsafe extern "C" fn(u64, *const c_void, usize, *mut c_void) -> c_int =
-                self.function(Function::MemcpyHtoDAsync);
-            let status = copy(to as u64, from.cast(), bytes as usize, stream);
-            self.check(context, "cuMemcpyHtoDAsync", status)
-        }
+        unsafe { self.copied(context, Function::MemcpyHtoDAsync, "cuMemcpyHtoDAsync", (to, from, bytes), stream) }
     }
 
     /// Copies on the GPU, in the stream's order.
@@ -275,10 +270,21 @@ impl Driver {
         bytes: i64,
         stream: *mut c_void,
     ) -> Checked {
+        unsafe { self.copied(context, Function::MemcpyDtoDAsync, "cuMemcpyDtoDAsync", (to, from, bytes), stream) }
+    }
+
+    /// Copies by one of the functions that do, which differ in where the memories are: an address is a pointer's width on either side.
+    unsafe fn copied(
+        self,
+        context: &mut Context,
+        function: Function,
+        name: &str,
+        (to, from, bytes): (*mut u8, *const u8, i64),
+        stream: *mut c_void,
+    ) -> Checked {
         unsafe {
-            let copy: unsafe extern "C" fn(u64, u64, usize, *mut c_void) -> c_int =
-                self.function(Function::MemcpyDtoDAsync);
-            self.check(context, "cuMemcpyDtoDAsync", copy(to as u64, from as u64, bytes as usize, stream))
+            let copy: unsafe extern "C" fn(u64, u64, usize, *mut c_void) -> c_int = self.function(function);
+            self.check(context, name, copy(to as u64, from as u64, bytes as usize, stream))
         }
     }
 
@@ -305,12 +311,7 @@ impl Driver {
         bytes: i64,
         stream: *mut c_void,
     ) -> Checked {
-        unsafe {
-            let copy: unsafe extern "C" fn(*mut c_void, u64, usize, *mut c_void) -> c_int =
-                self.function(Function::MemcpyDtoHAsync);
-            let status = copy(to.cast(), from as u64, bytes as usize, stream);
-            self.check(context, "cuMemcpyDtoHAsync", status)
-        }
+        unsafe { self.copied(context, Function::MemcpyDtoHAsync, "cuMemcpyDtoHAsync", (to, from, bytes), stream) }
     }
 
     /// Waits for all that was given to the stream.

@@ -54,11 +54,8 @@ impl<'a> Tensors<'a> {
 
     /// Describes a row-major tensor. `k` counts inputs, then weights, then outputs.
     pub(crate) fn set(&mut self, k: usize, data: *mut c_void, shape: &[i64], dtype: DataType, device: Device) {
-        assert!(k < self.count);
         let (ndim, shape) = (shape.len() as i32, shape.as_ptr());
-        let tensor = DlTensor { data, device, ndim, dtype, shape, strides: null(), byte_offset: 0 };
-        // SAFETY: there is room for `count` of them.
-        unsafe { self.tensors.add(k).write(tensor) };
+        self.set_tensor(k, &DlTensor { data, device, ndim, dtype, shape, strides: null(), byte_offset: 0 });
     }
 
     /// As [`Tensors::set`], of a tensor that may have strides.
