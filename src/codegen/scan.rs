@@ -295,8 +295,11 @@ impl Facts {
         };
         match stmt {
             Stmt::For { begin, end, kind, body, .. } => {
-                let n = match (value(kernel, *begin, program), value(kernel, *end, program)) {
-                    (Some(b), Some(e)) => (e - b).max(0),
+                let n = match (value(kernel, *begin, program), value(kernel, *end, program), &kernel.exprs[*end]) {
+                    (Some(b), Some(e), _) => (e - b).max(0),
+                    (_, _, Expr::Binary { f: Binary::Add, x, y }) if x == begin => {
+                        value(kernel, *y, program).unwrap_or(16)
+                    }
                     _ => 16,
                 };
                 let each = if *kind == crate::kernel::ir::LoopKind::Vector { 4 } else { 1 };
@@ -330,11 +333,15 @@ fn span(kernel: &Kernel, id: Id<Expr>, extents: &BTreeMap<Var, i64>) -> Option<(
     }
 }
 
-/// An extent, with the hint of a run-time size.
+/// An extent, with the hint of a run-time size; of what is cut off at the last strip, that of the others.
 fn value(kernel: &Kernel, id: Id<Expr>, program: &Program) -> Option<i64> {
     match &kernel.exprs[id] {
         Expr::Int(k) => Some(*k),
         Expr::Size(size) => Some(program.sizes.hint(*size) as i64),
+        Expr::Binary { f: Binary::Min, x, y } => {
+            value(kernel, *x, program).into_iter().chain(value(kernel, *y, program)).min()
+        }
+        Expr::Binary { f: Binary::Mul, x, y } => Some(value(kernel, *x, program)? * value(kernel, *y, program)?),
         _ => None,
     }
 }

@@ -39,6 +39,12 @@ impl Builder {
         Var(self.n_vars - 1)
     }
 
+    /// Sets so many variables apart; the first one's number.
+    pub fn variables(&mut self, n: u32) -> u32 {
+        self.n_vars += n;
+        self.n_vars - n
+    }
+
     /// Stores an expression, or finds it.
     pub fn expr(&mut self, expr: Expr) -> Id<Expr> {
         let bucket = self.known.entry(hash(&expr)).or_default();

@@ -33,6 +33,7 @@ mod random;
 mod scalar;
 mod shared;
 mod softmax;
+mod strips;
 mod totals;
 
 /// A graph with values for its run-time sizes.

@@ -39,6 +39,7 @@ use crate::kernel::lower::dense::Placed;
 use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::rows::Rows;
 use crate::kernel::pass::compact::compact;
+use crate::kernel::pass::strips::strips;
 use crate::kernel::walk::writes;
 use crate::tensor::graph::{Constant, Function, Graph, InputKind, Relation};
 use crate::tensor::op::{Op, ValueId};
@@ -73,6 +74,10 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     }
     low.copies();
     fold(&mut low.program, &low.folded);
+    compact(&mut low.program);
+    if hardware == Hardware::Cpu {
+        strips(&mut low.program);
+    }
     compact(&mut low.program);
     low.program
 }

@@ -3,3 +3,4 @@
 pub mod buffers;
 pub mod compact;
 pub mod legalize;
+pub mod strips;

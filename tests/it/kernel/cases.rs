@@ -435,9 +435,9 @@ fn classes_by_index_at_the_call() {
 fn workspace_is_shared_along_a_chain() {
     let mut case = Case::new();
     let n = case.size("n", 3);
-    let mut x = case.input("x", &[n, fixed(16)]);
+    let mut x = case.input("x", &[n, fixed(6)]);
     for layer in 0..6 {
-        let w = case.weight(&format!("w{layer}"), &[16, 16]);
+        let w = case.weight(&format!("w{layer}"), &[6, 6]);
         let [i, c] = x.axes[..] else { panic!() };
         let w = w.rename(&[(w.axes[0], c)]);
         let y = case.g.contract(&[&x, &w], &[i, w.axes[1]]);
