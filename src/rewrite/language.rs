@@ -90,6 +90,7 @@ impl Analysis<Node> for Tables {
             operand: Operand {
                 dims: a.operand.dims.clone(),
                 relation: a.operand.relation || b.operand.relation,
+                solvable: a.operand.solvable.or(b.operand.solvable),
                 density: a.operand.density.min(b.operand.density),
                 free: a.operand.free || b.operand.free,
                 early: a.operand.early || b.operand.early,

@@ -15,6 +15,8 @@ pub struct Operand {
     /// The expected sizes of its axes.
     pub dims: Vec<f64>,
     pub relation: bool,
+    /// The argument of a function that its value and the other arguments leave no choice for: the place of a window, given what it sees and the tap.
+    pub solvable: Option<usize>,
     /// The share of its numbers that are not known to be zero.
     pub density: f64,
     /// Computed when it is loaded (a constant or an affine relation), so that no bytes are moved.
@@ -66,7 +68,24 @@ pub fn describe(graph: &Graph, ty: &Type, op: &Op) -> Operand {
         },
         Op::Input(_) | Op::Weight(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => (1.0, false),
     };
-    Operand { dims, relation: ty.relation, density, free, early: !ty.needs.data && !ty.needs.tables }
+    let early = !ty.needs.data && !ty.needs.tables;
+    Operand { solvable: solvable(graph, op, &dims), dims, relation: ty.relation, density, free, early }
+}
+
+/// The longest argument of step 1 of an affine function, where it has about as many values as the function.
+fn solvable(graph: &Graph, op: &Op, dims: &[f64]) -> Option<usize> {
+    use crate::tensor::graph::{Function, Outside};
+    let Op::Relation(id) = op else { return None };
+    let relation = &graph.relations[*id];
+    let Function::Affine { scale, divisor: 1, outside, .. } = &relation.map else { return None };
+    let (to, from) = dims.split_last()?;
+    let once = |k: &usize| match outside {
+        Outside::Zero | Outside::Never => 2.0 * from[*k] >= *to,
+        Outside::Wrap => relation.from[*k] == relation.to,
+        Outside::Reflect => false,
+    };
+    let arguments = (0..scale.len()).filter(|k| scale[*k].abs() == 1).filter(once);
+    arguments.max_by(|a, b| from[*a].total_cmp(&from[*b]))
 }
 
 fn density(data: &[f64]) -> f64 {
@@ -116,13 +135,13 @@ pub fn sizes(reads: &[Read]) -> Sizes {
 
 /// The work of one kernel that multiplies these and sums over the slots not in `out`.
 pub fn product(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: Slots) -> Work {
-    let space = Space::new(sizes, seen);
+    let space = Space::new(sizes, seen, out);
     let shape = if space.is_dense(out) { Shape::Dense } else { Shape::Loops };
     space.nest(out, shape)
 }
 
 fn reduction(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: Slots) -> Work {
-    Space::new(sizes, seen).nest(out, Shape::Loops)
+    Space::new(sizes, seen, out).nest(out, Shape::Loops)
 }
 
 fn pointwise(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: &[Slot], flops: f64) -> Work {
@@ -177,6 +196,8 @@ pub struct Seen {
     own: Slots,
     /// The slot that a function determines; none for a tensor.
     determines: Slots,
+    /// The slot of the argument that is solvable; none where there is none.
+    solvable: Slots,
     /// Numbers read.
     pub moved: f64,
     density: f64,
@@ -196,12 +217,21 @@ impl Seen {
             counted |= slot;
         }
         let determines = if operand.relation { 1 << to } else { 0 };
-        Some(Seen { own, determines, moved, density: operand.density, early: operand.early })
+        let solvable = operand.solvable.map_or(0, |k| 1 << slots[k]);
+        Some(Seen { own, determines, solvable, moved, density: operand.density, early: operand.early })
     }
 
     /// A tensor in memory with these axes.
     pub fn stored(own: Slots, moved: f64, early: bool) -> Seen {
-        Seen { own, determines: 0, moved, density: 1.0, early }
+        Seen { own, determines: 0, solvable: 0, moved, density: 1.0, early }
+    }
+
+    /// A function into the result, solved: the result then determines the argument.
+    fn solved(self, out: Slots) -> Seen {
+        if self.determines & out == 0 || self.solvable & !out == 0 || self.own & self.determines != 0 {
+            return self;
+        }
+        Seen { own: self.own & !self.solvable | self.determines, determines: self.solvable, ..self }
     }
 
     /// Whether it is a tensor, and no function.
@@ -232,10 +262,10 @@ struct Space<'a> {
 }
 
 impl<'a> Space<'a> {
-    fn new(sizes: &'a [f64], seen: impl Iterator<Item = Seen>) -> Space<'a> {
+    fn new(sizes: &'a [f64], seen: impl Iterator<Item = Seen>, out: Slots) -> Space<'a> {
         let mut res = Space { sizes, all: 0, determined: 0, live: SmallVec::new(), density: 1.0, moved: 0.0 };
         let mut functions: SmallVec<[Seen; 8]> = SmallVec::new();
-        for one in seen {
+        for one in seen.map(|one| one.solved(out)) {
             res.all |= one.own | one.determines;
             res.moved += one.moved;
             if one.is_tensor() {

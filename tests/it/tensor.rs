@@ -450,3 +450,34 @@ fn the_cost_of_a_node_uses_functions_and_zeros() {
     assert_eq!(w.shape, Shape::Loops);
     assert!(w.flops < 2.2 * 1000.0 * 4.0, "{w:?}");
 }
+
+/// The transpose of a convolution is one too where a window's place follows from what it sees and the tap; with steps of two it is not.
+#[test]
+fn the_cost_of_a_transposed_convolution() {
+    let cost = |scale: i64, to: usize, outside: Outside| {
+        let mut g = Graph::default();
+        let y = real(&mut g, "y", &[fixed(100), fixed(32)]);
+        let w = g.weight(Weight { name: "w".into(), dims: vec![3, 32, 16], init: Init::Normal(1.0) });
+        let map = Function::Affine {
+            scale: vec![scale, 1],
+            offset: Affine { constant: -1, size: None },
+            divisor: 1,
+            outside,
+        };
+        let window = g.relation(Relation { from: vec![fixed(100), fixed(3)], to: fixed(to), map });
+        let [p, o] = y.axes[..] else { panic!() };
+        let w = w.rename(&[(w.axes[1], o)]);
+        let window = window.rename(&[(window.axes[0], p), (window.axes[1], w.axes[0])]);
+        let x = g.contract(&[&y, &w, &window], &[window.axes[2], w.axes[2]]);
+        g.output("x", &x, &x.axes);
+        let node = g.node(x.id);
+        cost::work(node, &node.args.iter().map(|a| cost::operand(&g, *a)).collect::<Vec<_>>())
+    };
+    for outside in [Outside::Zero, Outside::Wrap] {
+        let once = cost(1, 100, outside);
+        assert_eq!(once.shape, Shape::Dense);
+        assert!((once.flops / (2.0 * 100.0 * 3.0 * 32.0 * 16.0) - 1.0).abs() < 0.05, "{once:?}");
+    }
+    assert_eq!(cost(2, 200, Outside::Zero).shape, Shape::Loops);
+    assert_eq!(cost(1, 100, Outside::Reflect).shape, Shape::Loops);
+}

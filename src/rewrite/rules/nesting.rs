@@ -187,11 +187,12 @@ impl Product {
         let mut res = vec![self.result as u64, (self.result >> 64) as u64];
         for (factor, reads) in self.factors.iter().zip(&self.reads) {
             let facts = classes.facts(factor.id);
-            let Operand { dims, relation, density, free, early } = &facts.operand;
+            let Operand { dims, relation, solvable, density, free, early } = &facts.operand;
             let needs = facts.ty.needs;
             let flags = [*relation, *free, *early, needs.weights, needs.tables, needs.data];
             res.push(u64::MAX);
             res.push(flags.iter().fold(0, |bits, f| bits << 1 | u64::from(*f)));
+            res.push(solvable.map_or(0, |k| k as u64 + 1));
             res.push(density.to_bits());
             res.extend(dims.iter().map(|d| d.to_bits()));
             res.extend(reads.iter().map(|s| u64::from(*s)));
