@@ -22,7 +22,7 @@ const LEAST_DEPTH: usize = 16;
 const PIECES: usize = 16;
 /// Numbers that the sums of all parts have together, about.
 const MOST_SUMS: usize = 1 << 18;
-/// Rows that are packed side by side, where they can be.
+/// Rows that are packed side by side where a cache line of them cannot be.
 const GROUP: usize = 4;
 /// Rows of a unit where no axis gives one.
 const UNIT: usize = 16;
@@ -126,8 +126,8 @@ impl Lowering<'_> {
         let units = apart * run / unit;
         let parts = (MOST_SUMS / (batch * apart * run * columns).max(1)).clamp(1, PIECES);
         let bands = (PIECES / parts).clamp(1, units);
-        let group = if unit.is_multiple_of(GROUP) { GROUP } else { 1 };
         let panel = PANEL_BYTES / self.program.dtype.bytes();
+        let group = [panel, GROUP].into_iter().find(|group| unit.is_multiple_of(*group)).unwrap_or(1);
         let name = self.program.buffers[home.buffer].name.clone();
         let mut workspace = |what: &str, shape: &[usize]| {
             let shape = shape.iter().map(|n| Size::fixed(*n)).collect();
