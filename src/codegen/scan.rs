@@ -103,6 +103,28 @@ fn expressions(kernel: &Kernel, body: &[Stmt]) -> BTreeSet<Id<Expr>> {
     closure(kernel, roots)
 }
 
+/// The first statements of a body, as long as they store numbers that are known already to adjacent places of one row: where, and what.
+pub(super) fn adjacent_stores<'s>(kernel: &Kernel, body: &'s [Stmt]) -> Vec<(&'s Access, Id<Expr>)> {
+    let mut res: Vec<(&Access, Id<Expr>)> = Vec::new();
+    for stmt in body {
+        let Stmt::Store { to, value } = stmt else { break };
+        let known = matches!(kernel.exprs[*value], Expr::Var(_) | Expr::Float(_));
+        let next = res.last().is_none_or(|(last, _)| is_next(kernel, last, to));
+        if !known || !next {
+            break;
+        }
+        res.push((to, *value));
+    }
+    res
+}
+
+/// Whether an access is to the number after another's, both at known places of the last axis.
+fn is_next(kernel: &Kernel, last: &Access, to: &Access) -> bool {
+    let (Some((x, rows)), Some((y, same))) = (last.index.split_last(), to.index.split_last()) else { return false };
+    let (Expr::Int(x), Expr::Int(y)) = (&kernel.exprs[*x], &kernel.exprs[*y]) else { return false };
+    last.buffer == to.buffer && rows == same && x + 1 == *y
+}
+
 impl Facts {
     pub(super) fn of(kernel: &Kernel) -> Facts {
         let mut loads: Vec<bool> = Vec::with_capacity(kernel.exprs.len());

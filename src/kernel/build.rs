@@ -138,13 +138,34 @@ impl Builder {
     /// `if cond { x } else { y }`, without the condition where it does not matter.
     pub fn select(&mut self, cond: Option<Id<Expr>>, x: Id<Expr>, y: Id<Expr>) -> Id<Expr> {
         match cond {
-            Some(cond) if x != y => self.expr(Expr::Select { cond, x, y }),
+            Some(cond) if self.truth(cond) == Some(false) => y,
+            Some(cond) if x != y && self.truth(cond).is_none() => self.expr(Expr::Select { cond, x, y }),
             Some(_) | None => x,
         }
     }
 
     pub fn compare(&mut self, f: Comparison, x: Id<Expr>, y: Id<Expr>) -> Id<Expr> {
         self.expr(Expr::Compare { f, x, y })
+    }
+
+    /// What a condition on known indices is.
+    pub fn truth(&self, cond: Id<Expr>) -> Option<bool> {
+        match self.exprs[cond] {
+            Expr::Compare { f, x, y } => {
+                let (Expr::Int(x), Expr::Int(y)) = (&self.exprs[x], &self.exprs[y]) else { return None };
+                Some(match f {
+                    Comparison::Lt => x < y,
+                    Comparison::Le => x <= y,
+                    Comparison::Eq => x == y,
+                })
+            }
+            Expr::And { x, y } => match (self.truth(x), self.truth(y)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (x, y) => x.and(y),
+            },
+            Expr::Float(_) | Expr::Int(_) | Expr::Size(_) | Expr::Var(_) | Expr::Load(_) | Expr::Unary { .. } => None,
+            Expr::Binary { .. } | Expr::Fma { .. } | Expr::Select { .. } | Expr::ToFloat { .. } => None,
+        }
     }
 
     /// Both conditions; `None` is true.

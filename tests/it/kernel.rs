@@ -29,6 +29,7 @@ mod cut;
 mod dense;
 mod edges;
 mod outer_tiles;
+mod places;
 mod random;
 mod scalar;
 mod shared;

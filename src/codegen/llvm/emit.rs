@@ -122,9 +122,16 @@ impl<'u, 'p> Emitter<'u, 'p> {
 
     /// The statements of a body, in order.
     pub(super) fn body(&mut self, body: &'p [Stmt]) -> Result<(), Unsupported> {
-        for stmt in body {
+        let mut rest = body;
+        while let [stmt, after @ ..] = rest {
             self.memo.clear();
+            let stored = self.store_rows(rest)?;
+            if stored > 0 {
+                rest = &rest[stored..];
+                continue;
+            }
             self.stmt(stmt)?;
+            rest = after;
         }
         self.memo.clear();
         Ok(())

@@ -138,7 +138,7 @@ impl Emitter<'_, '_> {
     }
 
     /// The row-major position of an access.
-    fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
+    pub(super) fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
         let shape = &self.unit.program.buffers[access.buffer].shape;
         let mut at = Val::Int(Affine::constant(0));
         let part = usize::from(self.locals.get(&access.buffer).is_some_and(|local| local.by_thread));
@@ -166,8 +166,34 @@ impl Emitter<'_, '_> {
 
     /// The value of an element.
     pub(super) fn load(&mut self, access: &Access) -> Result<Val, Unsupported> {
+        if let Some(numbers) = self.load_rows(access)? {
+            return Ok(numbers);
+        }
         let place = self.place(access)?;
         Ok(self.load_place(&place))
+    }
+
+    /// Numbers of a buffer from an offset on, as many as what is stored or loaded there has.
+    pub(super) fn side_by_side(&mut self, buffer: Id<Buffer>, from: Affine) -> Place {
+        let dtype = self.unit.program.buffers[buffer].dtype;
+        let base = self.base(buffer);
+        let at = At::Next(self.moved(Type::new(scalar(dtype), 1), base, from));
+        Place { buffer: Some(buffer), dtype, at, own: false, align: dtype.bytes() }
+    }
+
+    /// Floats from a place on, one a lane.
+    pub(super) fn load_numbers(&mut self, place: &Place) -> Value {
+        let At::Next(at) = place.at else { panic!("llvm: numbers side by side were expected") };
+        self.plain_load(Type::new(scalar(place.dtype), self.lanes), at, place)
+    }
+
+    /// Floats from a place on, as many as there are.
+    pub(super) fn store_numbers(&mut self, place: &Place, value: &Val) {
+        let (At::Next(at), Val::Real(v) | Val::Reals(v)) = (place.at, value) else {
+            panic!("llvm: numbers side by side were expected")
+        };
+        let (align, knowledge) = (self.align(place), self.knowledge(place));
+        self.f.line(format_args!("store {}, ptr {at}, align {align}{knowledge}", v.typed()));
     }
 
     /// The value at a place, where the guard holds.

@@ -15,6 +15,7 @@ mod assemble;
 mod contract;
 mod emit;
 mod expr;
+mod interleaved;
 mod local;
 mod loops;
 mod memory;

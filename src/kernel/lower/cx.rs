@@ -1,5 +1,7 @@
 //! One kernel while it is lowered: its expressions, its open blocks, and the way to buffers and rows.
 
+use std::collections::BTreeMap;
+
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::build::Builder;
@@ -22,11 +24,23 @@ pub(super) struct Cx<'l, 'g> {
     blocks: Vec<Vec<Stmt>>,
     /// Values whose element is known by other means: the finished sum in an epilogue, which reads it at one index only.
     pub(super) given: Vec<Given>,
+    /// Numbers that are variables already, by the value and the index they are of.
+    pub(super) held: BTreeMap<(ValueId, Vec<Id<Expr>>), Id<Expr>>,
+    /// Indices that are variables already.
+    pub(super) held_indices: BTreeMap<Id<Expr>, Id<Expr>>,
+    /// Whether sums are written out, so that there are no loops inside.
+    pub(super) straight: bool,
 }
 
 impl<'l, 'g> Cx<'l, 'g> {
     pub(super) fn new(low: &'l mut Lowering<'g>) -> Cx<'l, 'g> {
-        Cx { low, b: Builder::default(), blocks: vec![vec![]], given: vec![] }
+        let (given, held, held_indices) = (vec![], BTreeMap::new(), BTreeMap::new());
+        Cx { low, b: Builder::default(), blocks: vec![vec![]], given, held, held_indices, straight: false }
+    }
+
+    /// A kernel whose sums are written out.
+    pub(super) fn straight(low: &'l mut Lowering<'g>) -> Cx<'l, 'g> {
+        Cx { straight: true, ..Cx::new(low) }
     }
 
     pub(super) fn graph(&self) -> &'g Graph {
@@ -183,7 +197,7 @@ impl<'l, 'g> Cx<'l, 'g> {
     }
 
     /// The row-major place of an index of which every number is known and inside.
-    fn known_place(&self, index: &[Id<Expr>], dims: &[usize]) -> Option<usize> {
+    pub(super) fn known_place(&self, index: &[Id<Expr>], dims: &[usize]) -> Option<usize> {
         let mut res = 0;
         for (i, dim) in index.iter().zip(dims) {
             match self.b.get(*i) {

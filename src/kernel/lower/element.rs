@@ -25,7 +25,13 @@ impl Cx<'_, '_> {
         if let Some(given) = self.given.iter().find(|given| given.value == id) {
             return given.expr;
         }
+        if self.straight
+            && let Some(held) = self.held.get(&(id, index.to_vec()))
+        {
+            return *held;
+        }
         match self.stored(id, index) {
+            Some(value) if self.straight => self.hold_read(id, index, value),
             Some(value) => value,
             None => self.compute(id, index),
         }
@@ -75,6 +81,9 @@ impl Cx<'_, '_> {
 
     fn contract(&mut self, node: &Node, sizes: &[Size], mut slots: Slots) -> Id<Expr> {
         let plan = plan::plan(self.graph(), node);
+        if self.straight {
+            return self.straight_sum(node, &plan, sizes, &slots);
+        }
         if !plan.steps.iter().any(Step::repeats)
             && let Some(value) = self.gathered(node, &plan, &mut slots.clone())
         {

@@ -125,8 +125,11 @@ impl Facts {
         res
     }
 
-    /// The values that are made together with one: those of its kernel of row sums, operands first.
+    /// The values that are made together with one: those of its kernel of row sums or of places, operands first.
     fn unit(&self, id: ValueId) -> Vec<ValueId> {
+        if let Some(group) = self.places.iter().find(|g| g.members.contains(&id)) {
+            return group.members.clone();
+        }
         let Some(group) = self.rows.iter().find(|g| g.makes(id)) else { return vec![id] };
         group.kept.iter().chain(&group.roots).map(|r| r.root).collect()
     }

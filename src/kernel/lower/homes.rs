@@ -8,6 +8,7 @@ use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
 use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::outer::{self, Outer};
+use crate::kernel::lower::places::PlaceGroup;
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
 use crate::kernel::lower::totals::{self, Total};
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     pub(super) totals: BTreeMap<ValueId, Total>,
     /// Kernels of row sums.
     pub(super) rows: Vec<RowGroup>,
+    /// Kernels with places on the lanes.
+    pub(super) places: Vec<PlaceGroup>,
 }
 
 /// The earliest time at which a value can be known.
@@ -74,7 +77,7 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
     }
     let inlined = merge::inlined(graph, &live, &users, &when);
     let (dense, attentions, outer, totals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut facts = Facts { live, when, inlined, dense, attentions, outer, totals, rows: vec![] };
+    let mut facts = Facts { live, when, inlined, dense, attentions, outer, totals, rows: vec![], places: vec![] };
     facts.find_dense(graph, &users);
     facts.find_attentions(graph, &users);
     if hardware == Hardware::Cpu {
@@ -83,6 +86,9 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
     }
     facts.find_rows(graph, &users);
     facts.find_kept(graph, &users);
+    if hardware == Hardware::Cpu {
+        facts.find_places(graph, &users);
+    }
     facts
 }
 

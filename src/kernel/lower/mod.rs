@@ -19,6 +19,8 @@ mod normal;
 mod outer;
 mod outer_kernel;
 mod partial_sums;
+mod places;
+mod places_kernel;
 mod plan;
 mod relation;
 mod row_kernel;
@@ -68,7 +70,7 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
     for id in &facts.in_order_of_kernels(graph) {
-        if !facts.inlined[id] && !low.rows_of(*id, &facts) {
+        if !facts.inlined[id] && !low.rows_of(*id, &facts) && !low.places_of(*id, &facts) {
             low.value(*id, &facts);
         }
     }

@@ -19,6 +19,12 @@ pub(super) fn apply(cx: &mut Cx, id: Id<Relation>, from: &[Id<Expr>]) -> Guarded
             (cx.b.load(buffer, from.to_vec()), None)
         }
         Function::Constant(table) => {
+            let dims = relation.from.iter().map(|d| d.as_fixed()).collect::<Option<Vec<usize>>>();
+            if let Some(place) = dims.and_then(|dims| cx.known_place(from, &dims)) {
+                let value = cx.b.int(table[place].map_or(-1, i64::from));
+                let zero = cx.b.int(0);
+                return (value, table[place].is_none().then(|| cx.b.compare(Comparison::Le, zero, value)));
+            }
             let buffer = cx.constant_table(id);
             let value = cx.b.load(buffer, from.to_vec());
             let total = table.iter().all(Option::is_some);
