@@ -81,13 +81,26 @@ impl<'u, 'b, 'p> Emitter<'u, 'b, 'p> {
 
     /// The statements of a body, in order.
     pub(super) fn body(&mut self, body: &'p [Stmt]) -> Result<(), Unsupported> {
-        for (at, stmt) in body.iter().enumerate() {
+        let mut rest = body;
+        while let [stmt, after @ ..] = rest {
             self.memo.clear();
-            if let Stmt::Alloc { buffer } = stmt {
-                self.alloc(*buffer, &body[at + 1..])?;
-            } else {
-                self.stmt(stmt)?;
+            let stored = self.store_rows(rest)?;
+            if stored > 0 {
+                rest = &rest[stored..];
+                continue;
             }
+            match stmt {
+                Stmt::Alloc { buffer } => self.alloc(*buffer, after)?,
+                Stmt::For { .. }
+                | Stmt::Store { .. }
+                | Stmt::Accumulate { .. }
+                | Stmt::Let { .. }
+                | Stmt::If { .. } => {
+                    self.stmt(stmt)?;
+                }
+                Stmt::Contract(_) | Stmt::Multiply(_) => self.stmt(stmt)?,
+            }
+            rest = after;
         }
         self.memo.clear();
         Ok(())

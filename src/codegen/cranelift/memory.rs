@@ -243,6 +243,11 @@ impl Emitter<'_, '_, '_> {
         self.b.ins().store(Self::flags(), v, base, disp);
     }
 
+    /// A vector to an address.
+    pub(super) fn store_vector(&mut self, v: Value, base: Value, disp: i32) {
+        self.b.ins().store(Self::flags(), v, base, disp);
+    }
+
     /// `to = value`; where all lanes write one element, the last one's value stays.
     pub(super) fn store(&mut self, to: &Access, value: &Val) -> Result<(), Unsupported> {
         if let Some(Local::Registers { lanes, .. }) = self.locals.get(&to.buffer) {

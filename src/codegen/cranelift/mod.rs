@@ -7,6 +7,7 @@
 mod contract;
 mod emit;
 mod expr;
+mod interleaved;
 mod local;
 mod loops;
 mod memory;
