@@ -24,6 +24,7 @@ use gdlc::tensor::op::{Func, Real, Reduction};
 use crate::conformance::{backends, build, computed_by, interface_of};
 use crate::gpu::{self, operations, spread_out};
 
+mod attention_tiles;
 mod cases;
 mod cut;
 mod dense;
@@ -121,22 +122,26 @@ impl Case {
 
     /// As [`Case::check`], lowered for some hardware.
     pub(crate) fn check_for(&self, hardware: Hardware) -> Program {
-        let args = self.arguments();
-        let expected = eval(&self.g, &args).expect("the graph evaluates");
+        self.check_with(&self.arguments(), hardware)
+    }
+
+    /// As [`Case::check_for`], with other arguments.
+    pub(crate) fn check_with(&self, args: &Arguments, hardware: Hardware) -> Program {
+        let expected = eval(&self.g, args).expect("the graph evaluates");
         let program = lower_for(&self.g, "case", Dtype::F64, hardware);
         for order in [Order::Forward, Order::Backward] {
-            compare(&run(&program, &args, order), &expected, 1e-12, &program);
+            compare(&run(&program, args, order), &expected, 1e-12, &program);
         }
         let single = lower_for(&self.g, "case", Dtype::F32, hardware);
-        compare(&run(&single, &args, Order::Forward), &expected, 1e-4, &single);
+        compare(&run(&single, args, Order::Forward), &expected, 1e-4, &single);
         let spread = spread_out(&program);
         if operations(&spread, &self.sizes) < gpu::MOST_OPERATIONS {
-            compare(&run(&spread, &args, Order::Forward), &expected, 1e-12, &spread);
+            compare(&run(&spread, args, Order::Forward), &expected, 1e-12, &spread);
         }
-        compare(&through_library(&spread, Code::default(), &args), &expected, 1e-11, &spread);
+        compare(&through_library(&spread, Code::default(), args), &expected, 1e-11, &spread);
         for code in backends() {
-            compare(&through_library(&program, code, &args), &expected, 1e-11, &program);
-            compare(&through_library(&single, code, &args), &expected, 1e-4, &single);
+            compare(&through_library(&program, code, args), &expected, 1e-11, &program);
+            compare(&through_library(&single, code, args), &expected, 1e-4, &single);
         }
         program
     }

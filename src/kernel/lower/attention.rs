@@ -43,10 +43,26 @@ enum Walk<'m> {
 }
 
 /// A sum that is made: how its axes are visited, and how long they are.
-struct Made<'m> {
-    attention: &'m Attention,
-    plan: Plan,
-    sizes: Vec<Size>,
+pub(super) struct Made<'m> {
+    pub(super) attention: &'m Attention,
+    pub(super) plan: Plan,
+    pub(super) sizes: Vec<Size>,
+}
+
+/// The value that a kernel of attention stores: `axes[k]` is the axis of the root that axis `k` of the sum is.
+pub(super) struct Target<'t> {
+    axes: &'t [usize],
+    root: ValueId,
+    home: &'t Home,
+}
+
+impl Made<'_> {
+    /// The operands that an entry's weight is multiplied by.
+    pub(super) fn factors_of_value(&self) -> impl Iterator<Item = usize> {
+        let attention = self.attention;
+        let read = |k: &usize| *k != attention.weights && Some(*k) != attention.inverse;
+        self.plan.factors.iter().copied().filter(read)
+    }
 }
 
 impl Lowering<'_> {
@@ -56,32 +72,56 @@ impl Lowering<'_> {
         let (plan, sizes) = (plan::plan(self.graph, node), plan::slot_sizes(self.graph, node));
         let name = format!("attention {}", self.program.buffers[home.buffer].name);
         let rows: Vec<Slot> = [attention.row].into_iter().chain(attention.heads.iter().copied()).collect();
-        let made = Made { attention, plan, sizes };
+        let (made, target) = (Made { attention, plan, sizes }, Target { axes, root, home });
+        let tiles = self.tiles(&made);
         let mut cx = Cx::new(self);
         let mut slots: Slots = vec![None; made.sizes.len()];
-        cx.each_slot(&rows, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
-            let running = cx.attend(&made, slots);
-            let inverse = cx.inverse_of_weights(&running);
-            cx.each_kept(&made, slots, &mut |cx, slots, place| {
-                let sum = cx.b.load(running.sums, place);
-                let sum = if attention.inverse.is_some() { cx.b.mul(sum, inverse) } else { sum };
-                let row = slots[attention.row as usize].expect("lower: the row is known");
-                let mut index = vec![row; axes.len()];
-                for (slot, axis) in node.out.iter().zip(axes) {
-                    index[*axis] = slots[*slot as usize].expect("lower: an axis of the result");
-                }
-                let inverse = Given { value: attention.softmax.inverse, expr: inverse };
-                cx.given = vec![Given { value: attention.id, expr: sum }, inverse];
-                let value = cx.element(root, &index);
-                cx.given.clear();
-                cx.put(home, &index, value);
-            });
-        });
+        match tiles {
+            Some(tiles) => cx.by_tiles(&made, &tiles, &target),
+            None => cx.each_slot(&rows, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
+                cx.row_by_itself(&made, &target, slots);
+            }),
+        }
         cx.finish(name, when.stage());
     }
 }
 
 impl Cx<'_, '_> {
+    /// One head of a row.
+    pub(super) fn row_by_itself(&mut self, made: &Made<'_>, target: &Target<'_>, slots: &mut Slots) {
+        let running = self.attend(made, slots);
+        let (top, total) = (self.b.load(running.top, vec![]), self.b.load(running.total, vec![]));
+        let inverse = self.inverse(top, total);
+        self.finished(made, target, slots, inverse, &mut |cx, place| cx.b.load(running.sums, place));
+    }
+
+    /// Stores what follows from the weighted sums of one head of a row.
+    pub(super) fn finished(
+        &mut self,
+        made: &Made<'_>,
+        target: &Target<'_>,
+        slots: &mut Slots,
+        inverse: Id<Expr>,
+        sum_at: &mut dyn FnMut(&mut Self, Vec<Id<Expr>>) -> Id<Expr>,
+    ) {
+        let attention = made.attention;
+        let node = self.graph().node(attention.id);
+        self.each_kept(made, slots, &mut |cx, slots, place| {
+            let sum = sum_at(cx, place);
+            let sum = if attention.inverse.is_some() { cx.b.mul(sum, inverse) } else { sum };
+            let row = slots[attention.row as usize].expect("lower: the row is known");
+            let mut index = vec![row; target.axes.len()];
+            for (slot, axis) in node.out.iter().zip(target.axes) {
+                index[*axis] = slots[*slot as usize].expect("lower: an axis of the result");
+            }
+            let inverse = Given { value: attention.softmax.inverse, expr: inverse };
+            cx.given = vec![Given { value: attention.id, expr: sum }, inverse];
+            let value = cx.element(target.root, &index);
+            cx.given.clear();
+            cx.put(target.home, &index, value);
+        });
+    }
+
     /// The pass over the entries of one head of a row.
     fn attend<'m>(&mut self, made: &'m Made<'_>, slots: &mut Slots) -> Running {
         let dims: Vec<usize> = made.attention.kept.iter().filter_map(|s| made.sizes[*s as usize].as_fixed()).collect();
@@ -116,7 +156,7 @@ impl Cx<'_, '_> {
     }
 
     /// Takes steps that always hold.
-    fn settle_all(&mut self, steps: &[Step], slots: &mut Slots) {
+    pub(super) fn settle_all(&mut self, steps: &[Step], slots: &mut Slots) {
         for step in steps {
             let guard = self.settle(step, slots);
             assert!(guard.is_none(), "lower: functions of an entry are defined everywhere");
@@ -245,7 +285,9 @@ impl Cx<'_, '_> {
     }
 
     /// `exp(score - top)`, and 1 where they are equal: both may be infinite, and the difference is not looked at.
-    fn relative(&mut self, score: Id<Expr>, top: Id<Expr>) -> Id<Expr> {
+    pub(super) fn relative(&mut self, score: Id<Expr>, top: Id<Expr>) -> Id<Expr> {
+        // read once, not again under the condition
+        let (score, top) = (self.bind(score), self.bind(top));
         let (one, same) = (self.b.float(1.0), self.b.compare(Comparison::Eq, score, top));
         let difference = self.b.sub(score, top);
         let raised = self.b.unary(Unary::Exp, difference);
@@ -254,10 +296,8 @@ impl Cx<'_, '_> {
 
     /// What an entry's weight is multiplied by.
     fn value_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
-        let (attention, node) = (made.attention, self.graph().node(made.attention.id));
-        let read = |k: &usize| *k != attention.weights && Some(*k) != attention.inverse;
-        let factors: Vec<usize> = made.plan.factors.iter().copied().filter(read).collect();
-        let factors: Vec<Id<Expr>> = factors.into_iter().map(|k| self.operand(node, k, slots)).collect();
+        let node = self.graph().node(made.attention.id);
+        let factors: Vec<Id<Expr>> = made.factors_of_value().map(|k| self.operand(node, k, slots)).collect();
         let product = factors.into_iter().reduce(|x, y| self.b.mul(x, y));
         product.unwrap_or_else(|| self.b.float(1.0))
     }
@@ -311,9 +351,8 @@ impl Cx<'_, '_> {
 
     /// The inverse of the sum of the weights: 0 for a row without entries, and NaN where the greatest score is not finite,
     /// as `exp(s - max s)` is.
-    fn inverse_of_weights(&mut self, running: &Running) -> Id<Expr> {
+    pub(super) fn inverse(&mut self, top: Id<Expr>, total: Id<Expr>) -> Id<Expr> {
         let (zero, one) = (self.b.float(0.0), self.b.float(1.0));
-        let (top, total) = (self.b.load(running.top, vec![]), self.b.load(running.total, vec![]));
         let empty = self.b.compare(Comparison::Eq, total, zero);
         let finite = self.b.sub(top, top);
         let total = self.b.add(total, finite);

@@ -8,6 +8,7 @@
 //! place of a long axis (`places` and `places_kernel`).
 
 mod attention;
+mod attention_tiles;
 mod concat;
 mod cx;
 mod dense;

@@ -1,0 +1,143 @@
+//! Attention whose scores are products: blocks of rows and entries, cut where sets end; the evaluator's numbers for every shape, and
+//! infinite and undefined numbers stay in their set.
+
+use super::*;
+
+/// An attention: of rows to entries of their set, or to all.
+struct Shape {
+    heads: usize,
+    products: usize,
+    widths: &'static [usize],
+    /// One key for all heads.
+    shared: bool,
+}
+
+const PLAIN: Shape = Shape { heads: 2, products: 8, widths: &[16], shared: false };
+
+fn fixed(n: usize) -> Size {
+    Size::fixed(n)
+}
+
+/// `softmax(query · key · 0.7) · value` in sets of these numbers of points.
+fn within(sets: &[usize], shape: &Shape) -> (Case, Arguments) {
+    let mut case = Case::new();
+    let n = case.size("n", sets.iter().sum());
+    let b = case.size("b", sets.len());
+    let Shape { heads, products, widths, shared } = *shape;
+    let query = case.input("query", &[n, fixed(heads), fixed(products)]);
+    let key_dims = [n, fixed(heads), fixed(products)];
+    let key = if shared { case.input("key", &[key_dims[0], key_dims[2]]) } else { case.input("key", &key_dims) };
+    let dims: Vec<Size> = [n, fixed(heads)].into_iter().chain(widths.iter().map(|w| fixed(*w))).collect();
+    let value = case.input("value", &dims);
+    let sample = case.table("sample", &[n], b, true);
+    let [i, h, d] = query.axes[..] else { panic!() };
+    let j = key.axes[0];
+    let own_key: Vec<Axis> = if shared { vec![d] } else { vec![h, d] };
+    let renames: Vec<(Axis, Axis)> = key.axes[1..].iter().copied().zip(own_key).collect();
+    let key = key.rename(&renames);
+    let value = value.rename(&[(value.axes[0], j), (value.axes[1], h)]);
+    let (own, other) = (sample.rename(&[(sample.axes[0], i)]), sample.rename(&[(sample.axes[0], j)]));
+    let number = case.g.scalar(0.7);
+    let score = case.g.contract(&[&query, &key, &number], &[i, j, h]);
+    let top = case.g.reduce(Reduction::Max, &score, &[&own, &other], &[i, h]);
+    let negated = case.g.scale(&top, -1.0);
+    let shifted = case.g.sum(&[&score, &negated]);
+    let zero = case.g.scalar(0.0);
+    let clamped = case.g.map(Func::Min, &[&shifted, &zero]);
+    let raised = case.g.map(Func::Exp, &[&clamped]);
+    let total = case.g.contract(&[&raised, &own, &other], &[i, h]);
+    let inverse = case.g.map(Func::SafeRecip, &[&total]);
+    let out: Vec<Axis> = [i, h].into_iter().chain(value.axes[2..].iter().copied()).collect();
+    let y = case.g.contract(&[&raised, &inverse, &value, &own, &other], &out);
+    case.out(&y);
+    let mut args = case.arguments();
+    let samples = sets.iter().enumerate().flat_map(|(s, len)| vec![s as f64; *len]).collect();
+    args.inputs.get_mut("sample").expect("the table").data = samples;
+    (case, args)
+}
+
+/// Whether rows are taken by tiles.
+fn tiled(program: &Program) -> bool {
+    program.to_string().contains("contract")
+}
+
+#[test]
+fn sets_of_all_lengths_are_cut_into_tiles() {
+    let sets: [&[usize]; 7] = [&[], &[0, 0], &[1], &[0, 1, 20, 0, 15], &[64, 16], &[63, 65, 0], &[30, 0, 120, 40]];
+    for sets in sets {
+        let (case, args) = within(sets, &PLAIN);
+        let program = case.check_with(&args, Hardware::Cpu);
+        assert!(tiled(&program), "{program}");
+        assert!(!tiled(&case.check_with(&args, Hardware::Gpu)));
+    }
+}
+
+#[test]
+fn heads_keys_and_values_of_all_widths() {
+    let shapes = [
+        Shape { heads: 1, products: 8, widths: &[6], shared: false },
+        Shape { heads: 3, products: 5, widths: &[1], shared: true },
+        Shape { heads: 2, products: 17, widths: &[20], shared: true },
+        Shape { heads: 2, products: 4, widths: &[3, 7], shared: false },
+    ];
+    for shape in shapes {
+        let (case, args) = within(&[20, 70], &shape);
+        let program = case.check_with(&args, Hardware::Cpu);
+        assert!(tiled(&program), "{program}");
+    }
+}
+
+/// Numbers that are infinite or undefined, in what is multiplied and in what is weighted: the other sets are as without them.
+#[test]
+fn what_is_not_finite_stays_in_its_set() {
+    for (name, number) in [("key", f64::NAN), ("key", f64::INFINITY), ("value", f64::INFINITY), ("query", f64::NAN)] {
+        let sets = [30, 20, 40, 1, 25];
+        let (case, mut args) = within(&sets, &PLAIN);
+        let array = args.inputs.get_mut(name).expect("an input");
+        let row: usize = array.dims[1..].iter().product();
+        array.data[35 * row..35 * row + 3].fill(number);
+        case.check_with(&args, Hardware::Cpu);
+        let y = &eval(&case.g, &args).expect("the graph evaluates")["y0"];
+        assert_eq!(y.dims.last(), Some(&116));
+        let finite = |rows: std::ops::Range<usize>| {
+            (0..y.data.len()).all(|k| !rows.contains(&(k % 116)) || y.data[k].is_finite())
+        };
+        assert!(finite(0..30) && !finite(30..50) && finite(50..116), "{name}");
+    }
+}
+
+/// Scores whose exponentials overflow, and that grow from block to block.
+#[test]
+fn scores_are_relative_to_the_greatest_so_far() {
+    let (case, mut args) = within(&[150, 20], &PLAIN);
+    for (k, x) in args.inputs.get_mut("key").expect("an input").data.iter_mut().enumerate() {
+        *x *= (k / 16) as f64;
+    }
+    case.check_with(&args, Hardware::Cpu);
+}
+
+/// All rows share all entries, of which there are more or fewer.
+#[test]
+fn rows_attend_to_another_set() {
+    for (rows, entries) in [(0, 20), (5, 0), (1, 40), (140, 20), (20, 140)] {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", rows), case.size("m", entries));
+        let query = case.input("query", &[n, fixed(8)]);
+        let key = case.input("key", &[m, fixed(8)]);
+        let value = case.input("value", &[m, fixed(6)]);
+        let ([i, d], j) = (query.axes[..].try_into().expect("two axes"), key.axes[0]);
+        let key = key.rename(&[(key.axes[1], d)]);
+        let value = value.rename(&[(value.axes[0], j)]);
+        let score = case.g.contract(&[&query, &key], &[i, j]);
+        let top = case.g.reduce(Reduction::Max, &score, &[], &[i]);
+        let negated = case.g.scale(&top, -1.0);
+        let shifted = case.g.sum(&[&score, &negated]);
+        let raised = case.g.map(Func::Exp, &[&shifted]);
+        let total = case.g.contract(&[&raised], &[i]);
+        let inverse = case.g.map(Func::SafeRecip, &[&total]);
+        let y = case.g.contract(&[&raised, &inverse, &value], &[i, value.axes[1]]);
+        case.out(&y);
+        let program = case.check();
+        assert!(tiled(&program), "{program}");
+    }
+}
