@@ -58,6 +58,12 @@ impl Size {
         Size { divisor: self.divisor * k as i64, ..self }.reduced()
     }
 
+    /// The size with `n` in the place of its run-time size.
+    pub fn with(self, n: Size) -> Self {
+        let (scale, offset) = (n.scale * self.scale, n.offset * self.scale + self.offset * n.divisor);
+        Size { var: n.var, scale, offset, divisor: n.divisor * self.divisor }.reduced()
+    }
+
     /// `self mod k`, where it is known at compile time.
     pub fn modulo(self, k: usize) -> Option<usize> {
         self.as_fixed().map(|n| n % k)
@@ -123,7 +129,7 @@ pub struct Precondition {
     pub reason: String,
 }
 
-/// The run-time sizes of a program: the name the user gave, and the expected value for the cost model.
+/// The run-time sizes of a program: first those that are given, then those that tables tell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SizeTable {
     vars: Vec<SizeInfo>,
@@ -136,31 +142,71 @@ pub struct SizeInfo {
     pub name: String,
     /// The expected value (`n ~ 1000`), for the cost model only.
     pub hint: usize,
+    /// The greatest it can be, where nobody gives it: it is counted from tables when an instance is made.
+    pub most: Option<Size>,
 }
 
 impl SizeTable {
-    /// The run-time size called `name`, made if new.
+    /// The run-time size called `name`, made if new: one that is given, so none may be counted yet.
     pub fn intern(&mut self, name: &str, hint: usize) -> SizeVar {
         if let Some(i) = self.vars.iter().position(|v| v.name == name) {
             return SizeVar(i as u32);
         }
-        self.vars.push(SizeInfo { name: name.to_string(), hint });
+        assert!(self.vars.iter().all(|v| v.most.is_none()), "sizes that are given come before those that are counted");
+        self.push(name, hint, None)
+    }
+
+    /// A new size that is counted from tables, at most `most`, under this name or a longer one that is free.
+    pub fn counted(&mut self, name: &str, hint: usize, most: Size) -> SizeVar {
+        let mut free = name.to_string();
+        while self.vars.iter().any(|v| v.name == free) {
+            free.push('_');
+        }
+        self.push(&free, hint, Some(most))
+    }
+
+    fn push(&mut self, name: &str, hint: usize, most: Option<Size>) -> SizeVar {
+        self.vars.push(SizeInfo { name: name.to_string(), hint, most });
         SizeVar(self.vars.len() as u32 - 1)
     }
 
-    /// The run-time sizes in order.
+    /// The sizes that are given, in order.
     pub fn iter(&self) -> impl Iterator<Item = (SizeVar, &SizeInfo)> {
+        self.all().filter(|(_, info)| info.most.is_none())
+    }
+
+    /// The sizes that are counted from tables, in order.
+    pub fn iter_counted(&self) -> impl Iterator<Item = (SizeVar, Size)> {
+        self.all().filter_map(|(var, info)| Some((var, info.most?)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (SizeVar, &SizeInfo)> {
         self.vars.iter().enumerate().map(|(i, v)| (SizeVar(i as u32), v))
     }
 
-    /// The number of run-time sizes.
+    /// The number of sizes that are given.
     pub fn len(&self) -> usize {
-        self.vars.len()
+        self.iter().count()
     }
 
-    /// Whether every size is known at compile time.
+    /// Whether no size is given: all are known at compile time.
     pub fn is_empty(&self) -> bool {
-        self.vars.is_empty()
+        self.len() == 0
+    }
+
+    /// The greatest that a size can be, in sizes that are given.
+    pub fn most(&self, size: Size) -> Size {
+        match size.depends_on().and_then(|v| self.vars[v.0 as usize].most) {
+            Some(most) => size.with(most),
+            None => size,
+        }
+    }
+
+    /// The same sizes with other expected values for the first of them.
+    pub fn expecting(&self, values: &[usize]) -> SizeTable {
+        let mut res = self.clone();
+        res.vars.iter_mut().zip(values).for_each(|(info, value)| info.hint = *value);
+        res
     }
 
     /// The name of a run-time size.

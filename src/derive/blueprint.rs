@@ -189,8 +189,7 @@ fn extent(graph: &Graph, id: ValueId) -> f64 {
     let ty = graph.ty(id);
     // a relation is at most its table
     let dims = if ty.relation { &ty.dims[..ty.dims.len() - 1] } else { &ty.dims[..] };
-    if matches!(graph.node(id).op, Op::Relation(r) if !matches!(graph.relations[r].map, crate::tensor::graph::Function::Table(_)))
-    {
+    if matches!(graph.node(id).op, Op::Relation(r) if !graph.relations[r].map.is_table()) {
         return 0.0;
     }
     dims.iter().map(|n| graph.sizes.hint(*n) as f64).product()

@@ -254,13 +254,14 @@ impl Derivation<'_> {
         let kept: Vec<Axis> = kept.chain([order]).collect();
         let out: Vec<Axis> = kept.iter().copied().chain([radial.feature]).collect();
         let weights = self.graph.contract(&radial.weights.iter().chain([&change]).collect::<Vec<_>>(), &out);
-        let out: Vec<Axis> = [field.edge].into_iter().chain(kept).collect();
+        let out: Vec<Axis> = [field.place].into_iter().chain(kept).collect();
         let functions = self.graph.contract(&[&weights, &radial.features], &out);
         let of_target = target.component.map(|_| components);
         let mut terms = Vec::new();
         for seen in seen {
             let signs = self.signs(polar, [Some(order), seen.component, of_target]);
-            let operands = seen.factors.iter().chain([&functions, &signs]).chain(polar.odd.then_some(&frames.sign));
+            let read = seen.factors.iter().chain([&functions, &signs]).chain(&field.pair);
+            let operands = read.chain(polar.odd.then_some(&frames.sign));
             let out: Vec<Axis> = [field.edge, target.copy].into_iter().chain(of_target).collect();
             terms.push(self.graph.contract(&operands.collect::<Vec<_>>(), &out));
         }

@@ -11,7 +11,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::size::{Size, SizeTable};
 use crate::domain::{Batching, Domain};
 use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program};
-use crate::tensor::graph::{Axis, Function, Graph, Input, InputKind, Relation, Val};
+use crate::tensor::graph::{Axis, Function, Graph, Input, InputKind, Paired, PairedWay, Relation, Val};
 use crate::tensor::op::Func;
 
 /// The input with the cell shifts of the edges of a periodic domain, after the domain's name and a dot.
@@ -48,6 +48,16 @@ pub struct Lattice {
     pub component: Axis,
 }
 
+/// The pairs of a domain: its edges up to reversal.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    pub pair: Axis,
+    /// The pair of each edge. `[edge, pair]`
+    pub of_edge: Val,
+    /// The first edge of each pair. `[pair, edge]`
+    pub edge: Val,
+}
+
 /// The places of one model.
 #[derive(Debug)]
 pub struct Places<'a> {
@@ -56,6 +66,7 @@ pub struct Places<'a> {
     known: BTreeMap<Base, Place>,
     tables: BTreeMap<(Id<DomainDecl>, Table), Val>,
     lattices: BTreeMap<Id<DomainDecl>, Lattice>,
+    pairs: BTreeMap<Id<DomainDecl>, Pairs>,
     sample: Place,
 }
 
@@ -69,8 +80,8 @@ impl<'a> Places<'a> {
         };
         let size = Size::var(fresh_size(&mut graph.sizes, name, hint));
         let sample = Place { axes: vec![graph.axis()], sizes: vec![size] };
-        let (known, tables, lattices) = Default::default();
-        Ok(Places { program, batching, known, tables, lattices, sample })
+        let (known, tables, lattices, pairs) = Default::default();
+        Ok(Places { program, batching, known, tables, lattices, pairs, sample })
     }
 
     /// The domain of a declaration.
@@ -119,22 +130,54 @@ impl<'a> Places<'a> {
         if let Some(val) = self.tables.get(&(id, table)) {
             return val.clone();
         }
-        let (word, sorted) = match table {
-            Table::Senders => ("senders", false),
-            Table::Receivers => ("receivers", true),
-            Table::Index => ("index", true),
-        };
         let (range, dims) = (to.sizes[to.sizes.len() - 1], from.sizes.clone());
-        let input = graph.inputs.push(Input {
-            name: format!("{}.{word}", self.program.domains[id].name),
-            dims: dims.clone(),
-            kind: InputKind::Table { range, sorted },
-        });
+        let input = self.input(graph, id, table, &dims, range);
         let raw = graph.relation(Relation { from: dims, to: range, map: Function::Table(input) });
         let names = from.axes.iter().copied().chain([to.axes[to.axes.len() - 1]]);
         let val = raw.rename(&raw.axes.iter().copied().zip(names).collect::<Vec<_>>());
         self.tables.insert((id, table), val.clone());
         val
+    }
+
+    /// The argument that holds a table, declared where it is not.
+    fn input(&self, graph: &mut Graph, id: Id<DomainDecl>, table: Table, dims: &[Size], range: Size) -> Id<Input> {
+        let (word, sorted) = match table {
+            Table::Senders => ("senders", false),
+            Table::Receivers => ("receivers", true),
+            Table::Index => ("index", true),
+        };
+        let name = format!("{}.{word}", self.program.domains[id].name);
+        let known = graph.inputs.iter().find(|(_, input)| input.name == name).map(|(id, _)| id);
+        let kind = InputKind::Table { range, sorted };
+        known.unwrap_or_else(|| graph.inputs.push(Input { name, dims: dims.to_vec(), kind }))
+    }
+
+    /// The pairs of the points of a domain: a number that is the same on `(i, j)` and `(j, i)` is a function of these. None where space
+    /// repeats, as only a call knows which image an edge leads to.
+    pub fn pairs(&mut self, graph: &mut Graph, id: Id<DomainDecl>) -> Option<Pairs> {
+        if self.domain(id).periodic() {
+            return None;
+        }
+        if let Some(known) = self.pairs.get(&id) {
+            return Some(known.clone());
+        }
+        let (edges, points) = (self.of(graph, Base::Edges(id)), self.of(graph, Base::Points(id)));
+        let (edge, range) = (edges.sizes[0], points.sizes[0]);
+        let ends = [Table::Senders, Table::Receivers].map(|end| self.input(graph, id, end, &edges.sizes, range));
+        // most edges come in both directions
+        let hint = graph.sizes.hint(edge).div_ceil(2);
+        let size = Size::var(graph.sizes.counted(&format!("{}.pairs", self.program.domains[id].name), hint, edge));
+        let pair = graph.axis();
+        let mut relation = |way, (from, to): (Size, Size), names: [Axis; 2]| {
+            let map = Function::Paired(Paired { ends, way });
+            let raw = graph.relation(Relation { from: vec![from], to, map });
+            raw.rename(&raw.axes.iter().copied().zip(names).collect::<Vec<_>>())
+        };
+        let of_edge = relation(PairedWay::Class, (edge, size), [edges.axes[0], pair]);
+        let first = relation(PairedWay::First, (size, edge), [pair, edges.axes[0]]);
+        let pairs = Pairs { pair, of_edge, edge: first };
+        self.pairs.insert(id, pairs.clone());
+        Some(pairs)
     }
 
     /// The lattice of a periodic domain: inputs `<domain>.shifts [edges, d]` and `<domain>.cell [samples, d, d]`.

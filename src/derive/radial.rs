@@ -10,6 +10,8 @@
 //! - `by mlp[a, b]`: `<prefix>.radial.1.weight [a, 8]`, `.2.weight [b, a]`, `.3.weight [rows, b]`, silu between, no biases (so that the cutoff
 //!   stays smooth); the rows are the paths in order, each `[out, in]`, depthwise `[copies]`.
 //!
+//! Everything of the distance alone is computed once for both directions of an edge (`place::Pairs`).
+//!
 //! Where channels are kept, or the radial functions are a network's, a second program for the sum is stated (`canonical`).
 //!
 //! The orbit of the point itself has `<prefix>.self...` `[out, in]`, depthwise `[copies]`.
@@ -40,12 +42,12 @@ pub(super) struct Paths {
     pub(super) paths: Vec<AngularPath>,
 }
 
-/// The radial functions of all paths of a pair at every edge: weights times features of the distance, summed over the latter.
+/// The radial functions of all paths of a source and a target: weights times features of the distance, summed over the latter.
 #[derive(Debug)]
 pub(super) struct Radials {
     /// Their product, summed over the axes that are not named here.
     pub(super) weights: Vec<Val>,
-    /// `[edge, feature]`
+    /// At each place of the field. `[place, feature]`
     pub(super) features: Val,
     pub(super) feature: Axis,
     /// The axis over the paths.
@@ -63,6 +65,10 @@ pub(super) struct Field {
     pub(super) senders: Val,
     pub(super) receivers: Val,
     harmonics: Vec<(Val, Option<Axis>)>,
+    /// Where distances and what is a function of them are: the pairs of points, or the edges.
+    pub(super) place: Axis,
+    /// The pair of each edge.
+    pub(super) pair: Option<Val>,
     bessel: Val,
     bessel_axis: Axis,
     cutoff: f64,
@@ -143,8 +149,23 @@ impl Derivation<'_> {
         let sender = self.graph.axis();
         let senders = senders.rename(&[(point, sender)]);
         let harmonics = self.harmonics_of(vectors, top);
-        let (bessel, bessel_axis) = self.radial_functions(&vectors.length, BESSEL_COUNT, cutoff);
-        Field { id, edge, point, senders, receivers, harmonics, bessel, bessel_axis, cutoff }
+        let (place, pair, length) = self.distances(id, edge, vectors);
+        let (bessel, bessel_axis) = self.radial_functions(&length, BESSEL_COUNT, cutoff);
+        Field { id, edge, point, senders, receivers, harmonics, place, pair, bessel, bessel_axis, cutoff }
+    }
+
+    /// Where distances are, the pair of each edge if that is on pairs, and the distances. A distance is invariant under reversal of the
+    /// edge, `|r_j - r_i| = |r_i - r_j|`, so it and every function of it factor through the orbits of edges under Z/2: they are computed once
+    /// an orbit, at its first edge, and edges read them there.
+    fn distances(&mut self, id: Id<DomainDecl>, edge: Axis, vectors: &Vectors) -> (Axis, Option<Val>, Val) {
+        if !vectors.length.has(edge) {
+            return (edge, None, vectors.length.clone());
+        }
+        let Some(pairs) = self.places.pairs(&mut self.graph, id) else { return (edge, None, vectors.length.clone()) };
+        let on_pairs = |a: &Axis| if *a == edge { pairs.pair } else { *a };
+        let out: Vec<Axis> = vectors.length.axes.iter().map(on_pairs).collect();
+        let length = self.graph.contract(&[&vectors.length, &pairs.edge], &out);
+        (pairs.pair, Some(pairs.of_edge), length)
     }
 
     /// The point itself: `self · x`.
@@ -206,6 +227,7 @@ impl Derivation<'_> {
     fn path_factors(&mut self, field: &Field, layer: &Layer, pair: &Paths, path: &AngularPath) -> Vec<Val> {
         let coupling = self.coupling(field, layer, pair, path);
         let mut factors = vec![coupling, field.senders.clone(), field.receivers.clone()];
+        factors.extend(field.pair.clone());
         if path.degree > 0 {
             factors.push(field.harmonics[path.degree as usize].0.clone());
         }
@@ -257,7 +279,7 @@ impl Derivation<'_> {
             for (k, path) in pair.paths.iter().enumerate() {
                 let chosen = slice(&mut self.graph, &[], &[], k, pair.paths.len());
                 let chosen = chosen.rename(&[(chosen.axes[0], weight.axes[1])]);
-                let radial = self.graph.contract(&[&weight, &chosen, &field.bessel], &[field.edge, copy]);
+                let radial = self.graph.contract(&[&weight, &chosen, &field.bessel], &[field.place, copy]);
                 self.channelwise(layer, pair, path, field, &[radial]);
             }
             let path = weight.axes[1];
@@ -303,7 +325,7 @@ impl Derivation<'_> {
             let weight = weight.rename(&[(weight.axes[1], axis)]);
             (features, top) = ((hidden.clone(), axis), weight.clone());
             axis = weight.axes[0];
-            hidden = self.graph.contract(&[&weight, &hidden], &[field.edge, axis]);
+            hidden = self.graph.contract(&[&weight, &hidden], &[field.place, axis]);
             if !last {
                 hidden = self.graph.map(Func::Silu, &[&hidden]);
             }

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::base::arena::{Arena, Id};
 use crate::base::size::Size;
-use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Expr, Kernel, Stage, Stmt, Unary, Var};
+use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Count, Expr, Kernel, Stage, Stmt, Unary, Var};
 
 /// A kernel under construction.
 #[derive(Debug, Default)]
@@ -15,9 +15,16 @@ pub struct Builder {
     /// Candidates for sharing by hash; looked up, never iterated.
     known: HashMap<u64, Vec<Id<Expr>>>,
     n_vars: u32,
+    /// The sizes that are counted, and where.
+    counts: Vec<Count>,
 }
 
 impl Builder {
+    /// A builder to which these sizes are numbers in memory.
+    pub fn with_counts(counts: Vec<Count>) -> Builder {
+        Builder { counts, ..Builder::default() }
+    }
+
     /// A builder whose variables begin after the first `n_vars`.
     pub fn counting(n_vars: u32) -> Builder {
         Builder { n_vars, ..Builder::default() }
@@ -64,11 +71,21 @@ impl Builder {
         self.expr(Expr::Int(x))
     }
 
-    /// A size, as a number where it is known.
+    /// A size: a number where it is known, one in memory where it is counted.
     pub fn size(&mut self, size: Size) -> Id<Expr> {
-        match size.as_fixed() {
-            Some(n) => self.int(n as i64),
+        if let Some(n) = size.as_fixed() {
+            return self.int(n as i64);
+        }
+        let (scale, var, offset, divisor) = size.parts();
+        match self.counts.iter().find(|c| c.size == Size::var(var)).map(|c| c.buffer) {
             None => self.expr(Expr::Size(size)),
+            Some(buffer) => {
+                let n = self.load(buffer, vec![]);
+                let [scale, offset, divisor] = [scale, offset, divisor].map(|k| self.int(k));
+                let scaled = self.mul(scale, n);
+                let sum = self.add(scaled, offset);
+                self.binary(Binary::Div, sum, divisor)
+            }
         }
     }
 

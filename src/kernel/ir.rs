@@ -40,8 +40,19 @@ pub struct Program {
     /// `Memory::Output(k)` is the buffer of `outputs[k]`.
     pub outputs: Vec<Argument>,
     pub buffers: Arena<Buffer>,
+    /// The sizes that kernels of bind count. No expression and no shape has them: expressions read the count, memory is laid out for the
+    /// greatest they can be.
+    pub counts: Vec<Count>,
     /// In the order of execution; a stage's kernels run in this order.
     pub kernels: Vec<Kernel>,
+}
+
+/// A size that is counted from tables.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Count {
+    pub size: Size,
+    /// The number, `[]`; I32.
+    pub buffer: Id<Buffer>,
 }
 
 /// What the caller hands over under a name; its shape and element type are those of its buffer.
@@ -125,6 +136,11 @@ impl Contraction {
 }
 
 impl Program {
+    /// The size that an access reads, where it is that of a count.
+    pub fn counted(&self, access: &Access) -> Option<Size> {
+        self.counts.iter().find(|count| count.buffer == access.buffer).map(|count| count.size)
+    }
+
     /// A program without arguments and kernels.
     pub fn new(name: impl Into<String>, dtype: Dtype, sizes: SizeTable) -> Program {
         assert!(dtype.is_float(), "the dtype of a program is a float type");
@@ -136,6 +152,7 @@ impl Program {
             weights: vec![],
             outputs: vec![],
             buffers: Arena::new(),
+            counts: vec![],
             kernels: vec![],
         }
     }

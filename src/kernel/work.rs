@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
-use crate::base::size::Size;
+use crate::base::size::{Size, SizeVar};
 use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, Memory, Program, Stage, Stmt, Var};
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
@@ -68,7 +68,9 @@ struct Counter<'k> {
 
 impl<'k> Counter<'k> {
     fn size(&self, size: Size) -> f64 {
-        size.eval(|var| self.sizes[var.0 as usize]) as f64
+        // what tables tell is not known before they are
+        let value = |var: SizeVar| self.sizes.get(var.0 as usize).copied();
+        size.eval(|var| value(var).unwrap_or_else(|| self.program.sizes.hint(Size::var(var)))) as f64
     }
 
     fn body(&mut self, body: &'k [Stmt]) -> f64 {
@@ -187,6 +189,7 @@ impl<'k> Counter<'k> {
         match &self.kernel.exprs[id] {
             Expr::Int(k) => Some(*k as f64),
             Expr::Size(size) => Some(self.size(*size)),
+            Expr::Load(access) => self.program.counted(access).map(|size| self.size(size)),
             Expr::Var(var) => match self.lets[var.0 as usize] {
                 Some(value) => self.number(value, index),
                 None => index(*var),
@@ -204,7 +207,6 @@ impl<'k> Counter<'k> {
                 }
             }
             Expr::Float(_)
-            | Expr::Load(_)
             | Expr::Unary { .. }
             | Expr::Fma { .. }
             | Expr::Select { .. }

@@ -12,7 +12,7 @@ use crate::rewrite::rules::nesting;
 use crate::rewrite::search::{Found, Fragment, search};
 use crate::rewrite::{Options, Report};
 use crate::tensor::equality::Equality;
-use crate::tensor::graph::{Axis, Constant, Function, Graph, Input, InputKind, Needs, Output, Relation, Val, Weight};
+use crate::tensor::graph::{Axis, Constant, Graph, Input, InputKind, Needs, Output, Relation, Val, Weight};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
 use crate::tensor::translate::{Translation, remade};
 
@@ -274,7 +274,7 @@ impl Window {
             }
             Op::Relation(relation) => {
                 let mut copy = graph.relations[relation].clone();
-                if let Function::Table(table) = &mut copy.map {
+                for table in copy.map.tables_mut() {
                     self.given.push(Given::Input(*table));
                     *table = own.inputs.push(graph.inputs[*table].clone());
                 }

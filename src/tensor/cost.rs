@@ -64,7 +64,7 @@ pub fn describe(graph: &Graph, ty: &Type, op: &Op) -> Operand {
         Op::Constant(id) => (density(&graph.constants[*id].data), graph.constants[*id].data.len() <= 4096),
         Op::Relation(id) => match graph.relations[*id].map {
             Function::Affine { .. } => (1.0, true),
-            Function::Table(_) | Function::Constant(_) => (1.0, false),
+            Function::Table(_) | Function::Paired(_) | Function::Constant(_) => (1.0, false),
         },
         Op::Input(_) | Op::Weight(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => (1.0, false),
     };

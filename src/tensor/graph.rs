@@ -91,11 +91,48 @@ pub struct Relation {
 pub enum Function {
     /// A run-time table: an input of shape `from` (kind `Table` or `Index`).
     Table(Id<Input>),
+    /// A table that is made of given ones when an instance is.
+    Paired(Paired),
     /// A compile-time table over `from`, row-major (all sizes fixed); `None` where it is not defined.
     Constant(Arc<[Option<u32>]>),
     /// `to = floor((Σ_k scale_k · from_k + offset) / divisor)`, with what happens outside `0..to`.
     /// Windows: scale (1, 1), offset -p. Blocks of s: (s, 1). Slices: (1), offset. Refinement: (1), divisor s. Flips: (-1).
     Affine { scale: Vec<i64>, offset: Affine, divisor: i64, outside: Outside },
+}
+
+/// The classes of places with the same two ends, in either order, numbered by their first place: of two tables `a` and `b` of one length,
+/// `{a[e], b[e]} = {a[f], b[f]}`. How many there are is a size that is counted ([`SizeTable::counted`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paired {
+    pub ends: [Id<Input>; 2],
+    pub way: PairedWay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairedWay {
+    /// From a place to its class.
+    Class,
+    /// From a class to its first place: increasing.
+    First,
+}
+
+impl Function {
+    /// Whether it is a table of an instance.
+    pub fn is_table(&self) -> bool {
+        match self {
+            Function::Table(_) | Function::Paired(_) => true,
+            Function::Constant(_) | Function::Affine { .. } => false,
+        }
+    }
+
+    /// The tables that it is, or is made of.
+    pub fn tables_mut(&mut self) -> &mut [Id<Input>] {
+        match self {
+            Function::Table(input) => std::slice::from_mut(input),
+            Function::Paired(paired) => &mut paired.ends,
+            Function::Constant(_) | Function::Affine { .. } => &mut [],
+        }
+    }
 }
 
 /// `constant + scale · size`: an offset that may need the run-time size (`n - 1` for a flip).

@@ -30,6 +30,7 @@ fn leaf_type(graph: &Graph, op: &Op) -> Type {
         Op::Weight(_) => Needs { weights: true, ..Needs::default() },
         Op::Relation(id) => match &graph.relations[*id].map {
             Function::Table(input) => kind(*input),
+            Function::Paired(paired) => kind(paired.ends[0]).and(kind(paired.ends[1])),
             Function::Constant(_) | Function::Affine { .. } => Needs::default(),
         },
         Op::Constant(_) | Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => Needs::default(),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::tensor::graph::{Function, Graph};
+use crate::tensor::graph::{Function, Graph, Paired, PairedWay};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
 /// The whole graph: outputs and equalities last.
@@ -82,11 +82,22 @@ pub fn leaf_name(graph: &Graph, op: &Op) -> Option<String> {
         Op::Constant(i) => graph.constants[*i].name.clone(),
         Op::Relation(i) => match graph.relations[*i].map {
             Function::Table(input) => graph.inputs[input].name.clone(),
+            Function::Paired(paired) => paired_name(graph, &paired),
             Function::Constant(_) => format!("rel{}", i.index()),
             Function::Affine { .. } => format!("win{}", i.index()),
         },
         Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => return None,
     })
+}
+
+/// How a table of pairs is called: after the domain, `Atoms.pair` and `Atoms.edge_of_pair`.
+pub fn paired_name(graph: &Graph, paired: &Paired) -> String {
+    let ends = &graph.inputs[paired.ends[0]].name;
+    let domain = ends.rsplit_once('.').map_or("", |(domain, _)| domain);
+    match paired.way {
+        PairedWay::Class => format!("{domain}.pair"),
+        PairedWay::First => format!("{domain}.edge_of_pair"),
+    }
 }
 
 /// The names of the axes of the values printed so far.

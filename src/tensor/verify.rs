@@ -2,8 +2,9 @@
 //! A failure is a bug of the compiler; the message says where.
 
 use crate::base::arena::Id;
+use crate::base::size::Size;
 use crate::tensor::equality::{Theorem, verify_equality};
-use crate::tensor::graph::{Function, Graph, InputKind, Output, Relation};
+use crate::tensor::graph::{Function, Graph, InputKind, Output, Paired, PairedWay, Relation};
 use crate::tensor::infer::infer;
 use crate::tensor::op::{Node, Op};
 
@@ -13,6 +14,9 @@ pub fn verify(graph: &Graph) -> Result<(), String> {
         if constant.data.len() != constant.dims.iter().product::<usize>() {
             return Err(format!("constant {id:?} `{}` has {} numbers", constant.name, constant.data.len()));
         }
+    }
+    for (_, input) in graph.inputs.iter() {
+        is_given(graph, &input.dims).map_err(|why| format!("`{}`: {why}", input.name))?;
     }
     for (id, relation) in graph.relations.iter() {
         verify_relation(graph, relation).map_err(|why| format!("relation {id:?}: {why}"))?;
@@ -74,6 +78,7 @@ fn verify_relation(graph: &Graph, relation: &Relation) -> Result<(), String> {
                 return Err(format!("the shape of `{}` is not its domain", input.name));
             }
         }
+        Function::Paired(paired) => verify_paired(graph, relation, paired)?,
         Function::Constant(table) => {
             let fixed: Option<Vec<usize>> = relation.from.iter().map(|s| s.as_fixed()).collect();
             let (Some(from), Some(to)) = (fixed, relation.to.as_fixed()) else {
@@ -98,6 +103,36 @@ fn verify_relation(graph: &Graph, relation: &Relation) -> Result<(), String> {
     Ok(())
 }
 
+/// Callers know the sizes that are given, and lay out their arrays before others are counted.
+fn is_given(graph: &Graph, dims: &[Size]) -> Result<(), String> {
+    match dims.iter().find(|d| graph.sizes.most(**d) != **d) {
+        Some(size) => Err(format!("the caller does not know {}", graph.sizes.show(*size))),
+        None => Ok(()),
+    }
+}
+
+fn verify_paired(graph: &Graph, relation: &Relation, paired: &Paired) -> Result<(), String> {
+    let [a, b] = paired.ends;
+    if a.index().max(b.index()) >= graph.inputs.len() {
+        return Err("a table that it is made of does not exist".into());
+    }
+    let (a, b) = (&graph.inputs[a], &graph.inputs[b]);
+    let (InputKind::Table { range, .. }, InputKind::Table { range: other, .. }) = (&a.kind, &b.kind) else {
+        return Err(format!("`{}` and `{}` are not both tables", a.name, b.name));
+    };
+    let places = match paired.way {
+        PairedWay::Class => (&relation.from[..], relation.to),
+        PairedWay::First => (&[relation.to][..], relation.from[0]),
+    };
+    if a.dims.len() != 1 || a.dims != b.dims || range != other || places.0 != a.dims {
+        return Err(format!("`{}` and `{}` are not the ends of its places", a.name, b.name));
+    }
+    match graph.sizes.iter_counted().find(|(var, _)| Size::var(*var) == places.1) {
+        Some((_, most)) if most == a.dims[0] => Ok(()),
+        Some(_) | None => Err("its classes are not counted from its tables".into()),
+    }
+}
+
 fn verify_output(graph: &Graph, output: &Output) -> Result<(), String> {
     if usize::from(output.id) >= graph.len() {
         return Err(format!("output `{}` does not exist", output.name));
@@ -107,5 +142,6 @@ fn verify_output(graph: &Graph, output: &Output) -> Result<(), String> {
     if order != (0..graph.ty(output.id).dims.len()).collect::<Vec<_>>() {
         return Err(format!("output `{}` has the order {:?}", output.name, output.order));
     }
+    is_given(graph, &graph.ty(output.id).dims).map_err(|why| format!("output `{}`: {why}", output.name))?;
     Ok(())
 }

@@ -30,6 +30,7 @@ mod cut;
 mod dense;
 mod edges;
 mod outer_tiles;
+mod paired;
 mod places;
 mod random;
 mod scalar;
@@ -178,10 +179,7 @@ const MOST_OPERATIONS: f64 = 1e7;
 /// Compares the lowered program with the evaluator's results on a model of another test, where it is small enough.
 pub(crate) fn agrees(graph: &Graph, args: &Arguments, expected: &BTreeMap<String, Array>) {
     let mut actual = graph.clone();
-    actual.sizes = SizeTable::default();
-    for ((_, info), size) in graph.sizes.iter().zip(&args.sizes) {
-        actual.sizes.intern(&info.name, *size);
-    }
+    actual.sizes = graph.sizes.expecting(&args.sizes);
     if gdlc::tensor::cost::total(&actual).flops < MOST_OPERATIONS {
         let program = lower(graph, "model", Dtype::F64);
         compare(&run(&program, args, Order::Backward), expected, 1e-11, &program);

@@ -101,6 +101,7 @@ fn products(g: &Graph) -> Vec<(Vec<String>, f64)> {
         Op::Constant(i) => g.constants[i].name.clone(),
         Op::Relation(i) => match g.relations[i].map {
             Function::Table(t) => g.inputs[t].name.clone(),
+            Function::Paired(_) => "pairs".into(),
             Function::Constant(_) | Function::Affine { .. } => "affine".into(),
         },
         Op::Contract | Op::Sum | Op::Map(_) | Op::Reduce(_) | Op::View => format!("%{id}"),

@@ -194,12 +194,12 @@ impl Cx<'_> {
         match self.b.get(id) {
             Expr::Int(k) => Some(*k),
             Expr::Size(size) => i64::try_from(self.program.sizes.hint(*size)).ok(),
+            Expr::Load(access) => i64::try_from(self.program.sizes.hint(self.program.counted(access)?)).ok(),
             Expr::Var(var) => self.hint(*lets.get(var)?, lets),
             Expr::Binary { f, x, y } => {
                 crate::kernel::build::index_binary(*f, self.hint(*x, lets)?, self.hint(*y, lets)?)
             }
             Expr::Float(_)
-            | Expr::Load(_)
             | Expr::Unary { .. }
             | Expr::Fma { .. }
             | Expr::Select { .. }

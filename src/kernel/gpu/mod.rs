@@ -175,6 +175,8 @@ impl<'p> Cx<'p> {
         match self.b.get(extent) {
             Expr::Int(n) => Some(vec![Size::fixed(usize::try_from(*n).ok()?)]),
             Expr::Size(size) => Some(vec![*size]),
+            // at most so many
+            Expr::Load(access) => Some(vec![self.program.sizes.most(self.program.counted(access)?)]),
             Expr::Binary { f: Binary::Mul, x, y } => {
                 let (mut x, y) = (self.factors(*x)?, self.factors(*y)?);
                 x.extend(y);

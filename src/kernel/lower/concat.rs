@@ -1,12 +1,14 @@
 //! Concatenations: a sum whose terms share out the places of one axis is stored term by term, each by its own loops,
 //! instead of asking at every place whose it is. The places of a term may lie together or be interleaved with others'; places
-//! that no term has are zero.
+//! that no term has are zero. A term of which only the concatenation is read is stored in its places by the kernel that computes it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::base::arena::Id;
 use crate::kernel::ir::{Expr, LoopKind, Stage};
 use crate::kernel::lower::cx::Cx;
+use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::{Home, Lowering, plan};
 use crate::tensor::graph::{Function, Graph, Outside};
 use crate::tensor::op::{Node, Op, Slot, ValueId};
@@ -34,9 +36,21 @@ impl Block {
         };
         self.dims.iter().zip(&self.scale).fold(vec![self.begin], spread)
     }
+
+    /// Whether its places are as they come.
+    fn is_contiguous(&self) -> bool {
+        self.places().iter().zip(self.begin..).all(|(place, next)| *place == next)
+    }
+
+    /// The order of the value's axes in memory in which it is a part of the whole: the outer axes as there, then the digits.
+    fn order(&self, outer: &[usize]) -> Option<Vec<usize>> {
+        let wanted = outer.iter().map(|a| Place::Axis(*a)).chain((0..self.dims.len()).map(Place::Digit));
+        let order = wanted.map(|p| self.reads.iter().position(|r| *r == p)).collect::<Option<Vec<_>>>()?;
+        (order.len() == self.reads.len()).then_some(order)
+    }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Place {
     Axis(usize),
     Digit(usize),
@@ -48,6 +62,50 @@ struct Concatenation {
     blocks: Vec<Block>,
     /// The runs of places that no term has.
     gaps: Vec<Range<usize>>,
+}
+
+/// A value that is stored as a part of a concatenation.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) whole: ValueId,
+    order: Vec<usize>,
+    begin: usize,
+}
+
+impl Part {
+    /// Where the value is, in that of the whole.
+    pub(super) fn home(&self, graph: &Graph, id: ValueId, whole: &Home) -> Home {
+        let dims = self.order.iter().map(|axis| graph.ty(id).dims[*axis]);
+        let flat = dims.filter(|d| d.as_fixed().is_some()).collect();
+        Home { buffer: whole.buffer, order: self.order.clone(), flat, begin: self.begin }
+    }
+}
+
+/// The values that are stored as parts of a concatenation, by the kernels that compute them: nobody else reads them.
+pub(super) fn parts(graph: &Graph, facts: &Facts) -> BTreeMap<ValueId, Part> {
+    let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
+    facts.live.iter().flat_map(|id| &graph.node(*id).args).for_each(|arg| *readers.entry(*arg).or_default() += 1);
+    let hidden = |id: &ValueId| graph.outputs.iter().all(|o| o.id != *id);
+    let stored = |id: &ValueId| facts.when[id] == When::Call && !facts.inlined[id] && !facts.has_sum(*id) && hidden(id);
+    let mut res = BTreeMap::new();
+    for whole in facts.live.iter().copied().filter(|id| stored(id)) {
+        let Some(Concatenation { axis, blocks, .. }) = concatenation(graph, whole) else { continue };
+        let Some((last, outer)) = facts.order(graph, whole).split_last().map(|(l, o)| (*l, o.to_vec())) else {
+            continue;
+        };
+        if last != axis || outer.iter().any(|a| graph.ty(whole).dims[*a].as_fixed().is_some()) {
+            continue;
+        }
+        for block in blocks.iter().filter(|b| stored(&b.value) && readers[&b.value] == 1 && b.is_contiguous()) {
+            // a product may be read by several terms of several sums
+            let puts = |id: &&ValueId| graph.node(**id).args.contains(&block.value);
+            let once = facts.live.iter().find(puts).is_some_and(|put| readers[put] == 1);
+            if let (true, Some(order)) = (once, block.order(&outer)) {
+                res.insert(block.value, Part { whole, order, begin: block.begin as usize });
+            }
+        }
+    }
+    res
 }
 
 fn concatenation(graph: &Graph, id: ValueId) -> Option<Concatenation> {
@@ -121,7 +179,11 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
 impl Lowering<'_> {
     /// Stores a concatenation; false where the value is none.
     pub(super) fn concat(&mut self, id: ValueId, home: &Home, stage: Stage) -> bool {
-        let Some(Concatenation { axis, blocks, gaps }) = concatenation(self.graph, id) else { return false };
+        let Some(Concatenation { axis, mut blocks, gaps }) = concatenation(self.graph, id) else { return false };
+        blocks.retain(|block| !self.parts.contains_key(&block.value));
+        if blocks.is_empty() && gaps.is_empty() {
+            return true;
+        }
         let name = format!("concat {}", self.program.buffers[home.buffer].name);
         let dims = self.graph.ty(id).dims.clone();
         let outer: Vec<usize> = home.order.iter().copied().filter(|a| *a != axis).collect();

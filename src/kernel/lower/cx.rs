@@ -35,7 +35,8 @@ pub(super) struct Cx<'l, 'g> {
 impl<'l, 'g> Cx<'l, 'g> {
     pub(super) fn new(low: &'l mut Lowering<'g>) -> Cx<'l, 'g> {
         let (given, held, held_indices) = (vec![], BTreeMap::new(), BTreeMap::new());
-        Cx { low, b: Builder::default(), blocks: vec![vec![]], given, held, held_indices, straight: false }
+        let b = Builder::with_counts(low.program.counts.clone());
+        Cx { low, b, blocks: vec![vec![]], given, held, held_indices, straight: false }
     }
 
     /// A kernel whose sums are written out.
@@ -186,6 +187,10 @@ impl<'l, 'g> Cx<'l, 'g> {
         if home.flat.len() > 1 {
             let tail = place.split_off(place.len() - home.flat.len());
             place.push(self.b.flatten(&tail, &home.flat));
+        }
+        if let (Some(last), true) = (place.last_mut(), home.begin > 0) {
+            let begin = self.b.int(home.begin as i64);
+            *last = self.b.add(*last, begin);
         }
         place
     }

@@ -166,7 +166,7 @@ impl Row {
 /// Whether a function is defined everywhere.
 pub(super) fn total(graph: &Graph, edge: &Edge) -> bool {
     match &graph.relations[edge.relation].map {
-        Function::Table(_) => true,
+        Function::Table(_) | Function::Paired(_) => true,
         Function::Constant(table) => table.iter().all(Option::is_some),
         Function::Affine { outside, .. } => *outside == crate::tensor::graph::Outside::Never,
     }

@@ -13,7 +13,7 @@ use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
 use crate::kernel::lower::totals::{self, Total};
 use crate::kernel::lower::{Hardware, merge, normal};
-use crate::tensor::graph::{Function, Graph};
+use crate::tensor::graph::Graph;
 use crate::tensor::op::{Node, Op, ValueId};
 
 /// Copies of an element that may be written out.
@@ -385,7 +385,7 @@ pub(super) fn walks_rows(graph: &Graph, node: &Node) -> bool {
     }
     let steps = plan::plan(graph, node).steps;
     let table = |step: &Step| match step {
-        Step::Define(edge) => matches!(graph.relations[edge.relation].map, Function::Table(_)),
+        Step::Define(edge) => graph.relations[edge.relation].map.is_table(),
         _ => false,
     };
     let rows = |step: &Step| matches!(step, Step::Rows(_));

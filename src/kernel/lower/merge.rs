@@ -119,9 +119,8 @@ impl Merge<'_> {
 
 /// Whether a node reads one operand through a table.
 fn walks_or_gathers(graph: &Graph, node: &Node) -> bool {
-    use crate::tensor::graph::Function;
     node.args.iter().any(|arg| match graph.node(*arg).op {
-        Op::Relation(id) => matches!(graph.relations[id].map, Function::Table(_)),
+        Op::Relation(id) => graph.relations[id].map.is_table(),
         _ => false,
     })
 }

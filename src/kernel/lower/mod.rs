@@ -20,6 +20,7 @@ mod merge;
 mod normal;
 mod outer;
 mod outer_kernel;
+mod paired;
 mod partial_sums;
 mod places;
 mod places_kernel;
@@ -38,9 +39,11 @@ use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::kernel::interpret::{Machine, Order};
 use crate::kernel::ir::{Argument, ArgumentKind, Buffer, LoopKind, Memory, Program, Stage};
+use crate::kernel::lower::concat::Part;
 use crate::kernel::lower::cx::Cx;
 use crate::kernel::lower::dense::Placed;
 use crate::kernel::lower::homes::{Facts, When};
+use crate::kernel::lower::paired::Pairs;
 use crate::kernel::lower::rows::Rows;
 use crate::kernel::pass::compact::compact;
 use crate::kernel::pass::strips::strips;
@@ -71,6 +74,7 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
+    low.parts = concat::parts(graph, &facts);
     for id in &facts.in_order_of_kernels(graph) {
         if !facts.inlined[id] && !low.rows_of(*id, &facts) && !low.places_of(*id, &facts) {
             low.value(*id, &facts);
@@ -93,6 +97,8 @@ struct Home {
     order: Vec<usize>,
     /// The sizes of the last axes, if they are one axis of the buffer.
     flat: Vec<Size>,
+    /// Where on the last axis of the buffer it begins: not at 0 where it is a part of another value.
+    begin: usize,
 }
 
 struct Lowering<'g> {
@@ -103,6 +109,8 @@ struct Lowering<'g> {
     constants: BTreeMap<Id<Constant>, Id<Buffer>>,
     tables: BTreeMap<Id<Relation>, Id<Buffer>>,
     rows: BTreeMap<Id<Relation>, Rows>,
+    pairs: Vec<Pairs>,
+    parts: BTreeMap<ValueId, Part>,
     /// Buffers that can be computed now.
     folded: Vec<Id<Buffer>>,
     /// The outputs that a kernel has written already.
@@ -120,10 +128,13 @@ impl<'g> Lowering<'g> {
             constants: BTreeMap::new(),
             tables: BTreeMap::new(),
             rows: BTreeMap::new(),
+            pairs: vec![],
+            parts: BTreeMap::new(),
             folded: vec![],
             written: vec![false; graph.outputs.len()],
         };
         low.arguments(dtype);
+        low.count_pairs();
         low
     }
 
@@ -152,6 +163,8 @@ impl<'g> Lowering<'g> {
     }
 
     fn buffer(&mut self, name: &str, dtype: Dtype, shape: Vec<Size>, memory: Memory) -> Id<Buffer> {
+        // memory is laid out before tables are counted
+        let shape = shape.into_iter().map(|n| self.program.sizes.most(n)).collect();
         self.program.buffers.push(Buffer { name: name.to_string(), dtype, shape, memory })
     }
 
@@ -194,7 +207,15 @@ impl<'g> Lowering<'g> {
     }
 
     fn home(&mut self, id: ValueId, facts: &Facts) -> Home {
+        if let Some(known) = self.homes.get(&id) {
+            return known.clone();
+        }
         let when = facts.when[&id];
+        if let Some(part) = self.parts.get(&id).cloned() {
+            let whole = self.home(part.whole, facts);
+            self.homes.insert(part.whole, whole.clone());
+            return part.home(self.graph, id, &whole);
+        }
         let output = self.graph.outputs.iter().position(|o| o.id == id);
         match (output, when) {
             (Some(k), When::Call) => {
@@ -231,7 +252,12 @@ impl<'g> Lowering<'g> {
     }
 
     fn output_home(&self, k: usize) -> Home {
-        Home { buffer: self.program.outputs[k].buffer, order: self.graph.outputs[k].order.clone(), flat: vec![] }
+        Home {
+            buffer: self.program.outputs[k].buffer,
+            order: self.graph.outputs[k].order.clone(),
+            flat: vec![],
+            begin: 0,
+        }
     }
 
     /// A buffer for a value; its fixed axes are one, so that lanes run through all of them.
@@ -248,7 +274,7 @@ impl<'g> Lowering<'g> {
             When::Call => Memory::Workspace,
         };
         let buffer = self.buffer(&format!("t{id}"), self.program.dtype, shape, memory);
-        Home { buffer, order, flat }
+        Home { buffer, order, flat, begin: 0 }
     }
 
     /// The kernel `home = value`.

@@ -37,7 +37,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let flat = hoist(&mut res.graph, flat, &out);
         let flat = multiplied(&mut res.graph, flat, &out);
         let flat = summed_first(&mut res.graph, flat, &out);
-        let flat = if scatters { flat } else { placed(&mut res.graph, flat, &out) };
+        let flat = placed(&mut res.graph, flat, &out);
         let flat = shared(&mut res.graph, flat, &out);
         let value = res.graph.contract(&flat.iter().collect::<Vec<_>>(), &out);
         res.set(id, node, value);
@@ -49,7 +49,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
 /// Whether a value is a table from summed axes to one of the result: the sum walks rows.
 fn scatters(graph: &Graph, val: &Val, out: &[Axis]) -> bool {
     let Op::Relation(id) = graph.node(val.id).op else { return false };
-    let table = matches!(graph.relations[id].map, Function::Table(_));
+    let table = graph.relations[id].map.is_table();
     table && val.axes.split_last().is_some_and(|(to, from)| out.contains(to) && !from.iter().any(|a| out.contains(a)))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn is_block(graph: &Graph, node: &Node) -> bool {
             let relation = &graph.relations[id];
             let apart = match &relation.map {
                 Function::Affine { scale, .. } => scale[..] != [1],
-                Function::Table(_) | Function::Constant(_) => false,
+                Function::Table(_) | Function::Paired(_) | Function::Constant(_) => false,
             };
             apart && relation.to.as_fixed().is_some()
         }

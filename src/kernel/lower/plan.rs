@@ -204,13 +204,15 @@ impl Planner<'_> {
             let open = self.known.contains(&edge.to) && all_missing && self.distinct(edge);
             let long = edge.from.iter().filter(|s| self.sizes[**s as usize].as_fixed().is_none()).count();
             match &self.graph.relations[edge.relation].map {
-                Function::Table(_) | Function::Constant(_) if open && !edge.from.is_empty() && long <= 1 => {
+                Function::Table(_) | Function::Paired(_) | Function::Constant(_)
+                    if open && !edge.from.is_empty() && long <= 1 =>
+                {
                     Some((at, Step::Rows(edge.clone())))
                 }
                 Function::Affine { .. } if open && relation::has_fibres(&self.graph.relations[edge.relation]) => {
                     Some((at, Step::Fibre(edge.clone())))
                 }
-                Function::Table(_) | Function::Constant(_) | Function::Affine { .. } => None,
+                Function::Table(_) | Function::Paired(_) | Function::Constant(_) | Function::Affine { .. } => None,
             }
         })
     }

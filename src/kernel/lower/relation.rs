@@ -18,6 +18,10 @@ pub(super) fn apply(cx: &mut Cx, id: Id<Relation>, from: &[Id<Expr>]) -> Guarded
             let buffer = cx.input(*input);
             (cx.b.load(buffer, from.to_vec()), None)
         }
+        Function::Paired(paired) => {
+            let buffer = cx.low.paired(paired);
+            (cx.b.load(buffer, from.to_vec()), None)
+        }
         Function::Constant(table) => {
             let dims = relation.from.iter().map(|d| d.as_fixed()).collect::<Option<Vec<usize>>>();
             if let Some(place) = dims.and_then(|dims| cx.known_place(from, &dims)) {
@@ -180,7 +184,7 @@ impl Linear {
 /// Whether `from[which]` follows from `to` and the other axes.
 pub(super) fn solvable(relation: &Relation, which: usize) -> bool {
     match &relation.map {
-        Function::Table(_) | Function::Constant(_) => false,
+        Function::Table(_) | Function::Paired(_) | Function::Constant(_) => false,
         Function::Affine { scale, divisor, outside, .. } => match outside {
             Outside::Zero | Outside::Never => *divisor == 1 && scale[which] != 0,
             Outside::Wrap => *divisor == 1 && scale[which].abs() == 1 && relation.from[which] == relation.to,
@@ -242,7 +246,7 @@ fn solved_bounds(relation: &Relation, which: usize) -> Bounds {
 /// Whether the preimage of an index is an interval of `divisor` indices of the one axis.
 pub(super) fn has_fibres(relation: &Relation) -> bool {
     match &relation.map {
-        Function::Table(_) | Function::Constant(_) => false,
+        Function::Table(_) | Function::Paired(_) | Function::Constant(_) => false,
         Function::Affine { scale, divisor, outside, .. } => {
             scale[..] == [1] && *divisor > 1 && matches!(outside, Outside::Zero | Outside::Never)
         }

@@ -78,7 +78,7 @@ impl Cx<'_, '_> {
         let order: Vec<usize> = root.components.iter().copied().chain(root.channel).collect();
         let shape: Vec<usize> =
             order.iter().map(|k| dims[*k].as_fixed().expect("lower: kept axes are fixed")).collect();
-        Home { buffer: self.local("kept", &shape), order, flat: vec![] }
+        Home { buffer: self.local("kept", &shape), order, flat: vec![], begin: 0 }
     }
 
     /// Computes a value at an entry.

@@ -11,7 +11,7 @@ use crate::kernel::lower::Lowering;
 use crate::kernel::lower::cx::Cx;
 use crate::kernel::lower::element::Slots;
 use crate::kernel::lower::plan::Edge;
-use crate::tensor::graph::{Function, InputKind, Relation};
+use crate::tensor::graph::{Function, InputKind, PairedWay, Relation};
 
 /// The rows of a relation's transpose.
 #[derive(Clone, Debug)]
@@ -83,6 +83,11 @@ impl Lowering<'_> {
                 let table = self.program.inputs[input.index()].buffer;
                 self.counted_rows(&relation, &argument.name, table, sorted, stage)
             }
+            Function::Paired(paired) => {
+                let (table, sorted) = (self.paired(paired), paired.way == PairedWay::First);
+                let name = self.program.buffers[table].name.clone();
+                self.counted_rows(&relation, &name, table, sorted, Stage::Bind)
+            }
             Function::Affine { .. } => panic!("lower: an affine function has no rows"),
         };
         self.rows.insert(id, rows.clone());
@@ -119,6 +124,14 @@ impl Lowering<'_> {
             let zero = cx.b.int(0);
             cx.store(begin, vec![i], zero);
         });
+        // who looks ahead may read the places of entries that there are not
+        if let Some(entry) = entry.filter(|_| relation.from.iter().any(|n| cx.low.program.sizes.most(*n) != *n)) {
+            let places = cx.b.size(cx.low.program.sizes.most(entries));
+            cx.each(places, LoopKind::Serial, |cx, e| {
+                let zero = cx.b.int(0);
+                cx.store(entry, vec![e], zero);
+            });
+        }
         cx.each_entry(relation, table, &mut |cx, _, i| {
             let (two, one) = (cx.b.int(2), cx.b.int(1));
             let place = cx.b.add(i, two);

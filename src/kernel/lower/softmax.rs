@@ -11,7 +11,7 @@ use crate::base::arena::Id;
 use crate::kernel::lower::edges;
 use crate::kernel::lower::homes::When;
 use crate::kernel::lower::plan::{self, Plan, Step};
-use crate::tensor::graph::{Function, Graph, Relation};
+use crate::tensor::graph::{Graph, Relation};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
 /// Who reads each value.
@@ -165,7 +165,7 @@ fn rows_of(node: &Node, k: usize, graph: &Graph) -> Option<(Rows, Vec<Place>)> {
     let others: Vec<usize> = (0..node.args.len()).filter(|other| *other != k).collect();
     let edges = others.iter().map(|other| plan::edge(graph, node.args[*other], &node.reads[*other]));
     let edges = edges.collect::<Option<Vec<_>>>()?;
-    let tables = edges.iter().all(|e| matches!(graph.relations[e.relation].map, Function::Table(_)));
+    let tables = edges.iter().all(|e| graph.relations[e.relation].map.is_table());
     let axis = |slot: Slot| reads.iter().position(|s| *s == slot);
     let mut left = (0..reads.len()).filter(|p| !node.out.contains(&reads[*p]));
     let (entry, None) = (left.next()?, left.next()) else { return None };

@@ -3,7 +3,7 @@
 
 use crate::kernel::lower::plan;
 use crate::tensor::cost::volume;
-use crate::tensor::graph::{Axis, Function, Graph, Val};
+use crate::tensor::graph::{Axis, Graph, Val};
 use crate::tensor::op::{Node, Op, Slot};
 use crate::tensor::translate::Translation;
 
@@ -38,7 +38,7 @@ pub(super) fn in_two_steps(graph: &Graph) -> Graph {
 fn kept(graph: &Graph, node: &Node) -> Option<Slot> {
     let of_data = |k: usize| graph.ty(node.args[k]).needs.data || graph.ty(node.args[k]).dims.is_empty();
     let straight = |k: usize| match graph.node(node.args[k]).op {
-        Op::Relation(id) => !matches!(graph.relations[id].map, Function::Table(_)),
+        Op::Relation(id) => !graph.relations[id].map.is_table(),
         _ => of_data(k),
     };
     if node.op != Op::Contract || !(0..node.args.len()).all(straight) {

@@ -72,6 +72,8 @@ fn drop_buffers(program: &mut Program) {
     let moved = |b: Id<Buffer>| new[b.index()].expect("compact: it is used");
     let arguments = [&mut program.inputs, &mut program.weights, &mut program.outputs];
     arguments.into_iter().flatten().for_each(|a| a.buffer = moved(a.buffer));
+    program.counts.retain(|count| new[count.buffer.index()].is_some());
+    program.counts.iter_mut().for_each(|count| count.buffer = moved(count.buffer));
     for kernel in &mut program.kernels {
         let mut exprs = Arena::new();
         for (_, expr) in kernel.exprs.iter() {

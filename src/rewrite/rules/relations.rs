@@ -246,7 +246,7 @@ fn gather_factors(classes: &Classes, factors: &[Val], out: &[Axis]) -> Option<(V
 /// Whether the functions are defined everywhere.
 pub fn total(classes: &Classes, functions: &[Val]) -> bool {
     functions.iter().all(|f| match relation_of(classes, f).map(|r| r.map) {
-        Some(Function::Table(_)) => true,
+        Some(Function::Table(_) | Function::Paired(_)) => true,
         Some(Function::Constant(table)) => table.iter().all(|k| k.is_some()),
         // an empty torus has no points to wrap to, but then nothing to read either
         Some(Function::Affine { outside, .. }) => outside != Outside::Zero,

@@ -142,6 +142,7 @@ fn eval_where(graph: &Graph, args: &Arguments, wanted: &[bool]) -> Result<Vec<Op
     if args.sizes.len() < graph.sizes.len() {
         return Err(format!("{} run-time sizes are needed", graph.sizes.len()));
     }
+    let args = &*relation::counted(graph, args)?;
     let mut values: Vec<Option<Value>> = Vec::new();
     for (id, node) in graph.nodes() {
         let operand = |id: ValueId| values[usize::from(id)].clone().expect("operands of wanted values are wanted");

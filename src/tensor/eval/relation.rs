@@ -1,8 +1,11 @@
 //! Relations written out as functions, and where nothing can be written out, as 0/1 tensors.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use crate::base::size::Size;
 use crate::tensor::eval::{Arguments, Array, Odometer};
-use crate::tensor::graph::{Affine, Function, Graph, Outside, Relation};
+use crate::tensor::graph::{Affine, Function, Graph, Outside, Paired, PairedWay, Relation};
 
 /// A partial function over indices below `from`, row-major, with values below `to`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,14 @@ pub(super) fn tabulate(graph: &Graph, relation: &Relation, args: &Arguments) -> 
             }
             table.data.iter().map(|x| Some(*x as usize)).collect()
         }
+        Function::Paired(paired) => {
+            let (classes, first) = pairs(graph, paired, args)?;
+            let table = match paired.way {
+                PairedWay::Class => classes,
+                PairedWay::First => first,
+            };
+            table.into_iter().map(Some).collect()
+        }
         Function::Constant(table) => table.iter().map(|x| x.map(|k| k as usize)).collect(),
         Function::Affine { scale, offset, divisor, outside } => {
             let offset = offset_value(offset, |s| args.size(s));
@@ -57,6 +68,40 @@ pub(super) fn tabulate(graph: &Graph, relation: &Relation, args: &Arguments) -> 
         Some(k) => Err(format!("a relation has the value {k}, which is not below {to}")),
         None => Ok(Tabulated { from, to, map }),
     }
+}
+
+/// The arguments with the sizes that tables tell.
+pub(super) fn counted<'a>(graph: &Graph, args: &'a Arguments) -> Result<Cow<'a, Arguments>, String> {
+    let mut all = Cow::Borrowed(args);
+    for (var, most) in graph.sizes.iter_counted() {
+        let of = |r: &Relation| match r.map {
+            Function::Paired(paired) if r.to == Size::var(var) => Some(paired),
+            Function::Paired(_) | Function::Table(_) | Function::Constant(_) | Function::Affine { .. } => None,
+        };
+        let size = match graph.relations.iter().find_map(|(_, r)| of(r)) {
+            Some(paired) => pairs(graph, &paired, args)?.1.len(),
+            None => args.size(most),
+        };
+        all.to_mut().sizes.truncate(var.0 as usize);
+        all.to_mut().sizes.push(size);
+    }
+    Ok(all)
+}
+
+/// The class of each place of two tables, and the first place of each class.
+fn pairs(graph: &Graph, paired: &Paired, args: &Arguments) -> Result<(Vec<usize>, Vec<usize>), String> {
+    let [a, b] = paired.ends.map(|end| super::input(&graph.inputs[end], args));
+    let (a, b) = (a?.data, b?.data);
+    let mut known: BTreeMap<[usize; 2], usize> = BTreeMap::new();
+    let (mut classes, mut first) = (vec![], vec![]);
+    for (e, ends) in a.iter().zip(&b).enumerate() {
+        let mut ends = [*ends.0 as usize, *ends.1 as usize];
+        ends.sort_unstable();
+        let class = *known.entry(ends).or_insert(first.len());
+        classes.push(class);
+        first.extend((class == first.len()).then_some(e));
+    }
+    Ok((classes, first))
 }
 
 /// The offset of an affine relation for given run-time sizes.

@@ -7,5 +7,6 @@ mod families;
 mod golden;
 pub(crate) mod gradients;
 mod others;
+mod pairs;
 pub(crate) mod programs;
 mod property;
