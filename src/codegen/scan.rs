@@ -20,11 +20,12 @@ pub(super) struct Used {
     pub locals: BTreeSet<Id<Buffer>>,
 }
 
-/// A row of an array `[row, column]` that a turn of a loop reads: the one of its index, or the one that a table has for it.
+/// A row of an array `[row, column]` that a turn of a loop reads: the one of its index, or the one to which tables lead from there.
 #[derive(Debug)]
 pub(super) struct Row {
     pub buffer: Id<Buffer>,
-    pub table: Option<Id<Buffer>>,
+    /// The first is read at the index, each other one at what the one before says.
+    pub tables: Vec<Id<Buffer>>,
     /// Numbers of a row, and the spans of columns that are read.
     pub width: usize,
     pub columns: Vec<(i64, i64)>,
@@ -252,16 +253,17 @@ impl Facts {
 
     /// The rows that a turn of a loop reads: those of arrays outside the kernel whose columns are known but for indices of vector loops.
     pub(super) fn rows(&self, kernel: &Kernel, var: Var, body: &[Stmt], program: &Program) -> Vec<Row> {
-        let mut tables: BTreeMap<Var, Option<Id<Buffer>>> = BTreeMap::from([(var, None)]);
+        let mut tables: BTreeMap<Var, Vec<Id<Buffer>>> = BTreeMap::from([(var, vec![])]);
         let mut extents: BTreeMap<Var, i64> = BTreeMap::new();
         walk(body, &mut |stmt| match stmt {
             Stmt::Let { var: bound, value } => {
                 if let Expr::Load(Access { buffer, index }) = &kernel.exprs[*value]
-                    && index.len() == 1
-                    && kernel.exprs[index[0]] == Expr::Var(var)
+                    && let [at] = index[..]
+                    && let Expr::Var(at) = kernel.exprs[at]
+                    && let Some(before) = tables.get(&at)
                     && program.buffers[*buffer].dtype == Dtype::I32
                 {
-                    tables.insert(*bound, Some(*buffer));
+                    tables.insert(*bound, before.iter().copied().chain([*buffer]).collect());
                 }
             }
             Stmt::For { var, begin, end, kind: LoopKind::Vector, .. } => {
@@ -280,10 +282,10 @@ impl Facts {
             let (Some(width), Expr::Var(at)) = (width.as_fixed().filter(|_| outside), &kernel.exprs[*at]) else {
                 continue;
             };
-            let (Some(table), Some(span)) = (tables.get(at), span(kernel, *column, &extents)) else { continue };
-            match res.iter_mut().find(|row| (row.buffer, row.table) == (*buffer, *table)) {
+            let (Some(tables), Some(span)) = (tables.get(at), span(kernel, *column, &extents)) else { continue };
+            match res.iter_mut().find(|row| (row.buffer, &row.tables) == (*buffer, tables)) {
                 Some(row) => row.columns.push(span),
-                None => res.push(Row { buffer: *buffer, table: *table, width, columns: vec![span] }),
+                None => res.push(Row { buffer: *buffer, tables: tables.clone(), width, columns: vec![span] }),
             }
         }
         res
@@ -364,6 +366,7 @@ fn value(kernel: &Kernel, id: Id<Expr>, program: &Program) -> Option<i64> {
             value(kernel, *x, program).into_iter().chain(value(kernel, *y, program)).min()
         }
         Expr::Binary { f: Binary::Mul, x, y } => Some(value(kernel, *x, program)? * value(kernel, *y, program)?),
+        Expr::Load(access) => program.counted(access).map(|size| program.sizes.hint(size) as i64),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ impl<'u, 'p> Emitter<'u, 'p> {
     pub(super) fn serial(&mut self, var: Var, begin: Affine, end: Affine, body: &'p [Stmt]) -> Result<(), Unsupported> {
         let rows = self.rows_ahead(var, body);
         self.counted(begin, end, 1, &mut |e, i| {
-            e.ask_ahead(&rows, body, i, end);
+            e.ask_ahead(&rows, body, i);
             e.vars.insert(var, Val::Int(i));
             e.body(body)
         })

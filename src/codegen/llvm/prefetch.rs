@@ -1,8 +1,8 @@
 //! Rows of memory that entries to come will read, asked for ahead: the processor does not guess where an index table leads, nor that many
 //! arrays are read side by side.
 //!
-//! A loop over entries reads whole rows of arrays, at its index or at what a table says for it. Where the entry a few turns ahead will read
-//! is asked for at the start of each turn.
+//! A loop over entries reads whole rows of arrays, at its index or where tables lead from it. Where the entry a few turns ahead will read
+//! is asked for at the start of each turn. Rows of a sparse matrix follow each other in its tables, so that may be an entry of the next row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,30 +35,26 @@ impl<'p> Emitter<'_, 'p> {
     }
 
     /// Asks for what the turn `i` of a loop up to `end` will make its successors read.
-    pub(super) fn ask_ahead(&mut self, rows: &[Row], body: &'p [Stmt], i: Affine, end: Affine) {
+    pub(super) fn ask_ahead(&mut self, rows: &[Row], body: &'p [Stmt], i: Affine) {
         if rows.is_empty() {
             return;
         }
         let turn = self.facts.cost(self.kernel, body, self.unit.program).max(1);
         let ahead = (LATENCY / turn + 1).min(MOST_AHEAD);
-        let (i, end) = (self.uniform(i), self.uniform(end));
-        let (next, last) =
-            (self.f.binary("add", i, Value::int(I64, ahead)), self.f.binary("sub", end, Value::int(I64, 1)));
-        // an entry beyond the last has no number in the table
-        let next = self.f.intrinsic("smin", &[next, last]);
-        let mut found: BTreeMap<Id<Buffer>, Value> = BTreeMap::new();
+        let i = self.uniform(i);
+        let next = self.f.binary("add", i, Value::int(I64, ahead));
+        let mut found: BTreeMap<&[Id<Buffer>], Value> = BTreeMap::new();
         for row in rows {
-            let at = match row.table {
-                None => next,
-                Some(table) => match found.get(&table) {
+            let mut at = next;
+            for k in 0..row.tables.len() {
+                let path = &row.tables[..=k];
+                at = match found.get(path) {
                     Some(known) => *known,
-                    None => {
-                        let at = self.entry_of(table, next);
-                        found.insert(table, at);
-                        at
-                    }
-                },
-            };
+                    None if k == 0 => self.entry_ahead(path[k], next),
+                    None => self.entry_of(path[k], at),
+                };
+                found.insert(path, at);
+            }
             let bytes = self.f.binary("mul", at, Value::int(I64, (row.width * self.element(row)) as i64));
             let base = self.base(row.buffer);
             let begin = self.f.element(BYTE, base, bytes);
@@ -67,6 +63,15 @@ impl<'p> Emitter<'_, 'p> {
                 self.f.line(format_args!("call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)"));
             }
         }
+    }
+
+    /// What a table says for an entry to come: an entry beyond the last has no number there.
+    fn entry_ahead(&mut self, table: Id<Buffer>, entry: Value) -> Value {
+        let length = self.unit.program.buffers[table].shape[0];
+        let last = self.size(length.plus(-1));
+        let last = self.uniform(last);
+        let entry = self.f.intrinsic("smin", &[entry, last]);
+        self.entry_of(table, entry)
     }
 
     /// What a table says for an entry.
