@@ -158,11 +158,17 @@ impl SizeTable {
 
     /// A new size that is counted from tables, at most `most`, under this name or a longer one that is free.
     pub fn counted(&mut self, name: &str, hint: usize, most: Size) -> SizeVar {
+        let name = self.free(name);
+        self.push(&name, hint, Some(most))
+    }
+
+    /// This name, or a longer one that no size has.
+    pub fn free(&self, name: &str) -> String {
         let mut free = name.to_string();
         while self.vars.iter().any(|v| v.name == free) {
             free.push('_');
         }
-        self.push(&free, hint, Some(most))
+        free
     }
 
     fn push(&mut self, name: &str, hint: usize, most: Option<Size>) -> SizeVar {

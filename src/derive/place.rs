@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;
-use crate::base::size::{Size, SizeTable};
+use crate::base::size::Size;
 use crate::domain::{Batching, Domain};
 use crate::sema::hir::{Base, DomainDecl, Model, Origin, Program};
 use crate::tensor::graph::{Axis, Function, Graph, Input, InputKind, Paired, PairedWay, Relation, Val};
@@ -78,7 +78,9 @@ impl<'a> Places<'a> {
             Batching::Leading => ("batch", BATCH_HINT),
             Batching::Union => ("samples", BATCH_HINT),
         };
-        let size = Size::var(fresh_size(&mut graph.sizes, name, hint));
+        // the user may have taken the name
+        let name = graph.sizes.free(name);
+        let size = Size::var(graph.sizes.intern(&name, hint));
         let sample = Place { axes: vec![graph.axis()], sizes: vec![size] };
         let (known, tables, lattices, pairs) = Default::default();
         Ok(Places { program, batching, known, tables, lattices, pairs, sample })
@@ -234,16 +236,6 @@ fn number_of(graph: &mut Graph, size: Size) -> Val {
 /// `1 / x`, 0 at 0.
 pub fn reciprocal(graph: &mut Graph, x: &Val) -> Val {
     graph.map(Func::SafeRecip, &[x])
-}
-
-/// A size of the compiler's own, under a name that the user has not taken.
-fn fresh_size(sizes: &mut SizeTable, name: &str, hint: usize) -> crate::base::size::SizeVar {
-    let taken = |sizes: &SizeTable, name: &str| sizes.iter().any(|(_, info)| info.name == name);
-    let mut free = name.to_string();
-    while taken(sizes, &free) {
-        free.push('_');
-    }
-    sizes.intern(&free, hint)
 }
 
 /// How the samples of a model share tensors: as its domains say. Pairs of points follow the domain that the points are of, where the model has signals on both.

@@ -77,7 +77,7 @@ impl Part {
     pub(super) fn home(&self, graph: &Graph, id: ValueId, whole: &Home) -> Home {
         let dims = self.order.iter().map(|axis| graph.ty(id).dims[*axis]);
         let flat = dims.filter(|d| d.as_fixed().is_some()).collect();
-        Home { buffer: whole.buffer, order: self.order.clone(), flat, begin: self.begin }
+        Home { buffer: whole.buffer, order: self.order.clone(), flat, begin: whole.begin + self.begin }
     }
 }
 
@@ -88,7 +88,8 @@ pub(super) fn parts(graph: &Graph, facts: &Facts) -> BTreeMap<ValueId, Part> {
     let hidden = |id: &ValueId| graph.outputs.iter().all(|o| o.id != *id);
     let stored = |id: &ValueId| facts.when[id] == When::Call && !facts.inlined[id] && !facts.has_sum(*id) && hidden(id);
     let mut res = BTreeMap::new();
-    for whole in facts.live.iter().copied().filter(|id| stored(id)) {
+    let with_rows = |id: &ValueId| facts.rows.iter().any(|group| group.makes(*id));
+    for whole in facts.live.iter().copied().filter(|id| stored(id) && !with_rows(id)) {
         let Some(Concatenation { axis, blocks, .. }) = concatenation(graph, whole) else { continue };
         let Some((last, outer)) = facts.order(graph, whole).split_last().map(|(l, o)| (*l, o.to_vec())) else {
             continue;
