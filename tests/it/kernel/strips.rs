@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernel::dense::does_not_depend_on_the_threads;
+use gdlc::tensor::graph::{Paired, PairedWay};
 
 fn fixed(n: usize) -> Size {
     Size::fixed(n)
@@ -14,13 +15,18 @@ fn strips(program: &Program) -> usize {
     program.kernels.iter().filter(|k| k.name.starts_with("strips")).count()
 }
 
-/// `tanh(x · w)`.
+/// The number of the axis of the channels, and how many there are.
+fn channels(case: &Case, x: &Val) -> (usize, usize) {
+    let dims = &case.g.ty(x.id).dims;
+    dims.iter().enumerate().find_map(|(k, d)| Some((k, d.as_fixed()?))).expect("channels")
+}
+
+/// `tanh(x · w)`, of rows and channels.
 fn layer(case: &mut Case, x: &Val, name: &str, n: usize) -> Val {
-    let (rows, c) = (x.axes[0], x.axes[1]);
-    let width = case.g.ty(x.id).dims[1].as_fixed().expect("channels");
+    let (at, width) = channels(case, x);
     let w = case.weight(name, &[width, n]);
-    let w = w.rename(&[(w.axes[0], c)]);
-    let y = case.g.contract(&[x, &w], &[rows, w.axes[1]]);
+    let w = w.rename(&[(w.axes[0], x.axes[at])]);
+    let y = case.g.contract(&[x, &w], &[x.axes[1 - at], w.axes[1]]);
     case.g.map(Func::Tanh, &[&y])
 }
 
@@ -109,5 +115,32 @@ fn rows_of_others() {
         assert_eq!(strips(&program), 1, "{program}");
         let arrays = program.buffers.iter().filter(|(_, b)| b.memory == Memory::Workspace).count();
         assert_eq!(arrays, 2, "the first and the third layer: {program}");
+    }
+}
+
+/// Rows whose number is counted when an instance is made: the pairs of ends of edges.
+#[test]
+fn rows_that_are_counted() {
+    for m in [0, 1, 60, 3 * STRIP + 5] {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 9), case.size("m", m));
+        let u = case.input("u", &[m, fixed(24)]);
+        case.table("a", &[m], n, false);
+        case.table("b", &[m], n, true);
+        let ids: Vec<_> = case.g.inputs.ids().collect();
+        let p = Size::var(case.g.sizes.counted("pairs", 1000, m));
+        let paired = |way| Function::Paired(Paired { ends: [ids[1], ids[2]], way });
+        let class = case.relation(&[m], p, paired(PairedWay::Class));
+        let first = case.relation(&[p], m, paired(PairedWay::First));
+        let first = first.rename(&[(first.axes[1], u.axes[0])]);
+        let x = case.g.contract(&[&u, &first], &[first.axes[0], u.axes[1]]);
+        let x = layer(&mut case, &x, "v", 80);
+        let x = layer(&mut case, &x, "w", 40);
+        let class = class.rename(&[(class.axes[1], first.axes[0])]);
+        let channel = x.axes[channels(&case, &x).0];
+        let y = case.g.contract(&[&x, &class], &[class.axes[0], channel]);
+        case.out(&y);
+        let program = case.check();
+        assert_eq!(strips(&program), 1, "{program}");
     }
 }

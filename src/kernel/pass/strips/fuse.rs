@@ -24,7 +24,7 @@ pub(super) fn fuse(
         shape[0] = Size::fixed(length);
         locals.insert(*id, program.buffers.push(Buffer { name, dtype, shape, memory: Memory::Local }));
     }
-    let mut b = Builder::default();
+    let mut b = Builder::with_counts(program.counts.clone());
     let [strip, begin] = [(); 2].map(|()| b.var());
     let rows = b.size(members[0].1.rows);
     let [one, all] = [1, length as i64].map(|k| b.int(k));
@@ -41,7 +41,8 @@ pub(super) fn fuse(
     for (kernel, rows) in members {
         let known = vec![None; kernel.exprs.len()];
         let (after, places) = (b.variables(kernel.n_vars), BTreeMap::new());
-        let mut member = Member { b: &mut b, kernel, rows, after, begin, count, locals: &locals, places, known };
+        let mut member =
+            Member { program, b: &mut b, kernel, rows, after, begin, count, locals: &locals, places, known };
         for stmt in &kernel.body {
             body.push(member.pass(stmt));
         }
@@ -54,6 +55,7 @@ pub(super) fn fuse(
 
 /// A kernel on its way into another.
 struct Member<'m> {
+    program: &'m Program,
     b: &'m mut Builder,
     kernel: &'m Kernel,
     rows: &'m RowWise,
@@ -95,7 +97,7 @@ impl Member<'_> {
 
     /// A contraction over the rows of a strip: what was its row counts from the first of the strip on.
     fn contraction(&mut self, c: &Contraction) -> Contraction {
-        let (_, each) = extent(self.kernel, c.m_extent).expect("strips: a contraction of rows");
+        let (_, each) = extent(self.program, self.kernel, c.m_extent).expect("strips: a contraction of rows");
         let each = self.b.int(each as i64);
         let m = self.b.var();
         let within = self.b.read(m);

@@ -166,10 +166,10 @@ impl Plan {
     }
 }
 
-/// The bytes of a row of an array with this first axis.
+/// The bytes of a row of an array whose first axis is that of the rows.
 fn row_bytes(program: &Program, id: Id<Buffer>, rows: Size) -> Option<usize> {
     let buffer = &program.buffers[id];
     let (first, rest) = buffer.shape.split_first()?;
     let numbers = rest.iter().map(|d| d.as_fixed()).product::<Option<usize>>()?;
-    (*first == rows).then_some(numbers * buffer.dtype.bytes())
+    (*first == program.sizes.most(rows)).then_some(numbers * buffer.dtype.bytes())
 }

@@ -35,7 +35,7 @@ pub(super) fn row_wise(program: &Program, kernel: &Kernel) -> Option<RowWise> {
     if kernel.stage != Stage::Call {
         return None;
     }
-    let axes: Option<Vec<(Size, Var)>> = kernel.body.iter().map(|stmt| rows_of(kernel, stmt)).collect();
+    let axes: Option<Vec<(Size, Var)>> = kernel.body.iter().map(|stmt| rows_of(program, kernel, stmt)).collect();
     let axes = axes?;
     let (rows, _) = *axes.first()?;
     if axes.iter().any(|(size, _)| *size != rows) {
@@ -54,7 +54,7 @@ pub(super) fn row_wise(program: &Program, kernel: &Kernel) -> Option<RowWise> {
         Stmt::For { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } | Stmt::Multiply(_) => (),
     });
     let dense = kernel.body.iter().filter_map(|stmt| match stmt {
-        Stmt::Contract(c) => extent(kernel, c.m_extent).map(|(_, each)| each),
+        Stmt::Contract(c) => extent(program, kernel, c.m_extent).map(|(_, each)| each),
         _ => None,
     });
     res.dense_rows = dense.min();
@@ -81,16 +81,16 @@ impl RowWise {
 }
 
 /// The axis a statement runs through, and the index of the row.
-fn rows_of(kernel: &Kernel, stmt: &Stmt) -> Option<(Size, Var)> {
+fn rows_of(program: &Program, kernel: &Kernel, stmt: &Stmt) -> Option<(Size, Var)> {
     match stmt {
         Stmt::For { var, begin, end, kind: LoopKind::Parallel, .. } if kernel.exprs[*begin] == Expr::Int(0) => {
-            match extent(kernel, *end)? {
+            match extent(program, kernel, *end)? {
                 (size, 1) => Some((size, *var)),
                 _ => None,
             }
         }
         Stmt::Contract(c) => {
-            let (size, each) = extent(kernel, c.m_extent)?;
+            let (size, each) = extent(program, kernel, c.m_extent)?;
             if each == 1 {
                 return Some((size, c.m));
             }
@@ -108,10 +108,11 @@ fn rows_of(kernel: &Kernel, stmt: &Stmt) -> Option<(Size, Var)> {
 }
 
 /// A run-time size and what it is multiplied by.
-pub(super) fn extent(kernel: &Kernel, id: Id<Expr>) -> Option<(Size, usize)> {
+pub(super) fn extent(program: &Program, kernel: &Kernel, id: Id<Expr>) -> Option<(Size, usize)> {
     match &kernel.exprs[id] {
         Expr::Size(size) => Some((*size, 1)),
-        Expr::Binary { f: Binary::Mul, x, y } => match (extent(kernel, *x), &kernel.exprs[*y]) {
+        Expr::Load(access) => program.counted(access).map(|size| (size, 1)),
+        Expr::Binary { f: Binary::Mul, x, y } => match (extent(program, kernel, *x), &kernel.exprs[*y]) {
             (Some((size, each)), Expr::Int(k)) => Some((size, each * usize::try_from(*k).ok()?)),
             _ => None,
         },
