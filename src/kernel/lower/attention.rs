@@ -15,7 +15,7 @@ use crate::kernel::lower::{Hardware, Home, Lowering};
 use crate::tensor::op::{Slot, ValueId};
 
 /// Entries of a block.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 /// Products of a score that are worth lanes of their own.
 const LEAST_ON_LANES: i64 = 8;
 
@@ -28,14 +28,14 @@ struct Running {
 
 /// The entries of a row that a block is taken of, and what each determines.
 #[derive(Clone, Copy)]
-struct Entries<'m> {
-    walk: Walk<'m>,
+pub(super) struct Entries<'m> {
+    pub(super) walk: Walk<'m>,
     after: &'m [Step],
 }
 
 /// How entries are numbered.
 #[derive(Clone, Copy)]
-enum Walk<'m> {
+pub(super) enum Walk<'m> {
     /// By the index along an axis.
     Axis(Slot),
     /// By their place in the rows of a table.
@@ -46,6 +46,8 @@ enum Walk<'m> {
 pub(super) struct Made<'m> {
     pub(super) attention: &'m Attention,
     pub(super) plan: Plan,
+    /// What axes that are kept determine.
+    pub(super) of_kept: Vec<Step>,
     pub(super) sizes: Vec<Size>,
 }
 
@@ -57,6 +59,19 @@ pub(super) struct Target<'t> {
 }
 
 impl Made<'_> {
+    /// The entries of a row, and the steps before them.
+    pub(super) fn entries(&self) -> Option<(&[Step], Entries<'_>)> {
+        let steps = &self.plan.steps;
+        let walk = |step| match step {
+            &Step::Loop { slot } => Some(Walk::Axis(slot)),
+            Step::Rows(edge) => Some(Walk::Rows(edge)),
+            Step::Only { .. } | Step::Define(_) | Step::Check(_) => None,
+            Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_) => None,
+        };
+        let (at, walk) = steps.iter().enumerate().find_map(|(at, step)| Some((at, walk(step)?)))?;
+        Some((&steps[..at], Entries { walk, after: &steps[at + 1..] }))
+    }
+
     /// The operands that an entry's weight is multiplied by.
     pub(super) fn factors_of_value(&self) -> impl Iterator<Item = usize> {
         let attention = self.attention;
@@ -69,15 +84,21 @@ impl Lowering<'_> {
     /// The kernel of a root that has an attention inside; `axes[k]` is the axis of the root that axis `k` of the sum is.
     pub(super) fn attention(&mut self, attention: &Attention, axes: &[usize], root: ValueId, home: &Home, when: When) {
         let node = self.graph.node(attention.id);
-        let (plan, sizes) = (plan::plan(self.graph, node), plan::slot_sizes(self.graph, node));
+        let (mut plan, sizes) = (plan::plan(self.graph, node), plan::slot_sizes(self.graph, node));
+        // loops are over the parts of an axis, which need not be found in it
+        plan.steps.retain(|step| !matches!(step, Step::Digits(_)));
+        let of_kept = |step: &Step| step.flow().0.iter().any(|slot| attention.kept.contains(slot));
+        let (of_kept, steps) = plan.steps.into_iter().partition(of_kept);
+        plan.steps = steps;
         let name = format!("attention {}", self.program.buffers[home.buffer].name);
         let rows: Vec<Slot> = [attention.row].into_iter().chain(attention.heads.iter().copied()).collect();
-        let (made, target) = (Made { attention, plan, sizes }, Target { axes, root, home });
-        let tiles = self.tiles(&made);
+        let (made, target) = (Made { attention, plan, of_kept, sizes }, Target { axes, root, home });
+        let (tiles, together) = (self.tiles(&made), self.takes_heads_together(&made));
         let mut cx = Cx::new(self);
         let mut slots: Slots = vec![None; made.sizes.len()];
         match tiles {
             Some(tiles) => cx.by_tiles(&made, &tiles, &target),
+            None if together => cx.by_rows_of_heads(&made, &target),
             None => cx.each_slot(&rows, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
                 cx.row_by_itself(&made, &target, slots);
             }),
@@ -107,6 +128,10 @@ impl Cx<'_, '_> {
         let attention = made.attention;
         let node = self.graph().node(attention.id);
         self.each_kept(made, slots, &mut |cx, slots, place| {
+            if let Some(edge) = &attention.joined {
+                let dims: Vec<Size> = edge.from.iter().map(|slot| made.sizes[*slot as usize]).collect();
+                slots[edge.to as usize] = Some(cx.b.flatten(&at(&edge.from, slots), &dims));
+            }
             let sum = sum_at(cx, place);
             let sum = if attention.inverse.is_some() { cx.b.mul(sum, inverse) } else { sum };
             let row = slots[attention.row as usize].expect("lower: the row is known");
@@ -123,7 +148,7 @@ impl Cx<'_, '_> {
     }
 
     /// The pass over the entries of one head of a row.
-    fn attend<'m>(&mut self, made: &'m Made<'_>, slots: &mut Slots) -> Running {
+    fn attend(&mut self, made: &Made<'_>, slots: &mut Slots) -> Running {
         let dims: Vec<usize> = made.attention.kept.iter().filter_map(|s| made.sizes[*s as usize].as_fixed()).collect();
         let running = Running {
             sums: self.local("sums", &dims),
@@ -134,21 +159,13 @@ impl Cx<'_, '_> {
             let zero = cx.b.float(0.0);
             cx.store(running.sums, place, zero);
         });
-        let steps = &made.plan.steps;
-        let walk = |step: &'m Step| match step {
-            Step::Loop { slot } => Some(Walk::Axis(*slot)),
-            Step::Rows(edge) => Some(Walk::Rows(edge)),
-            Step::Only { .. } | Step::Define(_) | Step::Check(_) => None,
-            Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_) => None,
-        };
-        let entries = steps.iter().enumerate().find_map(|(at, step)| Some((at, walk(step)?)));
-        match entries.filter(|_| self.low.hardware == Hardware::Cpu) {
-            Some((at, walk)) => {
+        match made.entries().filter(|_| self.low.hardware == Hardware::Cpu) {
+            Some((before, entries)) => {
                 let mut slots = slots.clone();
-                self.settle_all(&steps[..at], &mut slots);
-                self.in_blocks(made, Entries { walk, after: &steps[at + 1..] }, &slots, &running);
+                self.settle_all(before, &mut slots);
+                self.in_blocks(made, entries, &slots, &running);
             }
-            None => self.nest(steps, &made.sizes, &mut slots.clone(), &mut |cx, slots| {
+            None => self.nest(&made.plan.steps, &made.sizes, &mut slots.clone(), &mut |cx, slots| {
                 cx.attended(made, slots, &running);
             }),
         }
@@ -190,23 +207,44 @@ impl Cx<'_, '_> {
             cx.each_kept(made, &mut slots.clone(), &mut |cx, slots, place| {
                 let old = cx.b.load(running.sums, place.clone());
                 let old = cx.b.mul(old, keep);
-                let sum = cx.local("sum", &[]);
-                cx.store(sum, vec![], old);
-                cx.each(count, LoopKind::Serial, |cx, t| {
-                    let mut slots = slots.clone();
-                    cx.entry_of_block(entries, first, t, &mut slots);
-                    let value = cx.value_of_entry(made, &slots);
-                    let weight = cx.b.load(scores, vec![t]);
-                    cx.accumulate_product(sum, vec![], &[value, weight]);
-                });
-                let new = cx.b.load(sum, vec![]);
+                let weight = |cx: &mut Self, t| cx.b.load(scores, vec![t]);
+                let new = cx.sum_of_block(made, entries, slots, (first, count), old, &weight);
                 cx.store(running.sums, place, new);
             });
         });
     }
 
+    /// `old + Σ weight · value` over the entries of a block.
+    pub(super) fn sum_of_block(
+        &mut self,
+        made: &Made<'_>,
+        entries: Entries<'_>,
+        slots: &Slots,
+        (first, count): (Id<Expr>, Id<Expr>),
+        old: Id<Expr>,
+        weight: &dyn Fn(&mut Self, Id<Expr>) -> Id<Expr>,
+    ) -> Id<Expr> {
+        let sum = self.local("sum", &[]);
+        self.store(sum, vec![], old);
+        self.each(count, LoopKind::Serial, |cx, t| {
+            let mut slots = slots.clone();
+            cx.entry_of_block(entries, first, t, &mut slots);
+            let value = cx.value_of_entry(made, &slots);
+            let weight = weight(cx, t);
+            cx.accumulate_product(sum, vec![], &[value, weight]);
+        });
+        self.b.load(sum, vec![])
+    }
+
+    /// The score of an entry.
+    pub(super) fn score_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
+        let node = self.graph().node(made.attention.id);
+        let index = at(&node.reads[made.attention.weights], slots);
+        self.element(made.attention.softmax.score, &index)
+    }
+
     /// Sets what entry `first + t` determines.
-    fn entry_of_block(&mut self, entries: Entries<'_>, first: Id<Expr>, t: Id<Expr>, slots: &mut Slots) {
+    pub(super) fn entry_of_block(&mut self, entries: Entries<'_>, first: Id<Expr>, t: Id<Expr>, slots: &mut Slots) {
         let entry = self.b.add(first, t);
         match entries.walk {
             Walk::Axis(slot) => slots[slot as usize] = Some(entry),
@@ -229,9 +267,7 @@ impl Cx<'_, '_> {
         self.open();
         let mut slots = slots.clone();
         self.entry_of_block(entries, first, t, &mut slots);
-        let node = self.graph().node(made.attention.id);
-        let index = at(&node.reads[made.attention.weights], &slots);
-        let score = self.element(made.attention.softmax.score, &index);
+        let score = self.score_of_entry(made, &slots);
         self.store(scores, vec![t], score);
         let mut body = self.close();
         let straight = body.iter().all(|stmt| matches!(stmt, Stmt::Let { .. } | Stmt::Store { .. }));
@@ -297,13 +333,15 @@ impl Cx<'_, '_> {
     /// What an entry's weight is multiplied by.
     fn value_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
         let node = self.graph().node(made.attention.id);
-        let factors: Vec<Id<Expr>> = made.factors_of_value().map(|k| self.operand(node, k, slots)).collect();
+        let mut slots = slots.clone();
+        self.settle_all(&made.of_kept, &mut slots);
+        let factors: Vec<Id<Expr>> = made.factors_of_value().map(|k| self.operand(node, k, &slots)).collect();
         let product = factors.into_iter().reduce(|x, y| self.b.mul(x, y));
         product.unwrap_or_else(|| self.b.float(1.0))
     }
 
     /// Loops over what is kept for a row, the longest axis on lanes, with the place in the local sums.
-    fn each_kept(
+    pub(super) fn each_kept(
         &mut self,
         made: &Made<'_>,
         slots: &mut Slots,
@@ -318,9 +356,7 @@ impl Cx<'_, '_> {
 
     /// Takes one entry in: with `t = exp(-|s - top|)`, the smaller of the new and the old is worth `t` of the greater.
     fn attended(&mut self, made: &Made<'_>, slots: &Slots, running: &Running) {
-        let node = self.graph().node(made.attention.id);
-        let index = at(&node.reads[made.attention.weights], slots);
-        let score = self.element(made.attention.softmax.score, &index);
+        let score = self.score_of_entry(made, slots);
         let score = self.bind(score);
         let top = self.b.load(running.top, vec![]);
         let top = self.bind(top);

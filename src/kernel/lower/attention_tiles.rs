@@ -103,7 +103,10 @@ impl<'g> Lowering<'g> {
             }
             _ => return None,
         };
-        if self.hardware != Hardware::Cpu || self.homes.contains_key(&attention.softmax.score) {
+        if self.hardware != Hardware::Cpu
+            || !made.of_kept.is_empty()
+            || self.homes.contains_key(&attention.softmax.score)
+        {
             return None;
         }
         let of_value: Vec<usize> = made.factors_of_value().collect();

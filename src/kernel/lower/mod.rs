@@ -4,10 +4,11 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights and biases have schedules of their own (`edges` and
-//! `row_kernel`, `entry`, `softmax` and `attention`, `outer` and `outer_kernel`, `totals`), and so have values of few numbers at each
-//! place of a long axis (`places` and `places_kernel`).
+//! `row_kernel`, `entry`, `softmax` and `attention` with `attention_tiles` and `attention_heads`, `outer` and `outer_kernel`, `totals`), and so
+//! have values of few numbers at each place of a long axis (`places` and `places_kernel`).
 
 mod attention;
+mod attention_heads;
 mod attention_tiles;
 mod concat;
 mod cx;

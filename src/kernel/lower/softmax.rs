@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use crate::base::arena::Id;
 use crate::kernel::lower::edges;
 use crate::kernel::lower::homes::When;
-use crate::kernel::lower::plan::{self, Plan, Step};
-use crate::tensor::graph::{Graph, Relation};
+use crate::kernel::lower::plan::{self, Edge, Plan, Step};
+use crate::tensor::graph::{Function, Graph, Relation};
 use crate::tensor::op::{Func, Node, Op, Reduction, Slot, ValueId};
 
 /// Who reads each value.
@@ -30,6 +30,8 @@ pub(super) struct Attention {
     pub(super) row: Slot,
     pub(super) heads: Vec<Slot>,
     pub(super) kept: Vec<Slot>,
+    /// The axes of which an axis of the result is made: heads and what is kept, side by side.
+    pub(super) joined: Option<Edge>,
 }
 
 /// `exp(score - max score)`, with the values around it.
@@ -250,10 +252,16 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     }?;
     let heads: Vec<Slot> = reads.iter().copied().filter(|s| *s != entry && *s != row).collect();
     let sizes = plan::slot_sizes(graph, node);
-    let mut kept: Vec<Slot> = node.out.iter().copied().filter(|s| *s != row && !heads.contains(s)).collect();
+    let joined = plan.steps.iter().find_map(|step| joined(graph, step)).cloned();
+    let parts = |slot: &Slot| match &joined {
+        Some(edge) if edge.to == *slot => edge.from.clone(),
+        Some(_) | None => vec![*slot],
+    };
+    let out: Vec<Slot> = node.out.iter().flat_map(parts).collect();
+    let mut kept: Vec<Slot> = out.iter().copied().filter(|s| *s != row && !heads.contains(s)).collect();
     kept.sort_by_key(|s| sizes[*s as usize].as_fixed());
     let fixed = kept.iter().all(|s| sizes[*s as usize].as_fixed().is_some());
-    let apart = !node.out.contains(&entry) && heads.iter().all(|s| node.out.contains(s));
+    let apart = !out.contains(&entry) && heads.iter().all(|s| out.contains(s));
     let one_pass = one_pass(graph, &plan, rows, entry, &kept);
     let inverse = plan.factors.iter().copied().find(|k| node.args[*k] == softmax.inverse);
     let of_row = |(slot, place): (&Slot, &Place)| match place {
@@ -262,9 +270,20 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     };
     let divided = inverse.is_none_or(|k| node.reads[k].iter().zip(&softmax.of_inverse).all(of_row));
     let once = |value: ValueId| plan.factors.iter().filter(|k| node.args[**k] == value).count() <= 1;
-    let fits = fixed && apart && one_pass && divided;
+    let joints = plan.steps.iter().filter(|step| matches!(step, Step::Digits(_))).count();
+    let fits = fixed && apart && one_pass && divided && joints <= 1;
     let fits = fits && once(softmax.raised) && once(softmax.inverse) && id != softmax.total;
-    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept })
+    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept, joined })
+}
+
+/// The relation of a step that finds axes side by side in an axis that they fill.
+fn joined<'s>(graph: &Graph, step: &'s Step) -> Option<&'s Edge> {
+    let Step::Digits(edge) = step else { return None };
+    let relation = &graph.relations[edge.relation];
+    let Function::Affine { offset, .. } = &relation.map else { return None };
+    let places = relation.from.iter().map(|dim| dim.as_fixed()).product::<Option<usize>>();
+    let first = offset.constant == 0 && offset.size.is_none();
+    (first && places.is_some() && places == relation.to.as_fixed()).then_some(edge)
 }
 
 /// Whether the only loop is the one over the entries of a row, and all else follows from an entry.
@@ -275,9 +294,13 @@ fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: Slot, kept: &[Slot]) 
         }
         (Step::Only { .. }, _) => true,
         (Step::Loop { slot }, Rows::Axis { .. }) => *slot == entry,
-        (Step::Define(edge), _) => edges::total(graph, edge) && !edge.from.iter().any(|s| kept.contains(s)),
+        (Step::Define(edge), _) if edge.from.iter().any(|s| kept.contains(s)) => {
+            edges::total(graph, edge) && !plan.steps.iter().any(|step| step.flow().0.contains(&edge.to))
+        }
+        (Step::Define(edge), _) => edges::total(graph, edge),
+        (Step::Digits(_), _) => joined(graph, step).is_some(),
         (Step::Rows(_) | Step::Loop { .. } | Step::Check(_), _) => false,
-        (Step::Solve { .. } | Step::Digits(_) | Step::Fibre(_), _) => false,
+        (Step::Solve { .. } | Step::Fibre(_), _) => false,
     })
 }
 

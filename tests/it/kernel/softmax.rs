@@ -197,13 +197,17 @@ fn heads_are_attended_apart() {
 
 #[test]
 fn heads_are_attended_apart_over_edges() {
-    for (edges, sorted, scores) in
-        [(0, true, Scores::Plain), (150, true, Scores::Vanishing), (23, false, Scores::Large)]
-    {
+    for (edges, sorted, heads, scores) in [
+        (0, true, 5, Scores::Plain),
+        (150, true, 3, Scores::Vanishing),
+        (23, false, 3, Scores::Large),
+        (400, true, 4, Scores::Large),
+        (23, false, 8, Scores::Infinite),
+    ] {
         let mut case = Case::new();
         let (n, m) = (case.size("n", 6), case.size("m", edges));
-        let key = case.input("key", &[n, fixed(3)]);
-        let value = case.input("value", &[n, fixed(3), fixed(5)]);
+        let key = case.input("key", &[n, fixed(heads)]);
+        let value = case.input("value", &[n, fixed(heads), fixed(5)]);
         let (src, dst) = (case.table("src", &[m], n, false), case.table("dst", &[m], n, sorted));
         let ([j, h], i, e) = (key.axes[..].try_into().expect("two axes"), dst.axes[1], src.axes[0]);
         let (src, dst) = (src.rename(&[(src.axes[1], j)]), dst.rename(&[(dst.axes[0], e)]));
@@ -219,8 +223,14 @@ fn heads_are_attended_apart_over_edges() {
         let inverse = case.g.map(Func::SafeRecip, &[&total]);
         let y = case.g.contract(&[&raised, &inverse, &value, &src, &dst], &[i, h, value.axes[2]]);
         case.out(&y);
+        // side by side
+        let beside = [fixed(heads), fixed(5)];
+        let joined = case.affine(&beside, fixed(heads * 5), &[5, 1], 0, Outside::Never);
+        let joined = joined.rename(&[(joined.axes[0], h), (joined.axes[1], value.axes[2])]);
+        let y = case.g.contract(&[&raised, &inverse, &value, &src, &dst, &joined], &[i, joined.axes[2]]);
+        case.out(&y);
         for program in [case.check(), case.check_for(Hardware::Gpu)] {
-            assert_eq!(kernels_and_arrays(&program), (1, 0), "{scores:?}\n{program}");
+            assert_eq!(kernels_and_arrays(&program), (2, 0), "{scores:?}\n{program}");
         }
     }
 }
