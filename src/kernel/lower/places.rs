@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::size::Size;
-use crate::kernel::lower::edges;
 use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::plan::{self, Step};
+use crate::kernel::lower::{edges, homes};
 use crate::tensor::graph::Graph;
 use crate::tensor::op::{Op, ValueId};
 
@@ -19,8 +19,8 @@ const MOST_NUMBERS: usize = 64;
 /// Numbers at a place of all values of a kernel, and products that they are sums of: what a compiler takes as one piece of code.
 const MOST_NUMBERS_OF_ALL: usize = 256;
 const MOST_PRODUCTS: usize = 1024;
-/// Fewer numbers than this do not fill the lanes by themselves.
-const FEW_NUMBERS: usize = 8;
+/// Fewer numbers than this do not fill the lanes by themselves; fewer sums than `MANY_NUMBERS` do not.
+const FEW_NUMBERS: usize = 4;
 /// As many numbers that are computed alike do.
 const MANY_NUMBERS: usize = 16;
 /// Places of short axes that are looked at to count products.
@@ -275,7 +275,9 @@ impl Facts {
     /// Whether a kernel stores less than its values would be, or fills lanes that they would not.
     fn pays(&self, graph: &Graph, group: &PlaceGroup) -> bool {
         let numbers = |id: &ValueId| graph.ty(*id).dims.iter().filter_map(|d| d.as_fixed()).product::<usize>();
-        group.stored.len() < group.members.len() || group.members.iter().any(|id| numbers(id) < FEW_NUMBERS)
+        let summed = |id: &ValueId| homes::repeats(graph, graph.node(*id));
+        let fills = |id: &ValueId| numbers(id) >= if summed(id) { MANY_NUMBERS } else { FEW_NUMBERS };
+        group.stored.len() < group.members.len() || !group.members.iter().all(fills)
     }
 }
 
