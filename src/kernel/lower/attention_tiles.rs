@@ -24,7 +24,7 @@ const ROWS: [usize; 3] = [128, 64, 32];
 const MOST_BYTES: usize = 256 << 10;
 /// Products of a score, and entries of a set, below which rows are taken one by one.
 const LEAST_PRODUCTS: usize = 4;
-const LEAST_ENTRIES: i64 = 16;
+const LEAST_ENTRIES: i64 = 32;
 
 /// How an attention is cut into tiles.
 pub(super) struct Tiles<'g> {
