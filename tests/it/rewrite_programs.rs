@@ -250,12 +250,13 @@ fn attention_with_one_query_needs_no_keys_and_no_values() {
 }
 
 #[test]
-fn nequip_stores_nothing_of_an_edge_with_a_channel_and_a_component() {
+fn nequip_stores_of_an_edge_with_a_channel_and_a_component_only_what_two_sums_share() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nequip.gdl");
     let (_, graph) = derived(&path).remove(0);
     let (new, _) = rewritten(&graph, None);
     // the Clebsch-Gordan coefficients meet the harmonics once an edge, for all 32 channels, and the messages are summed
-    // in the kernel that makes them; what may be stored of an edge and a channel is a radial weight
+    // in the kernel that makes them; what may be stored of an edge, a channel and a component is a factor of two derivatives of a product,
+    // by the sender's numbers and by the weight of the pair
     let (_, edges) = new.inputs.iter().find(|(_, i)| i.name.ends_with("senders")).expect("a table of edges");
     let edges = edges.dims[0];
     let messages = |(id, _): &(Id, &Node)| {
@@ -263,7 +264,9 @@ fn nequip_stores_nothing_of_an_edge_with_a_channel_and_a_component() {
         let components = |n: f64| ty.dims.iter().any(|d| new.sizes.hint(*d) as f64 == n);
         ty.needs.data && ty.dims.contains(&edges) && components(32.0) && (components(3.0) || components(5.0))
     };
-    assert_eq!(new.nodes().filter(messages).count(), 0);
+    let readers = |id: Id| new.nodes().filter(|(_, n)| n.args.contains(&id)).count();
+    let stored: Vec<Id> = new.nodes().filter(messages).map(|(id, _)| id).collect();
+    assert!(stored.len() <= 2 && stored.iter().all(|id| readers(*id) >= 2), "{stored:?}");
     let sent = |(id, n): &(Id, &Node)| {
         n.op == Op::Contract
             && !new.ty(*id).dims.contains(&edges)
