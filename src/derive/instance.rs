@@ -8,8 +8,11 @@ use crate::base::size::{Size, SizeVar};
 use crate::derive::place::{CELL, SHIFTS};
 use crate::math::Rng;
 use crate::tensor::eval::{Arguments, Array};
-use crate::tensor::graph::{Graph, Init, Input, InputKind};
+use crate::tensor::graph::{Function, Graph, Init, Input, InputKind};
 use crate::tensor::pass::derivatives::is_cotangent;
+
+/// Of so many edges one lacks its reverse.
+const ALONE: usize = 8;
 
 /// How weights are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,9 @@ fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: 
     for k in (1..pairs.len()).rev() {
         pairs.swap(k, rng.below(k + 1));
     }
+    if graph.relations.iter().any(|(_, relation)| matches!(relation.map, Function::Paired(_))) {
+        pairs = in_both_directions(&pairs);
+    }
     let mut edges: Vec<(usize, usize)> =
         (0..count).filter_map(|k| pairs.get(k % pairs.len().max(1)).copied()).collect();
     edges.resize(count, (0, 0));
@@ -163,6 +169,13 @@ fn tables(graph: &Graph, input: &Input, range: Size, args: &mut Arguments, rng: 
     let (receivers, senders): (Vec<usize>, Vec<usize>) = edges.into_iter().unzip();
     args.inputs.insert(name("receivers"), table(&receivers));
     args.inputs.insert(name("senders"), table(&senders));
+}
+
+/// Edges as those within a radius are: each beside its reverse, but for one in [`ALONE`] so that what is said of them holds without.
+fn in_both_directions(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let once = pairs.iter().filter(|(i, j)| i < j).enumerate();
+    let edges = once.flat_map(|(k, (i, j))| [(*i, *j), (*j, *i)].into_iter().take(if k % ALONE == 0 { 1 } else { 2 }));
+    edges.collect()
 }
 
 /// Whether an input has an axis of this size, in the program or in that which it is the derivative of.
