@@ -99,7 +99,8 @@ fn survives(name: &str, text: &str) {
     assert!(message < 500, "{name}: a message of {message} bytes");
     let time = start.elapsed();
     assert!(mistakes <= 50, "{name}: {mistakes} mistakes");
-    assert!(time.as_secs() < 5, "{name} took {time:?}");
+    // what is not linear in a million pieces takes hours; a busy machine some seconds
+    assert!(time.as_secs() < 60, "{name} took {time:?}");
 }
 
 #[test]
