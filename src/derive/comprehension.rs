@@ -82,7 +82,7 @@ impl Derivation<'_> {
         let x = self.operand(value, 0);
         let parts = match (x.base, value.ty.base, self.places.batching) {
             (Base::Sample, Base::Points(id), Batching::Union) => {
-                let index = self.places.table(&mut self.graph, id, Table::Index);
+                let index = self.samples_of(id)?;
                 let (point, sample) = (index.axes[0], index.axes[1]);
                 let gather = |this: &mut Self, p: &Part| {
                     let out: Vec<Axis> = p.val.axes.iter().map(|a| if *a == sample { point } else { *a }).collect();
@@ -103,6 +103,22 @@ impl Derivation<'_> {
             (Base::Constant | Base::Sample | Base::Points(_) | Base::Edges(_), _, _) => x.parts,
         };
         self.retyped(parts, &value.ty)
+    }
+
+    /// The sample of each point; of each pair of points, which are of one sample, that of its first.
+    fn samples_of(&mut self, id: Id<DomainDecl>) -> Result<Val, Diagnostic> {
+        let program = self.program;
+        let points = match &program.domains[id].origin {
+            Origin::Declared | Origin::Coarsened { .. } => {
+                return Ok(self.places.table(&mut self.graph, id, Table::Index));
+            }
+            Origin::Product(a, b) if a == b => *a,
+            Origin::Distinct(a) => *a,
+            Origin::Product(..) => return Err(not_derived("a sample's value on pairs of different domains")),
+        };
+        let (pair, index) =
+            (self.places.points(&mut self.graph, id), self.places.table(&mut self.graph, points, Table::Index));
+        Ok(index.rename(&[(index.axes[0], pair.axes[0])]))
     }
 
     /// The pairs of a base: edges with their receivers, or all pairs of points of the same sample.

@@ -10,6 +10,7 @@ use crate::base::arena::{Arena, Id};
 use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::derive;
 use crate::derive::instance::{Filling, arguments, small_sizes};
+use crate::derive::place::CELL;
 use crate::math::Rng;
 use crate::sema::hir::{Argument, Base, BlockKind, Model, Op, Program, Type, Value};
 use crate::tensor::eval::{Arguments, Array, eval};
@@ -168,7 +169,9 @@ fn net(program: &Program, specimen: &Specimen, args: &Arguments, gradient: &Arra
     let positions = &args.inputs[&by.name].data;
     let rows = || index.data.iter().zip(gradient.data.chunks_exact(dim)).zip(positions.chunks_exact(dim));
     let force = share(rows().map(|((s, g), _)| (*s as usize, g.to_vec())));
-    let turns = others().all(|ty| ty.fibre.is_invariant());
+    // a cell turns with the positions
+    let cell = args.inputs.contains_key(&format!("{}.{CELL}", decl.name));
+    let turns = !cell && others().all(|ty| ty.fibre.is_invariant());
     let torque = turns.then(|| share(rows().map(|((s, g), r)| (*s as usize, wedge(r, g)))));
     (Some(force), torque)
 }

@@ -79,12 +79,20 @@ pub fn build(options: &Build) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a file, its folder made if missing; its name and its size.
+/// Writes a file, its folder made if missing; its name and its size. The old file is not written over but replaced: a process that has it
+/// loaded keeps it.
 fn write(path: &Path, bytes: &[u8]) -> Result<(String, usize), Failure> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
     }
-    std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path));
+    if let Err(error) = written {
+        // what is left of it; where nothing is, that is no further mistake
+        let _ = std::fs::remove_file(&new);
+        return Err(Failure::io("write", path, &error));
+    }
     Ok((path.display().to_string(), bytes.len()))
 }
 
