@@ -255,16 +255,17 @@ impl Derivation<'_> {
     }
 
     /// `e / Σ e` with `e = exp(s - max s)` over the pairs of each receiver: the weights sum to 1 to rounding however large the
-    /// scores are, which `exp(s - logsumexp s)` does not give where the logarithm is small beside the greatest score.
+    /// scores are, which `exp(s - logsumexp s)` does not give where the logarithm is small beside the greatest score. Whatever is subtracted
+    /// of the scores of a row, the weights are the same: their derivatives hold it.
     fn normalised(&mut self, rows: &Rows, score: &Val) -> Val {
         let top = self.reduced_rows(rows, Reduction::Max, score);
+        let top = self.graph.map(Func::Held, &[&top]);
         let top = self.returned(rows, &top);
         let minus = self.graph.scale(&top, -1.0);
         let mut shifted = self.graph.sum(&[score, &minus]);
         if rows.relations.len() > 1 {
             // Pairs across samples have no weight, and may lie above the greatest score of the row: they must not overflow.
-            let zero = self.graph.scalar(0.0);
-            shifted = self.graph.map(Func::Min, &[&shifted, &zero]);
+            shifted = self.graph.map(Func::Capped, &[&shifted]);
         }
         let raised = self.graph.map(Func::Exp, &[&shifted]);
         let total = self.gathered(rows, &[&raised]);

@@ -26,6 +26,7 @@ use crate::tensor::cost::operand;
 use crate::tensor::graph::Graph;
 use crate::tensor::pass::dce::dce;
 use crate::tensor::pass::fold::fold;
+use crate::tensor::pass::held::released;
 use crate::tensor::pass::zeros::zeros;
 use crate::tensor::verify::verify;
 
@@ -94,6 +95,7 @@ impl Report {
 /// other program for a value is expected to be faster, it is taken.
 pub fn optimise(graph: &Graph, options: &Options) -> (Graph, Report) {
     let start = Instant::now();
+    let graph = &released(graph);
     let mut report = Report { before: total_seconds(graph, &options.target), ..Report::default() };
     report.operations.0 = operations(graph);
     let mut current = dce(&fold(&zeros(graph)));

@@ -152,7 +152,7 @@ fn pointwise(sizes: &[f64], seen: impl Iterator<Item = Seen>, out: &[Slot], flop
 
 fn scalar_flops(f: Func) -> f64 {
     match f {
-        Func::Same => 0.0,
+        Func::Same | Func::Held | Func::Capped => 0.0,
         Func::Relu | Func::LeakyRelu(_) | Func::Abs | Func::Max | Func::Min | Func::Greater => 1.0,
         Func::Sqrt | Func::Recip | Func::SafeRecip | Func::Powi(_) => 4.0,
         Func::Exp | Func::Log | Func::Sin | Func::Cos => 12.0,

@@ -108,6 +108,12 @@ pub enum Func {
     Erf,
     /// `x`, computed once: no law looks through it. For numbers that are compared bit for bit, so that both sides are rounded alike.
     Same,
+    /// `x`, a number that the result does not depend on, as the one that a softmax subtracts of all scores of a row: its derivative is 0.
+    /// Rewriting begins by reading through it.
+    Held,
+    /// `min(x, 0)` of a number that is above 0 only where nobody reads the result, as a score of another row relative to the greatest of its
+    /// own: its derivative is 1. Rewriting begins by making it a minimum.
+    Capped,
 }
 
 impl Func {
@@ -131,7 +137,9 @@ impl Func {
             | Func::Abs
             | Func::Powi(_)
             | Func::Erf
-            | Func::Same => 1,
+            | Func::Same
+            | Func::Held
+            | Func::Capped => 1,
         }
     }
 }

@@ -212,6 +212,8 @@ fn function(f: Func) -> String {
         | Func::Min
         | Func::Greater
         | Func::Erf
-        | Func::Same => format!("{f:?}").to_lowercase(),
+        | Func::Same
+        | Func::Held
+        | Func::Capped => format!("{f:?}").to_lowercase(),
     }
 }

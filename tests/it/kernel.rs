@@ -31,6 +31,7 @@ mod dense;
 mod edges;
 mod outer_tiles;
 mod paired;
+mod pairs;
 mod places;
 mod random;
 mod scalar;

@@ -56,6 +56,8 @@ pub(super) struct Target<'t> {
     axes: &'t [usize],
     root: ValueId,
     home: &'t Home,
+    /// Where the greatest score of each row and the inverse of the sum of its weights are stored, if they are.
+    statistics: Option<&'t [Home; 2]>,
 }
 
 impl Made<'_> {
@@ -82,7 +84,14 @@ impl Made<'_> {
 
 impl Lowering<'_> {
     /// The kernel of a root that has an attention inside; `axes[k]` is the axis of the root that axis `k` of the sum is.
-    pub(super) fn attention(&mut self, attention: &Attention, axes: &[usize], root: ValueId, home: &Home, when: When) {
+    pub(super) fn attention(
+        &mut self,
+        attention: &Attention,
+        axes: &[usize],
+        (root, home): (ValueId, &Home),
+        statistics: Option<&[Home; 2]>,
+        when: When,
+    ) {
         let node = self.graph.node(attention.id);
         let (mut plan, sizes) = (plan::plan(self.graph, node), plan::slot_sizes(self.graph, node));
         // loops are over the parts of an axis, which need not be found in it
@@ -92,7 +101,7 @@ impl Lowering<'_> {
         plan.steps = steps;
         let name = format!("attention {}", self.program.buffers[home.buffer].name);
         let rows: Vec<Slot> = [attention.row].into_iter().chain(attention.heads.iter().copied()).collect();
-        let (made, target) = (Made { attention, plan, of_kept, sizes }, Target { axes, root, home });
+        let (made, target) = (Made { attention, plan, of_kept, sizes }, Target { axes, root, home, statistics });
         let (tiles, together) = (self.tiles(&made), self.takes_heads_together(&made));
         let mut cx = Cx::new(self);
         let mut slots: Slots = vec![None; made.sizes.len()];
@@ -113,7 +122,17 @@ impl Cx<'_, '_> {
         let running = self.attend(made, slots);
         let (top, total) = (self.b.load(running.top, vec![]), self.b.load(running.total, vec![]));
         let inverse = self.inverse(top, total);
+        self.statistics(made, target, slots, [top, inverse]);
         self.finished(made, target, slots, inverse, &mut |cx, place| cx.b.load(running.sums, place));
+    }
+
+    /// Stores what derivatives need of a row and a head.
+    pub(super) fn statistics(&mut self, made: &Made<'_>, target: &Target<'_>, slots: &Slots, numbers: [Id<Expr>; 2]) {
+        let Some(homes) = target.statistics else { return };
+        let graph = self.graph();
+        for (((_, axes), home), number) in made.attention.statistics(graph).iter().zip(homes).zip(numbers) {
+            self.put(home, &at(axes, slots), number);
+        }
     }
 
     /// Stores what follows from the weighted sums of one head of a row.

@@ -60,6 +60,7 @@ impl Cx<'_, '_> {
             cx.each_head(made, &heads, LoopKind::Serial, slots, &mut |cx, slots, h| {
                 let (top, total) = (cx.b.load(heads.tops, vec![h]), cx.b.load(heads.totals, vec![h]));
                 let inverse = cx.inverse(top, total);
+                cx.statistics(made, target, slots, [top, inverse]);
                 cx.finished(made, target, slots, inverse, &mut |cx, place| {
                     cx.b.load(heads.sums, [vec![h], place].concat())
                 });

@@ -17,11 +17,11 @@ use crate::kernel::lower::{Hardware, Lowering};
 use crate::tensor::op::{Node, Op, Slot};
 
 /// Entries of a block.
-const ENTRIES: usize = 64;
+pub(super) const ENTRIES: usize = 64;
 /// Rows of a block; fewer where they are long.
-const ROWS: [usize; 3] = [128, 64, 32];
+pub(super) const ROWS: [usize; 3] = [128, 64, 32];
 /// Bytes of the local arrays of a block, which are on the stack.
-const MOST_BYTES: usize = 256 << 10;
+pub(super) const MOST_BYTES: usize = 256 << 10;
 /// Products of a score, and entries of a set, below which rows are taken one by one.
 const LEAST_PRODUCTS: usize = 4;
 const LEAST_ENTRIES: i64 = 32;
@@ -29,7 +29,7 @@ const LEAST_ENTRIES: i64 = 32;
 /// How an attention is cut into tiles.
 pub(super) struct Tiles<'g> {
     /// The sorted table that says which set a row and an entry are of; `None` where all are of one.
-    set: Option<Edge>,
+    set: Option<[Edge; 2]>,
     /// The axis of the weighted sum that is the entry's.
     entry: Slot,
     /// The sum of products that a score is.
@@ -46,11 +46,11 @@ pub(super) struct Tiles<'g> {
 }
 
 /// A node, and axes of it that are one axis of a dense product.
-struct Side<'g> {
-    node: &'g Node,
+pub(super) struct Side<'g> {
+    pub(super) node: &'g Node,
     axes: Vec<Slot>,
-    dims: Vec<Size>,
-    len: usize,
+    pub(super) dims: Vec<Size>,
+    pub(super) len: usize,
 }
 
 /// The local arrays of a block of rows.
@@ -68,22 +68,22 @@ struct Tile {
 
 /// Rows or entries that follow each other.
 #[derive(Clone, Copy)]
-struct Range {
-    first: Id<Expr>,
-    count: Id<Expr>,
+pub(super) struct Range {
+    pub(super) first: Id<Expr>,
+    pub(super) count: Id<Expr>,
 }
 
 /// A dense product in a block: rows of a local array times local panels.
-struct Product {
-    rows: Id<Expr>,
-    columns: usize,
-    depth: usize,
-    a: Id<Buffer>,
-    packed: Id<Buffer>,
+pub(super) struct Product {
+    pub(super) rows: Id<Expr>,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+    pub(super) a: Id<Buffer>,
+    pub(super) packed: Id<Buffer>,
 }
 
 impl<'g> Side<'g> {
-    fn new(node: &'g Node, axes: Vec<Slot>, sizes: &[Size]) -> Option<Side<'g>> {
+    pub(super) fn new(node: &'g Node, axes: Vec<Slot>, sizes: &[Size]) -> Option<Side<'g>> {
         let dims: Vec<Size> = axes.iter().map(|slot| sizes[*slot as usize]).collect();
         let len = dims.iter().map(|dim| dim.as_fixed()).product::<Option<usize>>()?;
         Some(Side { node, axes, dims, len })
@@ -99,7 +99,7 @@ impl<'g> Lowering<'g> {
             [Step::Loop { slot }] => (None, *slot),
             [Step::Define(of_row), Step::Rows(edge)] if of_row.relation == edge.relation => {
                 let alone = of_row.from == [attention.row] && of_row.to == edge.to && edge.from.len() == 1;
-                (Some(edge.clone()), *edge.from.first().filter(|_| alone)?)
+                (Some([of_row.clone(), edge.clone()]), *edge.from.first().filter(|_| alone)?)
             }
             _ => return None,
         };
@@ -127,7 +127,7 @@ impl<'g> Lowering<'g> {
         let score = Side::new(score, summed, &plan::slot_sizes(graph, score))?;
         let value = Side::new(node, attention.kept.clone(), &made.sizes)?;
         let product = score.node.op == Op::Contract && score.len >= LEAST_PRODUCTS;
-        let sorted = set.as_ref().is_none_or(|edge| self.rows(edge.relation).entry.is_none());
+        let sorted = set.as_ref().is_none_or(|[edge, _]| self.rows(edge.relation).entry.is_none());
         let bytes = self.program.dtype.bytes();
         let panel = PANEL_BYTES / bytes;
         let wide = value.len.next_multiple_of(panel);
@@ -153,8 +153,10 @@ impl Cx<'_, '_> {
             let mut slots: Slots = vec![None; made.sizes.len()];
             let heads = &made.attention.heads;
             cx.each_slot(heads, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
-                cx.each_set(made, tiles, slots, (first, last), &mut |cx, slots, set| {
-                    let of_block = cx.rows_of_set(tiles, set, (first, last));
+                let whole = cx.b.size(made.sizes[tiles.entry as usize]);
+                let set = tiles.set.as_ref().map(|[of_row, of_entry]| (of_row, of_entry));
+                cx.each_set(set, (row, whole), slots, (first, last), &mut |cx, slots, set| {
+                    let of_block = cx.rows_of_set(tiles.set.is_some(), set, (first, last));
                     let least = cx.b.int(LEAST_ENTRIES);
                     let few = cx.b.compare(Comparison::Lt, set.count, least);
                     cx.when(Some(few), |cx| {
@@ -171,30 +173,30 @@ impl Cx<'_, '_> {
     }
 
     /// How many blocks there are of so many numbers.
-    fn blocks(&mut self, count: Id<Expr>, size: usize) -> Id<Expr> {
+    pub(super) fn blocks(&mut self, count: Id<Expr>, size: usize) -> Id<Expr> {
         let (size, round) = (self.b.int(size as i64), self.b.int(size as i64 - 1));
         let count = self.b.add(count, round);
         self.b.binary(Binary::Div, count, size)
     }
 
-    /// The sets that have rows from the first to before the last.
-    fn each_set(
+    /// The sets that have rows from the first to before the last: by which tables a row is of one, and an entry; or the `whole` of an axis.
+    pub(super) fn each_set(
         &mut self,
-        made: &Made<'_>,
-        tiles: &Tiles<'_>,
+        set: Option<(&Edge, &Edge)>,
+        (row, whole): (Slot, Id<Expr>),
         slots: &mut Slots,
         (first, last): (Id<Expr>, Id<Expr>),
         body: &mut dyn FnMut(&mut Self, &mut Slots, Range),
     ) {
-        let Some(edge) = &tiles.set else {
-            let all = Range { first: self.b.int(0), count: self.b.size(made.sizes[tiles.entry as usize]) };
+        let Some((of_row, edge)) = set else {
+            let all = Range { first: self.b.int(0), count: whole };
             return body(self, slots, all);
         };
         let one = self.b.int(1);
         let final_row = self.b.sub(last, one);
-        let [low, high] = [first, final_row].map(|row| {
-            slots[made.attention.row as usize] = Some(row);
-            self.settle_all(&made.plan.steps[..1], slots);
+        let [low, high] = [first, final_row].map(|index| {
+            slots[row as usize] = Some(index);
+            self.settle_all(&[Step::Define(of_row.clone())], slots);
             slots[edge.to as usize].expect("lower: just defined")
         });
         let end = self.b.add(high, one);
@@ -208,8 +210,8 @@ impl Cx<'_, '_> {
     }
 
     /// The rows of a block that are of a set: all of them, where there is one set.
-    fn rows_of_set(&mut self, tiles: &Tiles<'_>, set: Range, (first, last): (Id<Expr>, Id<Expr>)) -> Range {
-        if tiles.set.is_none() {
+    pub(super) fn rows_of_set(&mut self, cut: bool, set: Range, (first, last): (Id<Expr>, Id<Expr>)) -> Range {
+        if !cut {
             let count = self.b.sub(last, first);
             return Range { first, count: self.bind(count) };
         }
@@ -249,6 +251,7 @@ impl Cx<'_, '_> {
             slots[made.attention.row as usize] = Some(cx.b.add(rows.first, m));
             let (top, total) = (cx.b.load(tile.tops, vec![m]), cx.b.load(tile.totals, vec![m]));
             let inverse = cx.inverse(top, total);
+            cx.statistics(made, target, &slots, [top, inverse]);
             cx.finished(made, target, &mut slots, inverse, &mut |cx, place| {
                 let column = cx.b.flatten(&place, &tiles.value.dims);
                 cx.b.load(tile.sums, vec![m, column])
@@ -300,7 +303,7 @@ impl Cx<'_, '_> {
     }
 
     /// The product of some operands of a side, at one place along its axes.
-    fn factor(&mut self, side: &Side<'_>, operands: &[usize], slots: &Slots, flat: Id<Expr>) -> Id<Expr> {
+    pub(super) fn factor(&mut self, side: &Side<'_>, operands: &[usize], slots: &Slots, flat: Id<Expr>) -> Id<Expr> {
         let mut slots = slots.clone();
         let index = self.b.unflatten(flat, &side.dims);
         for (slot, i) in side.axes.iter().zip(index) {
@@ -328,7 +331,7 @@ impl Cx<'_, '_> {
                 let place = place_of(cx, t, k);
                 cx.store(tile.keys, place, factor);
             });
-            cx.each_column(tiles, &mut |cx, p, j, inside| {
+            cx.each_column(tiles.value.len, tiles.panel, &mut |cx, p, j, inside| {
                 let value = match inside {
                     Some(column) => cx.factor(&tiles.value, &tiles.of_value, &slots, column),
                     None => cx.b.float(0.0),
@@ -342,18 +345,21 @@ impl Cx<'_, '_> {
                 let place = place_of(cx, t, k);
                 cx.store(tile.keys, place, nothing);
             });
-            cx.each_column(tiles, &mut |cx, p, j, _| cx.store(tile.values, vec![p, zero, t, j], nothing));
+            cx.each_column(tiles.value.len, tiles.panel, &mut |cx, p, j, _| {
+                cx.store(tile.values, vec![p, zero, t, j], nothing)
+            });
         });
     }
 
     /// The panels and lanes of what is kept, with the column, where there is one: panels that are full, then the rest of the last.
-    fn each_column(
+    pub(super) fn each_column(
         &mut self,
-        tiles: &Tiles<'_>,
+        len: usize,
+        panel: usize,
         body: &mut dyn FnMut(&mut Self, Id<Expr>, Id<Expr>, Option<Id<Expr>>),
     ) {
-        let (zero, width) = (self.b.int(0), self.b.int(tiles.panel as i64));
-        let (full, left) = (tiles.value.len / tiles.panel, tiles.value.len % tiles.panel);
+        let (zero, width) = (self.b.int(0), self.b.int(panel as i64));
+        let (full, left) = (len / panel, len % panel);
         let panels = self.b.int(full as i64);
         let mut column = |cx: &mut Self, p: Id<Expr>, j: Id<Expr>| {
             let before = cx.b.mul(p, width);
@@ -395,7 +401,7 @@ impl Cx<'_, '_> {
         });
     }
 
-    fn product(
+    pub(super) fn product(
         &mut self,
         panel: usize,
         product: &Product,

@@ -389,7 +389,8 @@ impl Cx<'_, '_> {
                 b.select(Some(is_zero), zero, recip)
             }
             Func::Erf => b.unary(Unary::Erf, x),
-            Func::Same => x,
+            Func::Same | Func::Held => x,
+            Func::Capped => b.binary(Binary::Min, x, zero),
             Func::Abs => b.unary(Unary::Abs, x),
             Func::Powi(k) => {
                 let power = self.power(x, k.unsigned_abs());

@@ -130,6 +130,9 @@ impl Facts {
         if let Some(group) = self.places.iter().find(|g| g.members.contains(&id)) {
             return group.members.clone();
         }
+        if let Some(unit) = self.attention_with_statistics(id) {
+            return unit;
+        }
         let Some(group) = self.rows.iter().find(|g| g.makes(id)) else { return vec![id] };
         group.kept.iter().chain(&group.roots).map(|r| r.root).collect()
     }

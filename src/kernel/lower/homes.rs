@@ -8,6 +8,7 @@ use crate::kernel::lower::dense::{self, Dense};
 use crate::kernel::lower::edges::{self, RowRoot};
 use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::outer::{self, Outer};
+use crate::kernel::lower::pairs::PairSum;
 use crate::kernel::lower::places::PlaceGroup;
 use crate::kernel::lower::plan::{self, Step};
 use crate::kernel::lower::softmax::{self, Attention};
@@ -33,6 +34,8 @@ pub(super) struct Facts {
     pub(super) dense: BTreeMap<ValueId, (ValueId, Dense, Vec<usize>)>,
     /// The same of sums weighted by a softmax.
     pub(super) attentions: BTreeMap<ValueId, (Attention, Vec<usize>)>,
+    /// Sums weighted by functions of a row and an entry.
+    pub(super) pairs: BTreeMap<ValueId, PairSum>,
     /// Sums that leave short axes of two values of the call.
     pub(super) outer: BTreeMap<ValueId, Outer>,
     /// Sums that leave short axes of every factor.
@@ -77,10 +80,13 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
     }
     let inlined = merge::inlined(graph, &live, &users, &when);
     let (dense, attentions, outer, totals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut facts = Facts { live, when, inlined, dense, attentions, outer, totals, rows: vec![], places: vec![] };
+    let pairs = BTreeMap::new();
+    let mut facts =
+        Facts { live, when, inlined, dense, attentions, pairs, outer, totals, rows: vec![], places: vec![] };
     facts.find_dense(graph, &users);
     facts.find_attentions(graph, &users);
     if hardware == Hardware::Cpu {
+        facts.find_pairs(graph, &users);
         facts.find_outer(graph);
         facts.find_totals(graph);
     }
@@ -153,7 +159,7 @@ impl Facts {
     /// Whether a stored value's kernel is made for a sum.
     pub(super) fn has_sum(&self, root: ValueId) -> bool {
         let outer = self.outer.contains_key(&root) || self.totals.contains_key(&root);
-        outer || self.dense.contains_key(&root) || self.attentions.contains_key(&root)
+        outer || self.pairs.contains_key(&root) || self.dense.contains_key(&root) || self.attentions.contains_key(&root)
     }
 
     /// Scores that a softmax reads twice, and its one pass once, need no memory, nor what they alone are computed from:
@@ -302,6 +308,9 @@ impl Facts {
         }
         for (attention, _) in self.attentions.values() {
             attention.lane_axes(graph, id).into_iter().for_each(|axis| votes[axis] += 1);
+        }
+        for sum in self.pairs.values() {
+            sum.lane_axes(graph, id).into_iter().for_each(|axis| votes[axis] += 1);
         }
         for (sum, total) in &self.totals {
             total.lane_axes(graph.node(*sum), id).for_each(|axis| votes[axis] += 1);

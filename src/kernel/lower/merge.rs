@@ -136,7 +136,7 @@ fn is_cheap(node: &Node) -> bool {
             }
             Func::Sqrt | Func::Recip | Func::SafeRecip | Func::Powi(_) | Func::Erf => false,
             // it is promised to be computed once
-            Func::Same => false,
+            Func::Same | Func::Held | Func::Capped => false,
         },
         Op::Input(_) | Op::Weight(_) | Op::Constant(_) | Op::Relation(_) => false,
         Op::Contract | Op::Reduce(_) | Op::View => false,

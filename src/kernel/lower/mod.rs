@@ -4,7 +4,7 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights and biases have schedules of their own (`edges` and
-//! `row_kernel`, `entry`, `softmax` and `attention` with `attention_tiles` and `attention_heads`, `outer` and `outer_kernel`, `totals`), and so
+//! `row_kernel`, `entry`, `softmax` and `attention` with `attention_tiles` and `attention_heads`, `pairs` and `pair_tiles`, `outer` and `outer_kernel`, `totals`), and so
 //! have values of few numbers at each place of a long axis (`places` and `places_kernel`).
 
 mod attention;
@@ -21,7 +21,9 @@ mod merge;
 mod normal;
 mod outer;
 mod outer_kernel;
+mod pair_tiles;
 mod paired;
+mod pairs;
 mod partial_sums;
 mod places;
 mod places_kernel;
@@ -32,6 +34,7 @@ mod rows;
 mod softmax;
 mod stages;
 mod totals;
+mod within;
 
 use std::collections::BTreeMap;
 
@@ -72,12 +75,15 @@ pub enum Hardware {
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
     // products of constants that were split off become constants: sums see where they are zero
     let normal = partial_sums::of_partial_sums(&pass::fold::fold(&normal::normalise(graph)));
+    let normal = within::within_sets(&normal);
     let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
     low.parts = concat::parts(graph, &facts);
     for id in &facts.in_order_of_kernels(graph) {
-        if !facts.inlined[id] && !low.rows_of(*id, &facts) && !low.places_of(*id, &facts) {
+        // what an attention stores beside its sum has no kernel of its own
+        let beside = facts.attention_with_statistics(*id).is_some_and(|unit| unit.last() != Some(id));
+        if !facts.inlined[id] && !beside && !low.rows_of(*id, &facts) && !low.places_of(*id, &facts) {
             low.value(*id, &facts);
         }
     }
@@ -240,7 +246,12 @@ impl<'g> Lowering<'g> {
             self.dense(&placed, &facts.when)
         });
         if let Some((attention, axes)) = facts.attentions.get(&id) {
-            self.attention(attention, axes, id, &home, when);
+            let beside = attention.keeps.then(|| attention.statistics(self.graph).map(|(id, _)| id));
+            let homes = beside.map(|ids| ids.map(|id| self.home(id, facts)));
+            self.attention(attention, axes, (id, &home), homes.as_ref(), when);
+            self.homes.extend(beside.into_iter().flatten().zip(homes.into_iter().flatten()));
+        } else if let Some(sum) = facts.pairs.get(&id) {
+            self.pair_sum(sum, &home, when.stage());
         } else if let Some(outer) = facts.outer.get(&id) {
             self.outer(id, outer, &home, when.stage());
         } else if let Some(total) = facts.totals.get(&id) {

@@ -32,21 +32,24 @@ pub(super) struct Attention {
     pub(super) kept: Vec<Slot>,
     /// The axes of which an axis of the result is made: heads and what is kept, side by side.
     pub(super) joined: Option<Edge>,
+    /// Whether the greatest score and the inverse of the sum of the weights are stored too: derivatives compute the weights of them again.
+    pub(super) keeps: bool,
 }
 
 /// `exp(score - max score)`, with the values around it.
 #[derive(Clone, Debug)]
 pub(super) struct Softmax {
     pub(super) score: ValueId,
-    top: ValueId,
+    pub(super) top: ValueId,
     shifted: ValueId,
     /// The same, or its minimum with 0, which changes it only at scores of other rows.
     exponent: ValueId,
-    raised: ValueId,
-    total: ValueId,
+    pub(super) raised: ValueId,
+    pub(super) total: ValueId,
     pub(super) inverse: ValueId,
     rows: Rows,
-    /// What each axis of the inverse is.
+    /// What each axis of the greatest score is, and of the inverse.
+    of_top: Vec<Place>,
     of_inverse: Vec<Place>,
 }
 
@@ -125,8 +128,9 @@ impl Softmax {
         let only = |id: ValueId, user: ValueId| users.get(&id).is_some_and(|u| u[..] == [user]);
         let shown = |id: &ValueId| graph.outputs.iter().any(|o| o.id == *id);
         let alone = only(top, negated) && only(negated, shifted) && only(*exponent, raised);
-        let alone = alone && clamped.is_none_or(|_| only(shifted, *exponent)) && !shown(exponent);
-        let res = Softmax { score, top, shifted, exponent: *exponent, raised, total, inverse, rows, of_inverse };
+        let alone = alone && !shown(exponent);
+        let res =
+            Softmax { score, top, shifted, exponent: *exponent, raised, total, inverse, rows, of_top, of_inverse };
         let hidden = !res.inside().iter().any(shown);
         (aligned && straight && inverts && alone && hidden).then_some(res)
     }
@@ -273,7 +277,7 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let joints = plan.steps.iter().filter(|step| matches!(step, Step::Digits(_))).count();
     let fits = fixed && apart && one_pass && divided && joints <= 1;
     let fits = fits && once(softmax.raised) && once(softmax.inverse) && id != softmax.total;
-    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept, joined })
+    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept, joined, keeps: false })
 }
 
 /// The relation of a step that finds axes side by side in an axis that they fill.
@@ -313,12 +317,24 @@ impl Attention {
         users: &Users,
         divides: &dyn Fn(ValueId, ValueId) -> bool,
     ) -> bool {
-        let Softmax { raised, total, inverse, .. } = self.softmax;
+        let Softmax { shifted, exponent, raised, total, inverse, .. } = self.softmax;
         let same = || all.iter().filter(|other| other.softmax.raised == raised);
         let attends = |id: &ValueId| same().any(|other| other.id == *id);
         let divides = |id: &ValueId| same().any(|a| divides(*id, a.id) && a.is_read_with_its_inverse(graph, *id));
         let weighted = users[&raised].iter().all(|user| *user == total || attends(user));
-        weighted && users[&inverse].iter().all(|user| attends(user) || divides(user))
+        let clamped = shifted == exponent || users[&shifted][..] == [exponent];
+        clamped && weighted && users[&inverse].iter().all(|user| attends(user) || divides(user))
+    }
+
+    /// The greatest score and the inverse of the sum of the weights, with the axes of this sum that theirs are.
+    pub(super) fn statistics(&self, graph: &Graph) -> [(ValueId, Vec<Slot>); 2] {
+        let reads = &graph.node(self.id).reads[self.weights];
+        let slot = |place: &Place| match place {
+            Place::Row => self.row,
+            Place::Axis(axis) => reads[*axis],
+        };
+        let Softmax { top, inverse, of_top, of_inverse, .. } = &self.softmax;
+        [(*top, of_top), (*inverse, of_inverse)].map(|(id, places)| (id, places.iter().map(slot).collect()))
     }
 
     /// The axes of a value that are on lanes where it is summed, or multiplied for a score.

@@ -142,7 +142,7 @@ fn increases_from_zero(h: Func) -> bool {
         Func::Powi(k) => k > 0 && k % 2 == 1,
         Func::Silu | Func::Gelu | Func::Sigmoid | Func::Exp | Func::Log | Func::Sin | Func::Cos => false,
         // it keeps the order, but is not to be looked through
-        Func::Same => false,
+        Func::Same | Func::Held | Func::Capped => false,
         Func::Recip | Func::SafeRecip | Func::Abs | Func::Max | Func::Min | Func::Greater => false,
     }
 }

@@ -258,7 +258,7 @@ pub fn total(classes: &Classes, functions: &[Val]) -> bool {
 pub fn at_zero(h: Func) -> bool {
     match h {
         Func::Relu | Func::Silu | Func::Gelu | Func::Tanh | Func::Erf | Func::Sin | Func::Sqrt => true,
-        Func::SafeRecip | Func::Abs | Func::Same => true,
+        Func::SafeRecip | Func::Abs | Func::Same | Func::Held | Func::Capped => true,
         Func::LeakyRelu(Real(slope)) => slope.is_finite(),
         Func::Powi(k) => k > 0,
         Func::Sigmoid | Func::Exp | Func::Log | Func::Cos | Func::Recip | Func::Max | Func::Min | Func::Greater => {

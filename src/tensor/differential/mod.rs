@@ -11,6 +11,7 @@
 //! Where a function has a corner, the derivative is a subgradient, and finite:
 //! - `relu`, `|x|`: 0 at 0; `leaky_relu`: its slope at 0; `sqrt`: 0 at 0 and below; `1/x` made safe: 0 at 0; `x > y`: 0;
 //! - `max(x, y)`, `min(x, y)` of equal numbers: that of `x` (so that `exp(min(s - max s, 0))` has the derivative of `exp(s - max s)`);
+//! - `Held`: 0, and `Capped`: 1, which is exact where they are used: a softmax does not depend on what is subtracted of all scores of a row;
 //! - the greatest and the least of several: shared equally among those that attain it, so that it keeps what permutes them.
 
 pub mod forward;

@@ -52,7 +52,8 @@ pub(super) fn slope(graph: &mut Graph, f: Func, x: &[Val], y: &Val, k: usize) ->
             let gauss = gauss(graph, u, 1.0);
             graph.scale(&gauss, std::f64::consts::FRAC_2_SQRT_PI)
         }
-        Func::Same => graph.scalar(1.0),
+        Func::Same | Func::Capped => graph.scalar(1.0),
+        Func::Held => return None,
     })
 }
 

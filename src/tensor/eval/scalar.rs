@@ -34,7 +34,8 @@ pub(in crate::tensor) fn apply(f: Func, xs: &[f64]) -> f64 {
         Func::Abs => x.abs(),
         Func::Powi(k) => x.powi(k),
         Func::Erf => erf(x),
-        Func::Same => x,
+        Func::Same | Func::Held => x,
+        Func::Capped => minimum(x, 0.0),
         Func::Max => maximum(x, xs[1]),
         Func::Min => minimum(x, xs[1]),
         Func::Greater => {

@@ -3,4 +3,5 @@
 pub mod dce;
 pub mod derivatives;
 pub mod fold;
+pub mod held;
 pub mod zeros;

@@ -4,32 +4,38 @@
 use super::*;
 
 /// An attention: of rows to entries of their set, or to all.
-struct Shape {
-    heads: usize,
-    products: usize,
-    widths: &'static [usize],
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) heads: usize,
+    pub(super) products: usize,
+    pub(super) widths: &'static [usize],
     /// One key for all heads.
-    shared: bool,
+    pub(super) shared: bool,
+    /// Points of a set follow each other.
+    pub(super) sorted: bool,
+    /// Derivatives hold the greatest score.
+    pub(super) held: bool,
 }
 
-const PLAIN: Shape = Shape { heads: 2, products: 8, widths: &[16], shared: false };
+pub(super) const PLAIN: Shape =
+    Shape { heads: 2, products: 8, widths: &[16], shared: false, sorted: true, held: false };
 
 fn fixed(n: usize) -> Size {
     Size::fixed(n)
 }
 
 /// `softmax(query · key · 0.7) · value` in sets of these numbers of points.
-fn within(sets: &[usize], shape: &Shape) -> (Case, Arguments) {
+pub(super) fn within(sets: &[usize], shape: &Shape) -> (Case, Arguments) {
     let mut case = Case::new();
     let n = case.size("n", sets.iter().sum());
     let b = case.size("b", sets.len());
-    let Shape { heads, products, widths, shared } = *shape;
+    let Shape { heads, products, widths, shared, sorted, held } = *shape;
     let query = case.input("query", &[n, fixed(heads), fixed(products)]);
     let key_dims = [n, fixed(heads), fixed(products)];
     let key = if shared { case.input("key", &[key_dims[0], key_dims[2]]) } else { case.input("key", &key_dims) };
     let dims: Vec<Size> = [n, fixed(heads)].into_iter().chain(widths.iter().map(|w| fixed(*w))).collect();
     let value = case.input("value", &dims);
-    let sample = case.table("sample", &[n], b, true);
+    let sample = case.table("sample", &[n], b, sorted);
     let [i, h, d] = query.axes[..] else { panic!() };
     let j = key.axes[0];
     let own_key: Vec<Axis> = if shared { vec![d] } else { vec![h, d] };
@@ -40,10 +46,11 @@ fn within(sets: &[usize], shape: &Shape) -> (Case, Arguments) {
     let number = case.g.scalar(0.7);
     let score = case.g.contract(&[&query, &key, &number], &[i, j, h]);
     let top = case.g.reduce(Reduction::Max, &score, &[&own, &other], &[i, h]);
+    let top = if held { case.g.map(Func::Held, &[&top]) } else { top };
     let negated = case.g.scale(&top, -1.0);
     let shifted = case.g.sum(&[&score, &negated]);
     let zero = case.g.scalar(0.0);
-    let clamped = case.g.map(Func::Min, &[&shifted, &zero]);
+    let clamped = if held { case.g.map(Func::Capped, &[&shifted]) } else { case.g.map(Func::Min, &[&shifted, &zero]) };
     let raised = case.g.map(Func::Exp, &[&clamped]);
     let total = case.g.contract(&[&raised, &own, &other], &[i, h]);
     let inverse = case.g.map(Func::SafeRecip, &[&total]);
@@ -51,7 +58,10 @@ fn within(sets: &[usize], shape: &Shape) -> (Case, Arguments) {
     let y = case.g.contract(&[&raised, &inverse, &value, &own, &other], &out);
     case.out(&y);
     let mut args = case.arguments();
-    let samples = sets.iter().enumerate().flat_map(|(s, len)| vec![s as f64; *len]).collect();
+    let mut samples: Vec<f64> = sets.iter().enumerate().flat_map(|(s, len)| vec![s as f64; *len]).collect();
+    if !sorted {
+        samples.reverse();
+    }
     args.inputs.get_mut("sample").expect("the table").data = samples;
     (case, args)
 }
@@ -75,10 +85,10 @@ fn sets_of_all_lengths_are_cut_into_tiles() {
 #[test]
 fn heads_keys_and_values_of_all_widths() {
     let shapes = [
-        Shape { heads: 1, products: 8, widths: &[6], shared: false },
-        Shape { heads: 3, products: 5, widths: &[1], shared: true },
-        Shape { heads: 2, products: 17, widths: &[20], shared: true },
-        Shape { heads: 2, products: 4, widths: &[3, 7], shared: false },
+        Shape { heads: 1, products: 8, widths: &[6], ..PLAIN },
+        Shape { heads: 3, products: 5, widths: &[1], shared: true, ..PLAIN },
+        Shape { heads: 2, products: 17, widths: &[20], shared: true, ..PLAIN },
+        Shape { heads: 2, products: 4, widths: &[3, 7], ..PLAIN },
     ];
     for shape in shapes {
         let (case, args) = within(&[20, 70], &shape);
