@@ -30,6 +30,27 @@ fn digits_are_classified_alike_in_all_orientations() {
     }
 }
 
+/// A process that has loaded a library keeps it when it is built again.
+#[test]
+fn libraries_are_replaced_and_not_written_over() {
+    let folder = std::env::temp_dir().join(format!("gdlc-replaced-{}", std::process::id()));
+    let out = folder.to_str().expect("a folder");
+    let build = |c: &str| {
+        let output = gdlc(&["build", "examples/digits.gdl", "-o", out, "--set", c]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        std::fs::read(folder.join("libdigits.so")).expect("a library")
+    };
+    let first = build("c=2");
+    let mut held = std::fs::File::open(folder.join("libdigits.so")).expect("it is there");
+    let second = build("c=3");
+    let mut kept = Vec::new();
+    std::io::Read::read_to_end(&mut held, &mut kept).expect("it reads");
+    let files = std::fs::read_dir(&folder).expect("a folder").count();
+    std::fs::remove_dir_all(&folder).expect("it goes");
+    assert!(first != second && kept == first);
+    assert_eq!(files, 3, "the library, its header and its manifest");
+}
+
 /// The dense kernel has a version for each width of vectors, chosen when the library runs: all classify alike, and a processor
 /// without the instructions that the rest of the library needs is told which.
 #[test]

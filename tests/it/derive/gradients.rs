@@ -106,6 +106,18 @@ fn forces_of_molecules_are_certified() {
     gradients_hold(&text, &[("c", 2), ("L", 2)], 2);
 }
 
+/// A crystal has no net force; its cell turns with it, so that the torque of the forces alone need not vanish.
+#[test]
+fn forces_of_crystals_are_certified() {
+    let text = "domain C = points(n, m) in R3 periodic under E(3)
+model Crystal(r: C -> position) = {
+  s[i] = sum j ~ i: |r[i] - r[j]|^2
+  energy = s |> pool sum
+  (energy, force = -grad(energy, r))
+}";
+    gradients_hold(text, &[], 1);
+}
+
 /// A particle is pulled to another signal of vectors: the net torque is not that of the positions alone.
 #[test]
 fn other_signals_take_their_share_of_the_torque() {

@@ -90,6 +90,49 @@ fn compared(points: &[usize], samples: usize) {
     }
 }
 
+/// What a sample has once, an argument or a pooled value, beside the points of its pairs: of its own sample.
+#[test]
+fn what_a_sample_has_once_is_that_of_its_own() {
+    let text = "
+domain Set = set(n)
+model Once(x: Set -> 2, t: 2) = {
+  p = x |> pool sum
+  a[i] = sum j: t * x[j]
+  b[i] = sum j != i: p * x[j]
+  m[i,j] = t * x[i] * x[j]
+  c[i] = sum j: m[i,j]
+  d[i] = attend j by dot(p, x[j]): x[j]
+  (a, b, c, d)
+}
+";
+    let program = checked(text, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    let (samples, n) = (3, INDEX.len());
+    let t = [[1.0, -0.5], [0.25, 2.0], [-3.0, 1.0]];
+    let p = |i: usize, k: usize| (0..n).filter(|j| INDEX[*j] == INDEX[i]).map(|j| X[j][k]).sum::<f64>();
+    let inputs = [
+        ("x", &Array { dims: vec![n, 2], data: X.concat() }),
+        ("t", &Array { dims: vec![samples, 2], data: t.concat() }),
+        ("Set.index", &numbers(&INDEX)),
+    ];
+    let y = run(&derived(&program)[0], &[("n", n), ("samples", samples)], &inputs, &BTreeMap::new());
+    let sum = |k: usize, seen: &[usize]| seen.iter().map(|j| X[*j][k]).sum::<f64>();
+    for (name, expected) in [
+        ("a", plainly(&INDEX, false, |i, k, seen| t[INDEX[i]][k] * sum(k, seen))),
+        ("b", plainly(&INDEX, true, |i, k, seen| p(i, k) * sum(k, seen))),
+        ("c", plainly(&INDEX, false, |i, k, seen| t[INDEX[i]][k] * X[i][k] * sum(k, seen))),
+        (
+            "d",
+            plainly(&INDEX, false, |i, k, seen| {
+                let weight = |j: usize| (p(i, 0) * X[j][0] + p(i, 1) * X[j][1]).exp();
+                let total: f64 = seen.iter().map(|j| weight(*j)).sum();
+                seen.iter().map(|j| weight(*j) / total * X[*j][k]).sum()
+            }),
+        ),
+    ] {
+        assert!(distance(&y[name], &expected) < 1e-12, "{name}: {:?} {expected:?}", y[name]);
+    }
+}
+
 /// Nothing is computed at `j = i`: the inverse distance to itself would not be a number. Also on a line, where samples share a batch axis.
 #[test]
 fn what_is_not_defined_at_the_point_itself_does_no_harm() {
