@@ -2,7 +2,7 @@
 //!
 //! In: signals on points, edges, pairs of points. Out: gathers and segment reductions as products with the tables `senders` and `receivers`;
 //! on pairs, reductions over the second point of the same sample. Reductions of nothing are 0.
-//! Softmax is `exp(s - logsumexp s)`, so that large scores do not overflow; how it is fused is the kernels' matter.
+//! Softmax is `e / Σ e` with `e = exp(s - max s)`, so that large scores do not overflow; how it is fused is the kernels' matter.
 
 use crate::base::arena::Id;
 use crate::base::diagnostic::Diagnostic;

@@ -210,17 +210,7 @@ impl Cx<'_, '_> {
             Walk::Rows(edge) => self.row_range(edge, slots),
         };
         let scores = self.local("scores", &[BLOCK]);
-        let (most, round) = (self.b.int(BLOCK as i64), self.b.int(BLOCK as i64 - 1));
-        let count = self.b.sub(end, begin);
-        let count = self.b.add(count, round);
-        let blocks = self.b.binary(Binary::Div, count, most);
-        self.each(blocks, LoopKind::Serial, |cx, block| {
-            let done = cx.b.mul(block, most);
-            let first = cx.b.add(begin, done);
-            let first = cx.bind(first);
-            let left = cx.b.sub(end, first);
-            let count = cx.b.binary(Binary::Min, left, most);
-            let count = cx.bind(count);
+        self.each_block(begin, end, |cx, first, count| {
             cx.scores_of_block(made, entries, slots, (first, count), scores);
             let keep = cx.weights_of_block(count, scores, running);
             cx.each_kept(made, &mut slots.clone(), &mut |cx, slots, place| {
@@ -230,6 +220,27 @@ impl Cx<'_, '_> {
                 let new = cx.sum_of_block(made, entries, slots, (first, count), old, &weight);
                 cx.store(running.sums, place, new);
             });
+        });
+    }
+
+    /// The blocks of the entries from `begin` to before `end`: the first of each, and how many it has.
+    pub(super) fn each_block(
+        &mut self,
+        begin: Id<Expr>,
+        end: Id<Expr>,
+        body: impl FnOnce(&mut Self, Id<Expr>, Id<Expr>),
+    ) {
+        let most = self.b.int(BLOCK as i64);
+        let count = self.b.sub(end, begin);
+        let blocks = self.blocks(count, BLOCK);
+        self.each(blocks, LoopKind::Serial, |cx, block| {
+            let done = cx.b.mul(block, most);
+            let first = cx.b.add(begin, done);
+            let first = cx.bind(first);
+            let left = cx.b.sub(end, first);
+            let count = cx.b.binary(Binary::Min, left, most);
+            let count = cx.bind(count);
+            body(cx, first, count);
         });
     }
 

@@ -3,7 +3,7 @@
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::kernel::ir::{Access, Binary, Buffer, Combine, Expr, LoopKind, Stmt};
+use crate::kernel::ir::{Access, Buffer, Combine, Expr, LoopKind, Stmt};
 use crate::kernel::lower::attention::{BLOCK, Entries, Made, Target, Walk};
 use crate::kernel::lower::cx::Cx;
 use crate::kernel::lower::element::Slots;
@@ -42,17 +42,7 @@ impl Cx<'_, '_> {
             let heads = cx.heads(made);
             cx.settle_all(before, slots);
             let (begin, end) = cx.row_range(edge, slots);
-            let most = cx.b.int(BLOCK as i64);
-            let (count, round) = (cx.b.sub(end, begin), cx.b.int(BLOCK as i64 - 1));
-            let count = cx.b.add(count, round);
-            let blocks = cx.b.binary(Binary::Div, count, most);
-            cx.each(blocks, LoopKind::Serial, |cx, block| {
-                let done = cx.b.mul(block, most);
-                let first = cx.b.add(begin, done);
-                let first = cx.bind(first);
-                let left = cx.b.sub(end, first);
-                let count = cx.b.binary(Binary::Min, left, most);
-                let count = cx.bind(count);
+            cx.each_block(begin, end, |cx, first, count| {
                 cx.scores_of_heads(made, entries, slots, (first, count), &heads);
                 cx.weights_of_heads(made, slots, count, &heads);
                 cx.sums_of_heads(made, entries, slots, (first, count), &heads);

@@ -315,12 +315,8 @@ impl Cx<'_, '_> {
 
     /// Packs the keys of a block of entries in panels of entries, their values in panels of what is kept.
     fn pack_entries(&mut self, made: &Made<'_>, tiles: &Tiles<'_>, slots: &Slots, entries: Range, tile: &Tile) {
-        let panel = self.b.int(tiles.panel as i64);
         let (depth, all) = (self.b.int(tiles.score.len as i64), self.b.int(ENTRIES as i64));
         let zero = self.b.int(0);
-        let place_of = |cx: &mut Self, t: Id<Expr>, k: Id<Expr>| {
-            vec![cx.b.binary(Binary::Div, t, panel), zero, k, cx.b.binary(Binary::Mod, t, panel)]
-        };
         self.each(entries.count, LoopKind::Serial, |cx, t| {
             let mut slots = slots.clone();
             let entry = cx.b.add(entries.first, t);
@@ -328,7 +324,7 @@ impl Cx<'_, '_> {
             let of_score = cx.slots_of_score(made, tiles, &slots);
             cx.each(depth, LoopKind::Vector, |cx, k| {
                 let factor = cx.factor(&tiles.score, &tiles.of_entry, &of_score, k);
-                let place = place_of(cx, t, k);
+                let place = cx.place_in_panel(tiles.panel, t, k);
                 cx.store(tile.keys, place, factor);
             });
             cx.each_column(tiles.value.len, tiles.panel, &mut |cx, p, j, inside| {
@@ -342,13 +338,19 @@ impl Cx<'_, '_> {
         self.range(entries.count, all, LoopKind::Serial, |cx, t| {
             let nothing = cx.b.float(0.0);
             cx.each(depth, LoopKind::Vector, |cx, k| {
-                let place = place_of(cx, t, k);
+                let place = cx.place_in_panel(tiles.panel, t, k);
                 cx.store(tile.keys, place, nothing);
             });
             cx.each_column(tiles.value.len, tiles.panel, &mut |cx, p, j, _| {
                 cx.store(tile.values, vec![p, zero, t, j], nothing)
             });
         });
+    }
+
+    /// Where number `k` of entry `t` of a block is, in panels of entries.
+    pub(super) fn place_in_panel(&mut self, panel: usize, t: Id<Expr>, k: Id<Expr>) -> Vec<Id<Expr>> {
+        let (panel, zero) = (self.b.int(panel as i64), self.b.int(0));
+        vec![self.b.binary(Binary::Div, t, panel), zero, k, self.b.binary(Binary::Mod, t, panel)]
     }
 
     /// The panels and lanes of what is kept, with the column, where there is one: panels that are full, then the rest of the last.

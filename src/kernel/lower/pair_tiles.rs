@@ -4,11 +4,10 @@
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
-use crate::kernel::ir::Stage;
-use crate::kernel::ir::{Binary, Buffer, Expr, LoopKind, PANEL_BYTES};
+use crate::kernel::ir::{Binary, Buffer, Expr, LoopKind, PANEL_BYTES, Stage};
 use crate::kernel::lower::attention_tiles::{ENTRIES, MOST_BYTES, Product, ROWS, Range, Side};
 use crate::kernel::lower::cx::{Cx, Given};
-use crate::kernel::lower::element::Slots;
+use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::pairs::{PairProduct, PairSum};
 use crate::kernel::lower::plan;
 use crate::kernel::lower::{Home, Lowering};
@@ -135,9 +134,9 @@ impl<'g> Cx<'_, 'g> {
             cx.each(kept, LoopKind::Vector, |cx, c| cx.store(block.sums, vec![m, c], zero));
         });
         let blocks = self.blocks(set.count, ENTRIES);
-        self.each(blocks, LoopKind::Serial, |cx, at| {
+        self.each(blocks, LoopKind::Serial, |cx, number| {
             let most = cx.b.int(ENTRIES as i64);
-            let done = cx.b.mul(at, most);
+            let done = cx.b.mul(number, most);
             let (first, left) = (cx.b.add(set.first, done), cx.b.sub(set.count, done));
             let count = cx.b.binary(Binary::Min, left, most);
             let entries = Range { first: cx.bind(first), count: cx.bind(count) };
@@ -161,10 +160,10 @@ impl<'g> Cx<'_, 'g> {
             let mut slots = with(cx, slots, sum.row, rows.first, m);
             let kinds = [LoopKind::Serial, LoopKind::Vector];
             cx.each_slot(&sum.kept, block.sizes, kinds, &mut slots, &mut |cx, slots| {
-                let place = crate::kernel::lower::element::at(&sum.kept, slots);
+                let place = at(&sum.kept, slots);
                 let column = cx.b.flatten(&place, &block.value.dims);
                 let total = cx.b.load(block.sums, vec![m, column]);
-                let index = crate::kernel::lower::element::at(&block.value.node.out, slots);
+                let index = at(&block.value.node.out, slots);
                 cx.put(home, &index, total);
             });
         });
@@ -172,10 +171,7 @@ impl<'g> Cx<'_, 'g> {
 
     /// Packs what a block of entries has; zeros beyond the last.
     fn pack_pairs(&mut self, block: &Block<'_>, slots: &Slots, entries: Range) {
-        let (panel, all, zero) = (self.b.int(block.panel as i64), self.b.int(ENTRIES as i64), self.b.int(0));
-        let place_of = |cx: &mut Self, t: Id<Expr>, k: Id<Expr>| {
-            vec![cx.b.binary(Binary::Div, t, panel), zero, k, cx.b.binary(Binary::Mod, t, panel)]
-        };
+        let (all, zero) = (self.b.int(ENTRIES as i64), self.b.int(0));
         self.each(entries.count, LoopKind::Serial, |cx, t| {
             let slots = with(cx, slots, block.sum.entry, entries.first, t);
             for factor in &block.factors {
@@ -183,7 +179,7 @@ impl<'g> Cx<'_, 'g> {
                 let depth = cx.b.int(factor.side.len as i64);
                 cx.each(depth, LoopKind::Vector, |cx, k| {
                     let number = cx.factor(&factor.side, &factor.product.of_entry, &inner, k);
-                    let place = place_of(cx, t, k);
+                    let place = cx.place_in_panel(block.panel, t, k);
                     cx.store(factor.entries, place, number);
                 });
             }
@@ -200,7 +196,7 @@ impl<'g> Cx<'_, 'g> {
             for factor in &block.factors {
                 let depth = cx.b.int(factor.side.len as i64);
                 cx.each(depth, LoopKind::Vector, |cx, k| {
-                    let place = place_of(cx, t, k);
+                    let place = cx.place_in_panel(block.panel, t, k);
                     cx.store(factor.entries, place, nothing);
                 });
             }
