@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { OK = 0, OUT_OF_MEMORY = 2, NO_IMAGE = 200, NO_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, OUT_OF_MEMORY = 2, NO_IMAGE = 200, INVALID_CONTEXT = 201, NO_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 enum { ARENA = 1 << 30, KERNELS = 4096, BLOCKS = 8192 };
 
 static struct { char name[200]; void (*run)(const int64_t *); const int64_t *words; int64_t n_words, first; } kernels[KERNELS];
@@ -208,7 +208,7 @@ int cuMemAlloc_v2(uint64_t *at, size_t n) {
 
 int cuMemFree_v2(uint64_t at) {
     say("free\n");
-    return fake_free(at);
+    return has_context ? fake_free(at) : INVALID_CONTEXT;
 }
 
 int cuStreamSynchronize(void *stream) {

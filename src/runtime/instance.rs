@@ -36,6 +36,15 @@ pub(crate) struct Instance {
     pub captured: bool,
 }
 
+impl Instance {
+    /// Takes memory on a GPU, for what is bound; it counts as memory of the host does.
+    pub(crate) fn holds(&mut self, bound: Memory, lent: Lent) {
+        self.bytes += bound.bytes;
+        BYTES.fetch_add(bound.bytes, Ordering::Relaxed);
+        (self.memory[0], self.lent) = (bound, Some(lent));
+    }
+}
+
 /// Memory on a GPU that an instance holds.
 pub(crate) struct Lent {
     pub owner: *mut c_void,
@@ -70,7 +79,7 @@ static KEPT: [Slot; SLOTS] =
     [const { Slot { model: AtomicPtr::new(null_mut()), instance: AtomicPtr::new(null_mut()) } }; SLOTS];
 /// The slot to be emptied next where all are full.
 static OLDEST: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of all instances.
+/// Bytes of all instances, on GPUs too.
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
 /// What an instance is made of.

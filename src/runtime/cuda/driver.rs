@@ -330,6 +330,18 @@ impl Driver {
         }
     }
 
+    /// As [`Driver::free`], of memory of a CUDA context that need not be the current one, nor any be.
+    pub(super) unsafe fn free_in(self, cuda_context: usize, data: *mut u8) {
+        unsafe {
+            let push: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::CtxPushCurrent);
+            // a context that is gone has taken its memory along
+            if push(cuda_context as *mut c_void) == SUCCESS {
+                self.free(data);
+                self.leave();
+            }
+        }
+    }
+
     /// Whether what is given to the stream becomes part of a graph.
     pub(super) unsafe fn is_capturing(self, context: &mut Context, stream: *mut c_void) -> Checked<bool> {
         let mut status = 0;

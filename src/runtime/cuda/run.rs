@@ -25,9 +25,19 @@ pub(super) struct Given {
     pub outputs: *const *const DlTensor,
 }
 
-/// Gives back what [`Work::keep`] had of the driver.
+/// Memory that [`Work::keep`] had of the driver, and the CUDA context that it is of: whoever gives it back may have another, or none.
+struct OfDriver {
+    cuda_context: usize,
+    data: *mut u8,
+}
+
+/// Gives back an [`OfDriver`].
 unsafe extern "C" fn release(owner: *mut c_void) {
-    unsafe { driver::opened().free(owner.cast()) };
+    unsafe {
+        let OfDriver { cuda_context, data } = owner.cast::<OfDriver>().read();
+        driver::opened().free_in(cuda_context, data);
+        system::free(owner);
+    }
 }
 
 impl Work<'_> {
@@ -107,7 +117,7 @@ impl Work<'_> {
         unsafe {
             if instance.lent.is_none() {
                 let (data, lent) = self.keep(lender, bytes)?;
-                (instance.memory[0], instance.lent) = (Memory { data, bytes }, Some(lent));
+                instance.holds(Memory { data, bytes }, lent);
             }
             self.bind(id, capability, origin.inputs, origin.sizes.as_ptr(), instance.memory.as_ptr())?;
             origin.keep(instance, Made::Bound);
@@ -123,8 +133,18 @@ impl Work<'_> {
             let lent = Lent { owner, release: *release };
             return if data.is_null() { Err(self.no_memory(bytes)) } else { Ok((data, lent)) };
         }
-        let data = unsafe { self.driver.allocate(self.context, bytes)? };
-        Ok((data, Lent { owner: data.cast(), release }))
+        unsafe {
+            let (cuda_context, _) = self.driver.current(self.context)?;
+            let data = self.driver.allocate(self.context, bytes)?;
+            let owner = system::malloc(size_of::<OfDriver>());
+            if owner.is_null() {
+                self.driver.free(data);
+                let name = text(self.model.name);
+                return Err(fail(self.context, NO_MEMORY, format_args!("no memory for the call of `{name}`")));
+            }
+            owner.cast::<OfDriver>().write(OfDriver { cuda_context, data });
+            Ok((data, Lent { owner, release }))
+        }
     }
 
     fn no_memory(&mut self, bytes: i64) -> crate::message::Failed {

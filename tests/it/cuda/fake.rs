@@ -223,17 +223,26 @@ impl Case {
 
     /// The arguments where they are wanted, inputs, weights, outputs; index tables on the GPU or not.
     pub(super) fn arguments(&self, fake: &Fake, tables_on_gpu: bool) -> [Vec<Given>; 3] {
+        self.placed(fake, tables_on_gpu, true)
+    }
+
+    /// The arguments of a call on the CPU.
+    pub(super) fn on_cpu(&self, fake: &Fake) -> [Vec<Given>; 3] {
+        self.placed(fake, false, false)
+    }
+
+    fn placed(&self, fake: &Fake, tables_on_gpu: bool, rest_on_gpu: bool) -> [Vec<Given>; 3] {
         let real = self.program.dtype;
         let inputs = self.program.inputs.iter().zip(&self.inputs).map(|(a, t)| {
             let is_table = matches!(a.kind, ArgumentKind::Table { .. });
-            Given::new(fake, t, real, tables_on_gpu || !is_table)
+            Given::new(fake, t, real, if is_table { tables_on_gpu } else { rest_on_gpu })
         });
-        let weights = self.weights.iter().map(|t| Given::new(fake, t, real, true)).collect();
+        let weights = self.weights.iter().map(|t| Given::new(fake, t, real, rest_on_gpu)).collect();
         let outputs = self.program.outputs.iter().map(|a| {
             let shape = self.program.buffers[a.buffer].shape.iter().map(|s| s.eval(|v| self.sizes[v.0 as usize]));
             let shape: Vec<usize> = shape.collect();
             let n = shape.iter().product();
-            Given::new(fake, &Tensor::real(shape, vec![f64::NAN; n]), real, true)
+            Given::new(fake, &Tensor::real(shape, vec![f64::NAN; n]), real, rest_on_gpu)
         });
         [inputs.collect(), weights, outputs.collect()]
     }

@@ -20,9 +20,12 @@ const GAT_SIZES: [usize; 3] = [12, 30, 2];
 const LENET: &str = "examples/lenet.gdl";
 
 /// A call of `run` on a stream: the status and the message.
-fn run(case: &Case, [inputs, weights, outputs]: &[Vec<Given>; 3], stream: usize) -> (i32, String) {
+fn run(case: &Case, given: &[Vec<Given>; 3], stream: usize) -> (i32, String) {
+    run_with(case, given, context(stream))
+}
+
+fn run_with(case: &Case, [inputs, weights, outputs]: &[Vec<Given>; 3], mut context: abi::CudaContext) -> (i32, String) {
     let [inputs, weights, outputs] = [inputs, weights, outputs].map(|given| Pointers::of(given));
-    let mut context = context(stream);
     // SAFETY: arrays as long as the table says, alive during the call.
     let status = unsafe { (case.model.run_fn)(&raw mut context.context, inputs.get(), weights.get(), outputs.get()) };
     (status, message(&context))
@@ -110,6 +113,29 @@ fn instances_are_of_one_stream_and_of_the_tables() {
     let tables = case.inputs.len() - 1;
     assert_eq!(count(&log, "to the host"), tables, "{log:?}");
     assert_eq!([count(&log, "to the GPU"), count(&log, "wait")], [0, 2], "they are the tables of before: {log:?}");
+}
+
+/// Memory on the GPU of instances that are kept no longer is given back, also by a thread that has no context of CUDA.
+#[test]
+fn what_is_displaced_is_given_back_without_a_context() {
+    let fake = Fake::start();
+    let mut case = Case::new(&fake, LENET, &[8, 2], "cuda-displaced");
+    let given = case.arguments(&fake, false);
+    let live = fake.live();
+    assert_eq!(run(&case, &given, 7), (abi::OK, String::new()));
+    assert_eq!(fake.live(), live + 1, "what bind made is kept");
+    fake.set("context", 0);
+    // more instances on the CPU than are kept: each is of another number of images
+    for images in 3..30 {
+        case.sizes[1] = images;
+        case.inputs = vec![crate::conformance::numbers(vec![images, 8, 8, 1], images)];
+        let mut on_cpu = context(0);
+        on_cpu.device.kind = abi::CPU;
+        assert_eq!(run_with(&case, &case.on_cpu(&fake), on_cpu), (abi::OK, String::new()));
+    }
+    let log = fake.log();
+    assert_eq!(fake.live(), live, "{log:?}");
+    assert_eq!(log[log.len() - 3..], ["enter", "free", "leave"], "nothing else is asked of the driver");
 }
 
 /// Weights are prepared at each call: new numbers in the same memory are seen.
