@@ -272,12 +272,23 @@ pub(crate) fn computed(
     inputs: &[Tensor],
     weights: &[Tensor],
 ) -> Vec<Tensor> {
-    let loaded = Loaded::open(path, &program.name).expect("it loads");
-    let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
     let size = |name: &str| program.sizes.iter().find(|(_, info)| info.name == name).map(|(v, _)| sizes[v.0 as usize]);
-    let mut instance = loaded.bind_sizes(&inputs, size).expect("it binds");
-    instance.prepare(&weights.iter().collect::<Vec<_>>()).expect("it prepares");
-    instance.call(&inputs).expect("it runs")
+    with_little_stack(|| {
+        let loaded = Loaded::open(path, &program.name).expect("it loads");
+        let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
+        let mut instance = loaded.bind_sizes(&inputs, size).expect("it binds");
+        instance.prepare(&weights.iter().collect::<Vec<_>>()).expect("it prepares");
+        instance.call(&inputs).expect("it runs")
+    })
+}
+
+/// Works in a thread that has as much stack as the README says a call needs.
+fn with_little_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(512 << 10).spawn_scoped(scope, work);
+        let done = thread.expect("a thread starts").join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// What a library for some target computes, which this machine runs or emulates.
