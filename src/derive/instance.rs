@@ -10,6 +10,7 @@ use crate::math::Rng;
 use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::graph::{Function, Graph, Init, Input, InputKind};
 use crate::tensor::pass::derivatives::is_cotangent;
+use crate::tensor::pass::two_passes::is_kept;
 
 /// Of so many edges one lacks its reverse.
 const ALONE: usize = 8;
@@ -32,12 +33,12 @@ pub fn arguments(graph: &Graph, sizes: Vec<usize>, filling: Filling, rng: &mut R
         }
         match &input.kind {
             InputKind::Real => {
-                let array = real(&args, input, rng);
+                let array = real(graph, &args, input, rng);
                 args.inputs.insert(input.name.clone(), array);
             }
             InputKind::Index { range } => {
                 let range = args.size(*range);
-                let array = filled(&dims(&args, input), || rng.below(range) as f64);
+                let array = filled(&dims(graph, &args, input), || rng.below(range) as f64);
                 args.inputs.insert(input.name.clone(), array);
             }
             InputKind::Table { range, .. } => tables(graph, input, *range, &mut args, rng),
@@ -104,8 +105,9 @@ fn divisible(graph: &Graph, sizes: &mut [usize]) {
     }
 }
 
-fn dims(args: &Arguments, input: &Input) -> Vec<usize> {
-    input.dims.iter().map(|n| args.size(*n)).collect()
+/// As long as a counted size can be, where an axis is as long as one.
+fn dims(graph: &Graph, args: &Arguments, input: &Input) -> Vec<usize> {
+    input.dims.iter().map(|n| args.size(graph.sizes.most(*n))).collect()
 }
 
 fn filled(dims: &[usize], mut value: impl FnMut() -> f64) -> Array {
@@ -117,8 +119,8 @@ fn normal(dims: &[usize], std: f64, rng: &mut Rng) -> Array {
 }
 
 /// Random numbers; of a lattice a cell that is far from flat, and shifts to the cells around.
-fn real(args: &Arguments, input: &Input, rng: &mut Rng) -> Array {
-    let dims = dims(args, input);
+fn real(graph: &Graph, args: &Arguments, input: &Input, rng: &mut Rng) -> Array {
+    let dims = dims(graph, args, input);
     match input.name.rsplit_once('.').map(|(_, word)| word) {
         Some(SHIFTS) => filled(&dims, || rng.below(3) as f64 - 1.0),
         Some(CELL) => {
@@ -178,9 +180,9 @@ fn in_both_directions(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     edges.collect()
 }
 
-/// Whether an input has an axis of this size, in the program or in that which it is the derivative of.
+/// Whether an input has an axis of this size, in the program or in that which it is the derivative of, or the backward pass.
 fn is_told(graph: &Graph, size: Size) -> bool {
-    graph.inputs.iter().any(|(_, input)| input.dims.contains(&size) && !is_cotangent(input))
+    graph.inputs.iter().any(|(_, input)| input.dims.contains(&size) && !is_cotangent(input) && !is_kept(input))
 }
 
 /// The number of samples, where the model asks for it.

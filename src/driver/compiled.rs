@@ -14,11 +14,15 @@ use crate::driver::progress::Progress;
 use crate::driver::session::{Algebra, Session};
 use crate::driver::tensors::{Tensor, Tensors};
 use crate::kernel;
+use crate::kernel::lower::output_orders;
 use crate::package::device::DeviceTarget;
 use crate::package::{self, Library, Member};
+use crate::rewrite;
+use crate::rewrite::residuals::residuals;
 use crate::sema::hir;
 use crate::tensor::graph::Graph;
 use crate::tensor::pass::derivatives::{jvp, vjp};
+use crate::tensor::pass::two_passes::{Joint, Kept};
 
 /// A compiled model.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct Compiled {
     pub interface: Interface,
     /// The derivatives in the library, each after what it derives: of everything below the order asked for, one a mode.
     pub derivatives: Vec<Derivative>,
+    /// The model's derivatives by reverse mode in two passes, where there are derivatives and something is worth keeping.
+    pub passes: Option<Passes>,
     pub library: Library,
 }
 
@@ -50,6 +56,22 @@ impl Mode {
             Mode::Forward => (jvp(graph), format!("{name}_jvp")),
         }
     }
+}
+
+/// A forward pass that hands on what its backward pass reads, and that backward pass, which computes what the derivative by reverse mode does.
+#[derive(Debug)]
+pub struct Passes {
+    pub keep: Pass,
+    pub pullback: Pass,
+}
+
+/// One of two passes.
+#[derive(Debug)]
+pub struct Pass {
+    /// What it means; it is rewritten already.
+    pub graph: Graph,
+    pub program: kernel::ir::Program,
+    pub interface: Interface,
 }
 
 /// A program of derivatives.
@@ -99,9 +121,11 @@ impl Compiled {
                 }
             }
         }
+        let passes = if order > 0 { Passes::of(session, &algebra.derived.graph, &interface)? } else { None };
         let _progress = Progress::of(format!("compiling {name}"));
-        let library = build(&program, &interface, &derivatives, session.code, session.device.as_ref())?;
-        Ok(Compiled { algebra, program, interface, derivatives, library })
+        let members = members(&program, &interface, &derivatives, passes.as_ref());
+        let library = build(&members, session.code, session.device.as_ref())?;
+        Ok(Compiled { algebra, program, interface, derivatives, passes, library })
     }
 
     /// Loads the library into this process.
@@ -116,7 +140,8 @@ impl Compiled {
 
     /// Loads a library of the same models, made another way, for the one whose symbols are `gdl_<name>_..`.
     pub fn load_by(&self, code: Code, name: &str) -> Result<Loaded, Failure> {
-        load(&build(&self.program, &self.interface, &self.derivatives, code, None)?, name)
+        let members = members(&self.program, &self.interface, &self.derivatives, self.passes.as_ref());
+        load(&build(&members, code, None)?, name)
     }
 
     /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
@@ -173,6 +198,42 @@ impl Derivative {
     }
 }
 
+impl Passes {
+    /// The graphs of the two passes of a program, if anything is worth keeping.
+    pub fn graphs(graph: &Graph) -> Option<[Graph; 2]> {
+        let options = rewrite::Options::default();
+        let joint = Joint::of(graph);
+        let joint = Joint { graph: rewrite::optimise(&joint.graph, &options).0, ..joint };
+        let kept = residuals(&joint, &options.target);
+        if kept.is_empty() {
+            return None;
+        }
+        let mut kept: Vec<Kept> = kept.into_iter().map(|id| Kept::new(&joint.graph, id)).collect();
+        let orders = output_orders(&joint.showing(&kept)).split_off(joint.graph.outputs.len());
+        for (kept, order) in kept.iter_mut().zip(orders) {
+            kept.order = order.iter().map(|k| kept.order[*k]).collect();
+        }
+        Some([joint.forward(&kept), joint.backward(&kept)])
+    }
+
+    /// What the two passes of a program called `name` are called.
+    pub fn names(name: &str) -> [String; 2] {
+        [format!("{name}_keep"), format!("{name}_pullback")]
+    }
+
+    fn of(session: &Session, graph: &Graph, interface: &Interface) -> Result<Option<Passes>, Failure> {
+        let _progress = Progress::of(format!("rewriting the two passes of {}", interface.name));
+        let Some([forward, backward]) = Passes::graphs(graph) else { return Ok(None) };
+        let [keep, pullback] = Passes::names(&interface.name);
+        let pass = |graph: Graph, name: &str| {
+            let program = session.lower(&graph, name, interface.dtype)?;
+            let interface = session.interface(&graph, name, interface.dtype);
+            Ok::<_, Failure>(Pass { graph, program, interface })
+        };
+        Ok(Some(Passes { keep: pass(forward, &keep)?, pullback: pass(backward, &pullback)? }))
+    }
+}
+
 /// Binds, prepares: a loaded model ready to be called on inputs of these shapes.
 pub fn bound<'l>(
     interface: &Interface,
@@ -197,25 +258,32 @@ pub fn in_order<'t>(interface: &Interface, inputs: &'t Tensors) -> Vec<Option<&'
     interface.inputs.iter().map(|i| inputs.get(&i.name)).collect()
 }
 
-fn build(
-    program: &kernel::ir::Program,
-    interface: &Interface,
-    derivatives: &[Derivative],
-    code: Code,
-    device: Option<&DeviceTarget>,
-) -> Result<Library, Failure> {
+/// The models of a library: the model, its derivatives, its passes.
+fn members<'c>(
+    program: &'c kernel::ir::Program,
+    interface: &'c Interface,
+    derivatives: &'c [Derivative],
+    passes: Option<&'c Passes>,
+) -> Vec<Member<'c>> {
     let of =
         |of: Option<usize>, mode: Mode| derivatives.iter().position(|d| d.of == of && d.mode == mode).map(|k| k + 1);
     let member = |k: Option<usize>, program, interface| Member {
-        program,
-        interface,
         vjp: of(k, Mode::Reverse),
         jvp: of(k, Mode::Forward),
+        ..Member::alone(program, interface)
     };
     let mut members = vec![member(None, program, interface)];
     members.extend(derivatives.iter().enumerate().map(|(k, d)| member(Some(k), &d.program, &d.interface)));
-    package::build_all(&members, code.backend, code.target, device)
-        .map_err(|e| Failure::program(format!("{}: {e}", interface.name)))
+    if let Some(Passes { keep, pullback }) = passes {
+        members[0].passes = Some([members.len(), members.len() + 1]);
+        members.extend([keep, pullback].map(|pass| Member::alone(&pass.program, &pass.interface)));
+    }
+    members
+}
+
+fn build(members: &[Member<'_>], code: Code, device: Option<&DeviceTarget>) -> Result<Library, Failure> {
+    package::build_all(members, code.backend, code.target, device)
+        .map_err(|e| Failure::program(format!("{}: {e}", members[0].interface.name)))
 }
 
 fn load(library: &Library, name: &str) -> Result<Loaded, Failure> {

@@ -1,11 +1,11 @@
 //! What is checked of the derivatives in a library, in f64 on random instances: each against its meaning, against central differences of the
-//! library's own values; reverse and forward mode are adjoint; second derivatives are symmetric.
+//! library's own values; reverse and forward mode are adjoint; second derivatives are symmetric; the derivative in two passes is that in one.
 
 use crate::base::dtype::Dtype;
 use crate::codegen::abi::Interface;
 use crate::derive::instance::{self, Filling};
 use crate::driver::certificate::{Bound, Certificate, LEAST, SEED, distance_from, norm, worst_of};
-use crate::driver::compiled::{Compiled, Derivative, Mode};
+use crate::driver::compiled::{Compiled, Derivative, Mode, Pass, Passes};
 use crate::driver::failure::Failure;
 use crate::driver::reference;
 use crate::driver::session::Session;
@@ -43,6 +43,9 @@ impl Certificate {
             let arguments = instance::arguments(&reverse.graph, sizes, Filling::Generic, &mut rng);
             let point = Point { compiled: &compiled, of, reverse, forward, arguments };
             point.check(&mut res, &mut rng)?;
+            if let (None, Some(passes)) = (of, &compiled.passes) {
+                point.in_two_passes(passes, &mut res)?;
+            }
         }
         Ok(res)
     }
@@ -84,6 +87,25 @@ impl Point<'_> {
         Ok(())
     }
 
+    /// A forward pass gives what the model means, and the backward pass, from what it kept, what the derivative by reverse mode does.
+    fn in_two_passes(&self, passes: &Passes, res: &mut Certificate) -> Result<(), Failure> {
+        let weights = reference::weights(&self.arguments);
+        let run = |pass: &Pass, inputs: &Tensors| self.compiled.run_model(&pass.interface, inputs, &weights);
+        let mut found = run(&passes.keep, &reference::inputs(self.derived().0, &self.arguments))?;
+        let title = format!("{}, in two passes", self.title());
+        as_derived(&format!("{title}, forward"), self.derived().0, &self.arguments, &found, res)?;
+        let mut inputs = reference::inputs(&self.reverse.graph, &self.arguments);
+        let kept = passes.pullback.interface.inputs.iter().filter_map(|kept| found.remove_entry(&kept.name));
+        inputs.extend(kept);
+        as_derived(
+            &format!("{title}, reverse"),
+            &self.reverse.graph,
+            &self.arguments,
+            &run(&passes.pullback, &inputs)?,
+            res,
+        )
+    }
+
     /// `derivative 2 of vjp`
     fn title(&self) -> String {
         let mut chain = Vec::new();
@@ -117,10 +139,7 @@ impl Point<'_> {
     ) -> Result<Tensors, Failure> {
         let (graph, interface) = derivative.derived();
         let found = self.library(interface, graph, arguments)?;
-        let meaning = reference::evaluate(graph, arguments)?;
-        let greatest = meaning.values().map(|y| norm(&y.data)).fold(0.0, worst_of);
-        let error = meaning.iter().map(|(name, y)| distance_from(&found[name].reals(), &y.data, FAINT * greatest));
-        res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worst_of), Bound::AtMost(EXACT));
+        as_derived(title, graph, arguments, &found, res)?;
         Ok(found)
     }
 
@@ -194,6 +213,21 @@ impl Point<'_> {
         let own: Direction = v.iter().filter(|(n, _)| !n.starts_with("grad.")).cloned().collect();
         Ok(along(&found, &own))
     }
+}
+
+/// What was found is what a program means.
+fn as_derived(
+    title: &str,
+    graph: &Graph,
+    arguments: &Arguments,
+    found: &Tensors,
+    res: &mut Certificate,
+) -> Result<(), Failure> {
+    let meaning = reference::evaluate(graph, arguments)?;
+    let greatest = meaning.values().map(|y| norm(&y.data)).fold(0.0, worst_of);
+    let error = meaning.iter().map(|(name, y)| distance_from(&found[name].reals(), &y.data, FAINT * greatest));
+    res.push(format!("{title}: compiled = as derived"), error.fold(0.0, worst_of), Bound::AtMost(EXACT));
+    Ok(())
 }
 
 /// `Σ grad.x · u_x`

@@ -17,11 +17,12 @@ fn about_input(name: &str) -> &'static str {
     }
 }
 
-/// The interface of `graph` as a library called `name`, its reals of `dtype`.
+/// The interface of `graph` as a library called `name`, its reals of `dtype`. An axis as long as a counted size is as long as that can be: callers
+/// see nothing of what is counted.
 pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, String)>) -> Interface {
     let input = |input: &crate::tensor::graph::Input| Tensor {
         name: input.name.clone(),
-        dims: input.dims.clone(),
+        dims: input.dims.iter().map(|n| graph.sizes.most(*n)).collect(),
         element: match input.kind {
             InputKind::Real => Element::Real,
             InputKind::Table { range, sorted } => Element::Index { range, sorted, table: true },
@@ -43,7 +44,7 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
         let dims = &graph.ty(output.id).dims;
         Tensor {
             name: output.name.clone(),
-            dims: output.order.iter().map(|k| dims[*k]).collect(),
+            dims: output.order.iter().map(|k| graph.sizes.most(dims[*k])).collect(),
             element: Element::Real,
             about: String::new(),
         }

@@ -85,5 +85,10 @@ typedef struct gdl_model {
     /* The derivatives by forward mode, or null: its inputs are these, then `dot.x` for each real input x and then for each weight; its
      * weights are these; its outputs are `dot.y` for each output y: the sum over x of dy/dx times dot.x. */
     const struct gdl_model *jvp;
+    /* The derivatives by reverse mode in two passes, which compute nothing twice; both null where there is nothing worth keeping. `keep` takes what
+     * this model takes and gives what it gives, and then `kept.0`, `kept.1`, ..; `pullback` takes what `vjp` takes, its weights, and after
+     * its inputs what was kept for the same inputs and weights, and gives what `vjp` gives. */
+    const struct gdl_model *keep;
+    const struct gdl_model *pullback;
 } gdl_model;
 #endif

@@ -40,6 +40,8 @@ fn model(members: &[Member<'_>], k: usize) -> Value {
         "facts": facts,
         "vjp": derivative(members[k].vjp),
         "jvp": derivative(members[k].jvp),
+        "keep": derivative(members[k].passes.map(|[keep, _]| keep)),
+        "pullback": derivative(members[k].passes.map(|[_, pullback]| pullback)),
     })
 }
 

@@ -43,7 +43,7 @@ pub fn build(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Library, Unsupported> {
-    build_all(&[Member { program, interface, vjp: None, jvp: None }], backend, target, None)
+    build_all(&[Member::alone(program, interface)], backend, target, None)
 }
 
 /// One model of a library.
@@ -54,6 +54,15 @@ pub struct Member<'a> {
     /// Which members are its derivatives, by reverse and by forward mode.
     pub vjp: Option<usize>,
     pub jvp: Option<usize>,
+    /// Which members are its derivative by reverse mode in two passes: the forward one, which hands on what the backward one takes.
+    pub passes: Option<[usize; 2]>,
+}
+
+impl<'a> Member<'a> {
+    /// A model without derivatives.
+    pub fn alone(program: &'a Program, interface: &'a Interface) -> Member<'a> {
+        Member { program, interface, vjp: None, jvp: None, passes: None }
+    }
 }
 
 /// A library of a model, the first member, and its derivatives. With a part for GPUs where a `device` is given.
@@ -69,7 +78,7 @@ pub fn build_all(
     let machine = machine::machine(target);
     let runtime = machine.runtime()?;
     let mut groups: Vec<[Vec<u8>; 2]> = Vec::new();
-    for (k, Member { program, interface, vjp, jvp }) in members.iter().enumerate() {
+    for (k, Member { program, interface, vjp, jvp, passes }) in members.iter().enumerate() {
         let object = backend.emit(program, target)?;
         let memories = places::Memories::of(program, interface)?;
         let device = device.map(|target| Device::of(program, target)).transpose()?;
@@ -84,6 +93,7 @@ pub fn build_all(
             device: device.as_ref(),
             vjp: named(vjp),
             jvp: named(jvp),
+            passes: [0, 1].map(|pass| named(&passes.map(|passes| passes[pass]))),
             first: k == 0,
         };
         groups.push([tables::object(machine, &description), object.bytes]);

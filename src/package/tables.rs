@@ -250,6 +250,7 @@ pub(super) struct Description<'a> {
     /// The names of the models of its derivatives, in the same library.
     pub vjp: Option<&'a str>,
     pub jvp: Option<&'a str>,
+    pub passes: [Option<&'a str>; 2],
     /// Whether it is the library's first model.
     pub first: bool,
 }
@@ -360,8 +361,8 @@ fn model(t: &mut Table, d: &Description<'_>) -> usize {
     for (entry, _) in ENTRIES {
         t.address(Target::Symbol(format!("gdl_{name}_{entry}")));
     }
-    for derivative in [d.vjp, d.jvp] {
-        match derivative {
+    for model in [d.vjp, d.jvp].into_iter().chain(d.passes) {
+        match model {
             Some(name) => t.address(Target::Symbol(model_symbol(name))),
             None => t.i64(0),
         }

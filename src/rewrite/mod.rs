@@ -5,13 +5,16 @@
 //!
 //! Reading order: `language` (nodes and facts of classes), `classes` (the e-graph under axis names), `rules` (the laws),
 //! `cost` (time on the target), `saturate`, `extract`, `search` (all of these on one part of a program),
-//! `window` (the parts of a program, one at a time; then the choice between programs that are stated to be equal), `explain` (why the new program equals the old one).
+//! `window` (the parts of a program, one at a time; then the choice between programs that are stated to be equal), `explain` (why the new program equals the old one);
+//! `residuals`, by `min_cut` (of a program and its derivatives: what the forward pass hands on to the backward pass).
 
 pub mod classes;
 pub mod cost;
 pub mod explain;
 pub mod extract;
 pub mod language;
+pub mod min_cut;
+pub mod residuals;
 pub mod rules;
 pub mod saturate;
 pub mod search;

@@ -219,7 +219,7 @@ pub type CallFn =
 pub type RunFn =
     unsafe extern "C" fn(*mut Context, *const *const DlTensor, *const *const DlTensor, *const *const DlTensor) -> i32;
 
-/// All that is known about a model. The fields up to `jvp` are public (`gdl_model` of the header).
+/// All that is known about a model. The fields up to `pullback` are public (`gdl_model` of the header).
 #[repr(C)]
 pub struct Model {
     pub version: u32,
@@ -242,6 +242,10 @@ pub struct Model {
     /// The model of the derivatives of this one by forward mode, or null: inputs and weights as here, then a tangent for each real input
     /// and each weight; outputs the tangents of the outputs.
     pub jvp: *const Model,
+    /// The derivatives of this one by reverse mode in two passes, or null. `keep`: inputs and weights as here; outputs as here, then what it
+    /// keeps. `pullback`: inputs as of `vjp`, then what was kept; weights and outputs as of `vjp`.
+    pub keep: *const Model,
+    pub pullback: *const Model,
     pub preconditions: List<Precondition>,
     pub places: List<Place>,
     pub slots: List<Slot>,

@@ -279,7 +279,7 @@ fn a_missing_driver_is_an_error_of_the_call() {
     }
     let case = crate::conformance::edges(8, vec![0, 1], vec![0]);
     let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
-    let model = Member { program: &case.program, interface: &case.interface, vjp: None, jvp: None };
+    let model = Member::alone(&case.program, &case.interface);
     let library = build_all(&[model], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
     let folder = std::env::temp_dir().join(format!("gdlc-driver-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");

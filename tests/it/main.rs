@@ -31,3 +31,4 @@ mod syntax_random;
 mod tensor;
 mod tensor_cores;
 mod tidy;
+mod two_passes;

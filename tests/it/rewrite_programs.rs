@@ -22,7 +22,7 @@ fn derived(path: &Path) -> Vec<(String, Graph)> {
     derived_from(&path.to_string_lossy(), &std::fs::read_to_string(path).unwrap())
 }
 
-fn derived_from(name: &str, text: &str) -> Vec<(String, Graph)> {
+pub(crate) fn derived_from(name: &str, text: &str) -> Vec<(String, Graph)> {
     let mut sources = SourceMap::default();
     let id = sources.add(name, text);
     let (ast, mistakes) = gdlc::syntax::parse(&sources, id);

@@ -5,7 +5,7 @@ use crate::derive::instance::{self, Filling};
 use crate::driver::arguments::{self, Bench};
 use crate::driver::ceiling::Ceiling;
 use crate::driver::code::Code;
-use crate::driver::compiled::{Compiled, Derivative, bound, in_order};
+use crate::driver::compiled::{Compiled, Derivative, Pass, bound, in_order};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::progress::Progress;
@@ -70,6 +70,11 @@ impl<'c> Timed<'c> {
         let Compiled { algebra, program, interface, .. } = compiled;
         let mut res = vec![Timed { name: model, graph: &algebra.derived.graph, program, interface }];
         for Derivative { graph, program, interface, .. } in &compiled.derivatives {
+            res.push(Timed { name: &interface.name, graph, program, interface });
+        }
+        for Pass { graph, program, interface } in
+            compiled.passes.iter().flat_map(|passes| [&passes.keep, &passes.pullback])
+        {
             res.push(Timed { name: &interface.name, graph, program, interface });
         }
         res

@@ -5,7 +5,7 @@ use crate::codegen::device::{self, Architecture};
 use crate::codegen::{Unsupported, llvm};
 use crate::driver::arguments::{self, BackendName, Emit, Products, Stage};
 use crate::driver::code::{self, Code};
-use crate::driver::compiled::Mode;
+use crate::driver::compiled::{Mode, Passes};
 use crate::driver::failure::Failure;
 use crate::driver::output::say;
 use crate::driver::session::Session;
@@ -41,6 +41,9 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
         }
         let name = session.library_name(&program, model);
         show(options, Some(&model.name), &text(&session, &derived.graph, &name, options.stage)?);
+        let passes = if options.grad > 0 { Passes::graphs(&derived.graph) } else { None };
+        let passes =
+            passes.into_iter().flat_map(|graphs| graphs.into_iter().zip(Passes::names(&name))).collect::<Vec<_>>();
         let mut last = vec![(derived.graph, name)];
         for _ in 0..options.grad {
             let both = |(graph, name): &(Graph, String)| Mode::BOTH.map(|mode| mode.of(graph, name));
@@ -48,6 +51,10 @@ pub fn emit(options: &Emit) -> Result<(), Failure> {
             for (graph, name) in &last {
                 show(options, Some(name), &text(&session, graph, name, options.stage)?);
             }
+        }
+        for (graph, name) in passes {
+            // they are rewritten already
+            show(options, Some(&name), &text_of_rewritten(&session, &graph, &name, options.stage)?);
         }
     }
     Ok(())
@@ -66,13 +73,19 @@ fn made(options: &Emit) -> Result<Code, Failure> {
 
 /// A stage after derivation of the program `graph`, whose library is called `name`.
 fn text(session: &Session, graph: &Graph, name: &str, stage: Stage) -> Result<String, Failure> {
-    let rewritten = || Ok::<_, Failure>(session.optimise(graph)?.0);
-    let kernels = || session.lower(&rewritten()?, name, session.dtype());
+    if stage == Stage::Tensor {
+        return Ok(tensor::print::print(graph));
+    }
+    text_of_rewritten(session, &session.optimise(graph)?.0, name, stage)
+}
+
+/// A stage after rewriting.
+fn text_of_rewritten(session: &Session, graph: &Graph, name: &str, stage: Stage) -> Result<String, Failure> {
+    let kernels = || session.lower(graph, name, session.dtype());
     let Code { backend, target } = session.code;
     let unsupported = |e: Unsupported| Failure::program(format!("{name}: {e}"));
     match stage {
-        Stage::Tensor => Ok(tensor::print::print(graph)),
-        Stage::Rewritten => Ok(tensor::print::print(&rewritten()?)),
+        Stage::Tensor | Stage::Rewritten => Ok(tensor::print::print(graph)),
         Stage::Kernel => Ok(kernels()?.to_string()),
         Stage::Clif => cranelift::text(&kernels()?, target, Text::Clif).map_err(unsupported),
         Stage::Asm => backend.assembly(&kernels()?, target).map_err(unsupported),

@@ -125,6 +125,11 @@ impl Facts {
             if !attention.closed(graph, &all, users, &divides) {
                 continue;
             }
+            if attention.keeps {
+                self.hide_scores(graph, users, attention.softmax.score);
+                self.keep_statistics(graph, attention.clone());
+                continue;
+            }
             let (mut root, mut axes) = self.root(graph, users, attention.id);
             if self.has_sum(root) {
                 self.inlined.insert(attention.id, false);
@@ -134,6 +139,15 @@ impl Facts {
             self.hide_scores(graph, users, attention.softmax.score);
             self.attentions.insert(root, (attention.clone(), axes));
         }
+    }
+
+    /// Stores the greatest score and the inverse of the sum of the weights beside a sum weighted by a softmax, which then has a kernel of its own.
+    pub(super) fn keep_statistics(&mut self, graph: &Graph, attention: Attention) {
+        self.inlined.extend(attention.softmax.inside().map(|id| (id, true)));
+        let stored = [attention.id, attention.softmax.top, attention.softmax.inverse];
+        self.inlined.extend(stored.map(|id| (id, false)));
+        let axes = (0..graph.ty(attention.id).dims.len()).collect();
+        self.attentions.insert(attention.id, (Attention { keeps: true, ..attention }, axes));
     }
 
     /// Finds the sums that leave short axes of two values of the call; each is stored.

@@ -52,7 +52,7 @@ use crate::kernel::lower::rows::Rows;
 use crate::kernel::pass::compact::compact;
 use crate::kernel::pass::strips::strips;
 use crate::kernel::walk::writes;
-use crate::tensor::graph::{Constant, Function, Graph, InputKind, Relation};
+use crate::tensor::graph::{Constant, Function, Graph, InputKind, Output, Relation};
 use crate::tensor::op::{Op, ValueId};
 use crate::tensor::pass;
 
@@ -73,10 +73,7 @@ pub enum Hardware {
 
 /// As [`lower`], for some hardware.
 pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) -> Program {
-    // products of constants that were split off become constants: sums see where they are zero
-    let normal = partial_sums::of_partial_sums(&pass::fold::fold(&normal::normalise(graph)));
-    let normal = within::within_sets(&normal);
-    let graph = &if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal };
+    let graph = &prepared(graph, hardware);
     let mut low = Lowering::new(graph, name, dtype, hardware);
     let facts = homes::facts(graph, hardware);
     low.parts = concat::parts(graph, &facts);
@@ -95,6 +92,27 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     }
     compact(&mut low.program);
     low.program
+}
+
+/// The graph as kernels are made of it.
+fn prepared(graph: &Graph, hardware: Hardware) -> Graph {
+    // products of constants that were split off become constants: sums see where they are zero
+    let normal = partial_sums::of_partial_sums(&pass::fold::fold(&normal::normalise(graph)));
+    let normal = within::within_sets(&normal);
+    if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal }
+}
+
+/// For each output of a graph, the order of its axes in memory that suits the kernels that make and read it: run-time axes outside. Axis `k` is
+/// to be what is axis `order[k]` now.
+pub fn output_orders(graph: &Graph) -> Vec<Vec<usize>> {
+    let graph = &prepared(graph, Hardware::Cpu);
+    let facts = homes::facts(graph, Hardware::Cpu);
+    let order = |output: &Output| {
+        let axes = facts.order(graph, output.id);
+        let place = |axis: &usize| output.order.iter().position(|a| a == axis).expect("an output has each axis once");
+        axes.iter().map(place).collect()
+    };
+    graph.outputs.iter().map(order).collect()
 }
 
 /// Where a stored value is: axis `k` in memory is axis `order[k]` of the value's type.

@@ -184,13 +184,8 @@ impl Facts {
         });
         let sums = closed(graph, sums.collect(), users, &attentions);
         let inside: BTreeSet<ValueId> = sums.iter().flat_map(|sum| sum.inside.iter().copied()).collect();
-        for mut attention in attentions.into_iter().filter(|a| inside.contains(&a.softmax.raised)) {
-            attention.keeps = true;
-            self.inlined.extend(attention.softmax.inside().map(|id| (id, true)));
-            let stored = [attention.id, attention.softmax.top, attention.softmax.inverse];
-            self.inlined.extend(stored.map(|id| (id, false)));
-            let axes = (0..graph.ty(attention.id).dims.len()).collect();
-            self.attentions.insert(attention.id, (attention, axes));
+        for attention in attentions.into_iter().filter(|a| inside.contains(&a.softmax.raised)) {
+            self.keep_statistics(graph, attention);
         }
         self.inlined.extend(inside.into_iter().map(|id| (id, true)));
         for sum in sums {

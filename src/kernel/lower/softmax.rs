@@ -32,7 +32,8 @@ pub(super) struct Attention {
     pub(super) kept: Vec<Slot>,
     /// The axes of which an axis of the result is made: heads and what is kept, side by side.
     pub(super) joined: Option<Edge>,
-    /// Whether the greatest score and the inverse of the sum of the weights are stored too: derivatives compute the weights of them again.
+    /// Whether the greatest score and the inverse of the sum of the weights are stored too: derivatives compute the weights of them again, in
+    /// this program or in another, to which these are outputs.
     pub(super) keeps: bool,
 }
 
@@ -131,7 +132,7 @@ impl Softmax {
         let alone = alone && !shown(exponent);
         let res =
             Softmax { score, top, shifted, exponent: *exponent, raised, total, inverse, rows, of_top, of_inverse };
-        let hidden = !res.inside().iter().any(shown);
+        let hidden = !res.inside().iter().any(|id| shown(id) && *id != top && *id != inverse);
         (aligned && straight && inverts && alone && hidden).then_some(res)
     }
 }
@@ -277,7 +278,8 @@ pub(super) fn classify(graph: &Graph, id: ValueId, when: &BTreeMap<ValueId, When
     let joints = plan.steps.iter().filter(|step| matches!(step, Step::Digits(_))).count();
     let fits = fixed && apart && one_pass && divided && joints <= 1;
     let fits = fits && once(softmax.raised) && once(softmax.inverse) && id != softmax.total;
-    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept, joined, keeps: false })
+    let keeps = graph.outputs.iter().any(|o| [softmax.top, softmax.inverse].contains(&o.id));
+    fits.then_some(Attention { id, weights, inverse, softmax, row, heads, kept, joined, keeps })
 }
 
 /// The relation of a step that finds axes side by side in an axis that they fill.
@@ -309,7 +311,8 @@ fn one_pass(graph: &Graph, plan: &Plan, rows: Rows, entry: Slot, kept: &[Slot]) 
 }
 
 impl Attention {
-    /// Whether all that read the weights, or the inverse of their sum, are such sums, or divide one as `divides` says.
+    /// Whether all that read the weights are such sums, and so are those that read the inverse of their sum, or divide one as `divides` says;
+    /// where it is stored, anybody may read it.
     pub(super) fn closed(
         &self,
         graph: &Graph,
@@ -323,7 +326,7 @@ impl Attention {
         let divides = |id: &ValueId| same().any(|a| divides(*id, a.id) && a.is_read_with_its_inverse(graph, *id));
         let weighted = users[&raised].iter().all(|user| *user == total || attends(user));
         let clamped = shifted == exponent || users[&shifted][..] == [exponent];
-        clamped && weighted && users[&inverse].iter().all(|user| attends(user) || divides(user))
+        clamped && weighted && (self.keeps || users[&inverse].iter().all(|user| attends(user) || divides(user)))
     }
 
     /// The greatest score and the inverse of the sum of the weights, with the axes of this sum that theirs are.

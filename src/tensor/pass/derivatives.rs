@@ -14,10 +14,16 @@ use crate::tensor::pass::dce::dce;
 
 /// The program of the derivatives by reverse mode.
 pub fn vjp(graph: &Graph) -> Graph {
+    let mut res = joint(graph);
+    res.outputs.drain(..graph.outputs.len());
+    dce(&res)
+}
+
+/// The program and its derivatives by reverse mode as one program: the outputs of both, those of the program first.
+pub fn joint(graph: &Graph) -> Graph {
     let mut res = graph.clone();
-    let outputs = std::mem::take(&mut res.outputs);
     let mut of = Vec::new();
-    for output in &outputs {
+    for output in &graph.outputs {
         let value = res.fresh(output.id);
         let dims = output.order.iter().map(|k| res.ty(output.id).dims[*k]).collect();
         let name = format!("grad.{}", output.name);
@@ -32,7 +38,7 @@ pub fn vjp(graph: &Graph) -> Graph {
         let gradient = gradient.unwrap_or_else(|| zeros(&mut res, value));
         res.output(format!("grad.{name}"), &gradient, &value.axes);
     }
-    dce(&res)
+    res
 }
 
 /// Whether an input of a program is a cotangent, which the program that it was derived from does not have.

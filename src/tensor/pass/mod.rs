@@ -4,4 +4,5 @@ pub mod dce;
 pub mod derivatives;
 pub mod fold;
 pub mod held;
+pub mod two_passes;
 pub mod zeros;

@@ -188,7 +188,7 @@ impl Case {
         let interface = interface_of(&program);
         assert_eq!(sizes.len(), program.sizes.len(), "{test}: {:?}", program.sizes);
         let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas, products: None };
-        let member = Member { program: &program, interface: &interface, vjp: None, jvp: None };
+        let member = Member::alone(&program, &interface);
         let library = build_all(&[member], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
         let cpu = build(&program, &interface, Default::default(), test);
         let gpu = cpu.with_file_name("on_gpu.so");

@@ -352,7 +352,7 @@ fn a_library_for_aarch64_has_a_part_for_gpus() {
     let fake = Fake::start();
     let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-aarch64");
     let interface = crate::conformance::interface_of(&case.program);
-    let member = Member { program: &case.program, interface: &interface, vjp: None, jvp: None };
+    let member = Member::alone(&case.program, &interface);
     let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
     if codes().is_empty() {
         return eprintln!("no emulator of AArch64 here: left out");
