@@ -42,8 +42,8 @@ def batched(package, params, e, tables):
     f = lambda x: package.jax.messages(params, x, e, **tables, samples=2)
     square = lambda x: (f(x) ** 2).sum()
     batch = np.random.default_rng(3).normal(size=(7, 5, 3))
-    once = ["gdl_messages", "gdl_messages_jvp", "gdl_messages_vjp", "gdl_messages_vjp_jvp"]
-    for g, names in [(f, once[:1]), (jax.grad(square), [once[0], once[2]]), (jax.hessian(square), once)]:
+    once = ["gdl_messages_jvp_beside_kept", "gdl_messages_keep", "gdl_messages_pullback", "gdl_messages_vjp_jvp"]
+    for g, names in [(f, ["gdl_messages"]), (jax.grad(square), once[1:3]), (jax.hessian(square), once)]:
         found = calls(jax.vmap(g), batch)
         assert found == names, found
         assert np.allclose(jax.vmap(g)(batch), np.stack([g(x) for x in batch]), rtol=1e-12, atol=1e-14)
@@ -89,7 +89,7 @@ def sharded(classify, params, x):
 def lowered_for_gpus(package, params, x, e, tables):
     """Programs for CUDA, made without a GPU: the primitives of the call and of the gradient are there, and XLA has a handler for each."""
     f = lambda x: package.jax.messages(params, x, e, **tables, samples=2).sum()
-    names = ["gdl_messages", "gdl_messages_vjp"]
+    names = ["gdl_messages", "gdl_messages_keep", "gdl_messages_pullback"]
     for g, expected in [(f, names[:1]), (jax.grad(f), names[1:]), (lambda x: (f(x), jax.grad(f)(x)), names)]:
         checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
         text = jax.export.export(jax.jit(g), platforms=["cuda"], disabled_checks=checks)(x).mlir_module()

@@ -14,7 +14,8 @@ import numpy as np
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DATA = os.path.join(ROOT, "examples", "data")
 
-GRAPH = """domain G = graph(n, m)
+# expected to be large, so that keeping what the backward pass reads pays
+GRAPH = """domain G = graph(n ~ 20000, m ~ 200000)
 model Messages(x: G -> 3, e: G.edges -> 2): 2 = {
   y[i] = mlp[4](x[i], max j~i: mlp[4](x[i], x[j], e[i,j]))
   y |> linear 2 |> pool sum

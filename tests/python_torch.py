@@ -4,10 +4,13 @@ import copy
 import importlib
 import os
 import pickle
+import sys
 import tempfile
 import threading
+import weakref
 
 import torch
+import torch.utils.checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from python_package import TABLES, refused
@@ -57,6 +60,86 @@ def derivatives(model, x, e, tables):
     print("messages.torch: the four Hessians of torch.func are those of differences; vmap of grad, grad of vmap")
 
 
+def by_hand(model, x, e, tables):
+    """The model written in PyTorch, on the same weights."""
+    weights = dict(model.named_parameters())
+    linear = lambda name, *x: torch.nn.functional.linear(torch.cat(x, -1), weights[f"{name}.weight"], weights[f"{name}.bias"])
+    receivers = tables["receivers"]
+    messages = linear("y.mlp2.1", x[receivers], x[tables["senders"]], e)
+    rows = receivers[:, None].expand_as(messages)
+    greatest = messages.new_zeros(len(x), 4).scatter_reduce(0, rows, messages, "amax", include_self=False)
+    points = linear("linear1", linear("y.mlp.1", x, greatest))
+    return points.new_zeros(2, 2).index_add(0, tables["index"], points)
+
+
+def operators(run):
+    """How often each operator of the library is called, and what `run` gives."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        found = run()
+    return {e.key.split("::")[1]: e.count for e in profile.key_averages() if e.key.startswith("gdl_")}, found
+
+
+class Held:
+    """A tensor that is saved for the backward pass."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def two_passes(model, x, e, tables):
+    """The backward pass takes what the forward pass kept, which lives as long as PyTorch's own saved tensors; where it is derived in its turn it
+    goes by the arguments."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    variables = [x, e, *model.parameters()]
+    cotangent = torch.randn(2, 2, dtype=torch.float64)
+    whole = lambda model=model: torch.autograd.grad((model(x, e, **tables) * cotangent).sum(), variables)
+    expected = torch.autograd.grad((by_hand(model, x, e, tables) * cotangent).sum(), variables)
+    close = lambda a, b: all(torch.allclose(p, q, rtol=1e-11, atol=1e-13) for p, q in zip(a, b, strict=True))
+    names, found = operators(whole)
+    assert names == {"keep": 1, "pullback": 1} and close(found, expected), names
+    with torch.no_grad():
+        assert operators(lambda: model(x, e, **tables))[0] == {"forward": 1}
+    names, found = operators(lambda: torch.autograd.grad((model(x, e, **tables) * cotangent).sum(), variables, create_graph=True))
+    assert names == {"keep": 1, "vjp": 1} and close(found, expected), names
+    some = lambda: torch.autograd.grad((model(x.detach(), e, **tables) * cotangent).sum(), variables[1:3])
+    names, found = operators(some)
+    assert names == {"keep": 1, "pullback": 1} and close(found, expected[1:3]), names
+
+    again = torch.utils.checkpoint.checkpoint(lambda x: model(x, e, **tables), x, use_reentrant=False)
+    assert close(torch.autograd.grad((again * cotangent).sum(), variables), expected)
+
+    held = []
+
+    def pack(tensor):
+        saved = Held(tensor)
+        held.append((weakref.ref(saved), tensor.numel()))
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        y = model(x, e, **tables)
+    operator = sys.modules["messages.torch_operators"].call
+    kept = len(operator.pullback.arguments) - len(operator.vjp.arguments)
+    assert kept > 0 and len(held) == len(operator.arguments) + kept and all(saved() for saved, _ in held)
+    y.sum().backward(inputs=variables)
+    assert not any(saved() for saved, _ in held), "saved tensors outlive the backward pass"
+    refused("torch", [("backward through the graph a second time", lambda: y.sum().backward())])
+    for variable in variables:
+        variable.grad = None
+
+    graphs = []
+
+    def remember(graph, _):
+        graphs.append({str(node.target).split(".")[1] for node in graph.graph.nodes if "gdl_" in str(node.target)})
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(model, fullgraph=True, backend=aot_autograd(fw_compiler=remember, bw_compiler=remember))
+    found = torch.autograd.grad((compiled(x, e, **tables, samples=2) * cotangent).sum(), variables)
+    assert graphs == [{"keep"}, {"pullback"}] and close(found, expected), graphs
+    print("messages.torch: what the forward pass keeps is taken by the backward pass, compiled too, and freed by it; gradients are those of PyTorch")
+
+
 def calls(f, *given):
     """How often each operator of the library is called."""
     names = [str(node.target) for node in make_fx(f)(*given).graph.nodes if "gdl_" in str(node.target)]
@@ -65,8 +148,8 @@ def calls(f, *given):
 
 def batched(package, model, e, tables):
     """A batch is one call of each operator, or one for each part that memory allows; with weights of its own each element is a call."""
-    fn = torch.func
-    f = lambda x: model(x, e.detach(), **tables, samples=2)
+    fn, plain = torch.func, copy.deepcopy(model).requires_grad_(False)
+    f = lambda x: plain(x, e.detach(), **tables, samples=2)
     square = lambda x: f(x).square().sum()
     batch = torch.randn(7, 5, 3, dtype=torch.float64)
     once = {"forward": 1, "jvp": 1, "vjp": 1, "vjp_jvp": 1}
@@ -79,6 +162,13 @@ def batched(package, model, e, tables):
     assert calls(fn.vmap(f), batch) == {"forward": 3}
     assert torch.equal(fn.vmap(f)(batch), torch.stack([f(x) for x in batch]))
     package.batch.MOST = most
+    # the weights of the model are derived outside
+    both = lambda x: model(x, e.detach(), **tables, samples=2)
+    assert calls(fn.vmap(both), batch) == {"keep": 1}
+    weights = list(model.parameters())
+    found = torch.autograd.grad(fn.vmap(both)(batch).square().sum(), weights)
+    apart = torch.autograd.grad(sum(both(x).square().sum() for x in batch), weights)
+    assert all(torch.allclose(a, b, rtol=1e-11) for a, b in zip(found, apart))
     wrong = {**tables, "senders": torch.stack([tables["senders"], tables["senders"] + 1])}
     try:
         fn.vmap(lambda senders: model(batch[0], e, **{**tables, "senders": senders}, samples=2))(wrong["senders"])
@@ -87,9 +177,9 @@ def batched(package, model, e, tables):
     else:
         raise AssertionError("an index of one element reached the next")
     weights = {name: torch.stack([w.detach(), 2 * w.detach()]) for name, w in model.named_parameters()}
-    both = fn.vmap(lambda weights: fn.functional_call(model, weights, (batch[0], e), {**tables, "samples": 2}))
+    both = fn.vmap(lambda weights: fn.functional_call(model, weights, (batch[0], e.detach()), {**tables, "samples": 2}))
     assert calls(both, weights) == {"forward": 2}
-    apart = [fn.functional_call(model, {n: w[k] for n, w in weights.items()}, (batch[0], e), tables) for k in range(2)]
+    apart = [fn.functional_call(model, {n: w[k] for n, w in weights.items()}, (batch[0], e.detach()), tables) for k in range(2)]
     assert torch.equal(both(weights), torch.stack(apart))
     print("messages.torch: vmap of the model, of its gradient, of its Hessian is a call of each operator; weights of each element")
 
@@ -99,6 +189,13 @@ def compiled(package, model, x, e, tables):
     call = ([*inputs, *model._weights()], sizes, len(package.MODEL.outputs))
     found = torch.library.opcheck(torch.ops.gdl_messages.forward.default, call)
     assert set(found.values()) == {"SUCCESS"}, found
+    tensors, keep = [t.detach() for t in call[0]], torch.ops.gdl_messages.keep.default
+    count, most = len(inputs), len(package.MODEL.keep.outputs)
+    y, *kept = keep(tensors, sizes, most)
+    taken = [*tensors[:count], torch.ones_like(y), *kept, *tensors[count:]]
+    for operator, given, wanted in [(keep, tensors, most), (torch.ops.gdl_messages.pullback.default, taken, len(package.MODEL.vjp.outputs))]:
+        found = torch.library.opcheck(operator, (given, sizes, wanted))
+        assert set(found.values()) == {"SUCCESS"}, found
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")
     (g,) = torch.autograd.grad(whole(x, e, **tables, samples=2).sum(), x)
     (h,) = torch.autograd.grad(model(x, e, **tables).sum(), x)
@@ -118,6 +215,9 @@ def compiled(package, model, x, e, tables):
     other = [torch.tensor(t) for t in ([0, 1, 2, 3, 4, 5, 0, 1], [0, 0, 1, 1, 2, 2, 3, 5], [0, 0, 0, 1, 1, 1])]
     x, e = torch.randn(6, 3, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
     assert torch.equal(program.module()(x, e, *other), Exported()(x, e, *other))
+    for exported in [program, program.run_decompositions()]:
+        names = [str(node.target) for node in exported.graph.nodes if "gdl_" in str(node.target)]
+        assert names == ["gdl_messages.forward.default"], names
     print("messages.torch: opcheck, torch.compile(fullgraph=True) forward and backward, torch.export with other sizes")
 
 
@@ -306,6 +406,7 @@ def check():
     assert set(model.state_dict()) == {a.name for a in messages.MODEL.weights}, "names of the safetensors"
     print(f"messages.torch: the kernel is {'the library' if messages.torch_operators.SHIM else 'Python'}")
     derivatives(model, x, e, tables)
+    two_passes(model, x, e, tables)
     batched(messages, model, e, tables)
     compiled(messages, model, x, e, tables)
     kept(model, x, e, tables)

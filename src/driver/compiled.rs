@@ -212,6 +212,7 @@ impl Passes {
         let orders = output_orders(&joint.showing(&kept)).split_off(joint.graph.outputs.len());
         for (kept, order) in kept.iter_mut().zip(orders) {
             kept.order = order.iter().map(|k| kept.order[*k]).collect();
+            kept.lead(&joint.graph);
         }
         Some([joint.forward(&kept), joint.backward(&kept)])
     }

@@ -1,20 +1,25 @@
 //! The interface of a model, read off its tensor program.
 
 use crate::base::dtype::Dtype;
-use crate::base::size::Size;
+use crate::base::size::{Size, SizeTable};
 use crate::codegen::abi::{Element, Interface, Tensor};
 use crate::derive::place::{CELL, SHIFTS};
 use crate::tensor::graph::{Graph, Init, InputKind};
 
 /// What an input that a domain brings is, in a few words.
-fn about_input(name: &str) -> &'static str {
+fn about_input(name: &str) -> Option<&'static str> {
     match name.rsplit_once('.').map(|(_, word)| word) {
-        Some("senders" | "receivers") => "an end of each edge",
-        Some("index") => "the sample of each point",
-        Some(SHIFTS) => "whole numbers s: an edge leads from the image of its sender at r + s * cell",
-        Some(CELL) => "the vectors by which space repeats, one a row",
-        Some(_) | None => "",
+        Some("senders" | "receivers") => Some("an end of each edge"),
+        Some("index") => Some("the sample of each point"),
+        Some(SHIFTS) => Some("whole numbers s: an edge leads from the image of its sender at r + s * cell"),
+        Some(CELL) => Some("the vectors by which space repeats, one a row"),
+        Some(_) | None => None,
     }
+}
+
+/// What a tensor is that has an axis as long as a size that nobody gives.
+fn counted(sizes: &SizeTable, dims: &[Size]) -> Option<&'static str> {
+    dims.iter().any(|n| sizes.most(*n) != *n).then_some("counted: of so many rows the first ones are used")
 }
 
 /// The interface of `graph` as a library called `name`, its reals of `dtype`. An axis as long as a counted size is as long as that can be: callers
@@ -28,7 +33,7 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
             InputKind::Table { range, sorted } => Element::Index { range, sorted, table: true },
             InputKind::Index { range } => Element::Index { range, sorted: false, table: false },
         },
-        about: about_input(&input.name).to_string(),
+        about: about_input(&input.name).or(counted(&graph.sizes, &input.dims)).unwrap_or_default().to_string(),
     };
     let weight = |weight: &crate::tensor::graph::Weight| Tensor {
         name: weight.name.clone(),
@@ -46,7 +51,7 @@ pub fn interface(graph: &Graph, name: &str, dtype: Dtype, facts: Vec<(String, St
             name: output.name.clone(),
             dims: output.order.iter().map(|k| graph.sizes.most(dims[*k])).collect(),
             element: Element::Real,
-            about: String::new(),
+            about: counted(&graph.sizes, dims).unwrap_or_default().to_string(),
         }
     };
     Interface {

@@ -27,7 +27,9 @@ class Batch:
         self.grows = grows - {None}
         tensors = [*model.inputs, *self.outputs]
         once = all(not scale or var not in self.grows for a in tensors for var, scale, _, _ in a.dims[1:])
-        self.possible = once and all(_leading(a) in self.grows for a in self.outputs)
+        # how many rows of an element are used is counted: those of a batch do not follow one another as its elements do
+        counted = any(a.about.startswith("counted") for a in (*tensors, *model.outputs))
+        self.possible = once and not counted and all(_leading(a) in self.grows for a in self.outputs)
 
     def fits(self, batched):
         """Whether one call does, where of the arguments these are given once an element: not where an element has its own weights."""

@@ -2,7 +2,9 @@
 
 Each model of the library, the derivatives included, is a primitive; XLA calls the library itself, on the CPU or on a GPU of CUDA, there in the order of
 XLA's stream, without waiting but for index tables, which the library reads on the host at each call. The derivative of a primitive is the primitive
-of the model's `jvp`, which is linear in the tangents; the transpose of that is the primitive of the model's `vjp`.
+of the model's `jvp`, which is linear in the tangents; the transpose of that is the primitive of the model's `vjp`. A model with two passes is
+evaluated by `keep` where it is derived, and what that kept goes along with the tangents, for the transpose, which is `pullback`. What is kept is a
+function of the arguments, and derivatives go by these: it has no derivatives of its own.
 """
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,8 @@ class _Operator:
         self.arguments = model.inputs + model.weights
         self.vjp = model.vjp and _Operator(model.vjp)
         self.jvp = model.jvp and _Operator(model.jvp)
+        self.keep = model.keep and _Operator(model.keep)
+        self.pullback = model.pullback and _Operator(model.pullback)
         self.target = f"gdl_{model.name}"
         # for CUDA always: a library without a part for it says how to build one that has it
         for platform, entry in [("cpu", "xla"), ("CUDA", "xla_cuda")]:
@@ -52,6 +56,11 @@ class _Operator:
         ad.primitive_jvps[self.primitive] = self.differential
         if self.jvp:
             ad.primitive_transposes[self.jvp.primitive] = self.transposed
+        if self.keep:
+            self.beside = _BesideKept(self)
+            self.keeps_batches = _Batch(self.keep.model, len(self.keep.model.outputs)).possible
+            ad.primitive_jvps[self.keep.primitive] = self.differential_of_keep
+            ad.primitive_jvps[self.pullback.primitive] = self.differential_of_pullback
 
     def results(self, sizes, wanted):
         return [(a.shape(sizes), numpy.dtype(self.model.real)) for a in self.model.outputs[:wanted]]
@@ -119,14 +128,38 @@ class _Operator:
         n_inputs = len(self.model.inputs)
         return (*values[:n_inputs], *changes, *values[n_inputs:])
 
-    def differential(self, values, tangents, *, sizes, wanted):
+    def directions(self, values, tangents):
+        """The arguments of `jvp`."""
         if self.jvp is None:
             raise NotImplementedError(self.model.needed())
-        changes = [ad.instantiate_zeros(t) for a, t in zip(self.arguments, tangents) if a.real]
-        found = self.bind(*values, sizes=sizes, wanted=wanted)
-        return found, self.jvp.bind(*self.placed(values, changes), sizes=sizes, wanted=wanted)
+        return self.placed(values, [ad.instantiate_zeros(t) for a, t in zip(self.arguments, tangents) if a.real])
 
-    def transposed(self, cotangents, *values, sizes, wanted):
+    def changed(self, values, tangents, sizes, wanted):
+        """The tangents of the outputs."""
+        return self.jvp.bind(*self.directions(values, tangents), sizes=sizes, wanted=wanted)
+
+    def differential(self, values, tangents, *, sizes, wanted):
+        batched = any(isinstance(x, batching.BatchTracer) for x in values)
+        if self.keep and (self.keeps_batches or not batched):
+            found, changes = self.differential_of_keep(values, tangents, sizes=sizes, wanted=None)
+            return found[:wanted], changes[:wanted]
+        directions = self.directions(values, tangents)
+        return self.bind(*values, sizes=sizes, wanted=wanted), self.jvp.bind(*directions, sizes=sizes, wanted=wanted)
+
+    def differential_of_keep(self, values, tangents, *, sizes, wanted):
+        directions, count = self.directions(values, tangents), len(self.model.outputs)
+        found = self.keep.bind(*values, sizes=sizes)
+        kept = found[count:]
+        changes = self.beside.bind(*directions, *kept, sizes=sizes, wanted=count)
+        return found[:wanted], [*changes, *map(ad.Zero.from_primal_value, kept)][:wanted]
+
+    def differential_of_pullback(self, values, tangents, *, sizes, wanted):
+        found = self.pullback.bind(*values, sizes=sizes, wanted=wanted)
+        begin, end = len(self.vjp.model.inputs), len(self.pullback.model.inputs)
+        of_vjp = lambda given: [*given[:begin], *given[end:]]
+        return found, self.vjp.changed(of_vjp(values), of_vjp(tangents), sizes, wanted)
+
+    def transposed(self, cotangents, *values, sizes, wanted, kept=()):
         """The transpose of the differential, by the tangents that are not known."""
         n_inputs = len(self.model.inputs)
         n_changes = sum(a.real for a in self.arguments)
@@ -137,9 +170,48 @@ class _Operator:
         results = self.results(sizes, None)
         cotangents = [ad.instantiate_zeros(c) for c in cotangents] + [jnp.zeros(*result) for result in results[wanted:]]
         unknown = [k for k, t in enumerate(changes) if ad.is_undefined_primal(t)]
-        found = self.vjp.bind(*self.placed(own, cotangents), sizes=sizes, wanted=max(unknown) + 1)
+        derivative = self.pullback if kept else self.vjp
+        found = derivative.bind(*self.placed(own, [*cotangents, *kept]), sizes=sizes, wanted=max(unknown) + 1)
         by_change = [found[k] if k in unknown else None for k in range(n_changes)]
         return [*[None] * n_inputs, *by_change, *[None] * len(self.model.weights)]
+
+
+class _BesideKept:
+    """The primitive of the `jvp` of an operator beside what its `keep` kept: `jvp`, whose transpose is `pullback`."""
+
+    def __init__(self, operator):
+        self.operator = operator
+        self.count = len(operator.jvp.arguments)
+        self.primitive = Primitive(f"{operator.jvp.target}_beside_kept")
+        self.primitive.multiple_results = True
+        self.primitive.def_impl(self.call)
+        self.primitive.def_abstract_eval(lambda *values, **how: operator.jvp.abstract(*values[: self.count], **how))
+        mlir.register_lowering(self.primitive, mlir.lower_fun(self.call, multiple_results=True))
+        batching.primitive_batchers[self.primitive] = self.batched
+        ad.primitive_jvps[self.primitive] = self.differential
+        ad.primitive_transposes[self.primitive] = self.transposed
+
+    def call(self, *values, sizes, wanted):
+        return self.operator.jvp.bind(*values[: self.count], sizes=sizes, wanted=wanted)
+
+    def bind(self, *values, sizes, wanted):
+        axes = frozenset().union(*map(_varying, values))
+        return self.primitive.bind(*(_spread(x, axes) for x in values), sizes=sizes, wanted=wanted)
+
+    def batched(self, values, axes, *, sizes, wanted):
+        own = values[: self.count], axes[: self.count]
+        if all(axis is None for axis in own[1]):
+            return self.call(*own[0], sizes=sizes, wanted=wanted), [None] * wanted
+        return self.operator.jvp.batched(*own, sizes=sizes, wanted=wanted)
+
+    def differential(self, values, tangents, *, sizes, wanted):
+        found = self.bind(*values, sizes=sizes, wanted=wanted)
+        return found, self.operator.jvp.changed(values[: self.count], tangents[: self.count], sizes, wanted)
+
+    def transposed(self, cotangents, *values, sizes, wanted):
+        own, kept = values[: self.count], values[self.count :]
+        found = self.operator.transposed(cotangents, *own, sizes=sizes, wanted=wanted, kept=kept)
+        return [*found, *[None] * len(kept)]
 
 
 _call = _Operator(_model)

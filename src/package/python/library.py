@@ -53,7 +53,8 @@ _Model._fields_ = [
     ("n_outputs", ctypes.c_int64), ("outputs", ctypes.POINTER(_Info)),
     ("n_facts", ctypes.c_int64), ("facts", ctypes.c_void_p),
     ("sizes_of", ctypes.c_void_p), ("memory", ctypes.c_void_p), ("bind", ctypes.c_void_p), ("prepare", ctypes.c_void_p),
-    ("call", ctypes.c_void_p), ("run", ctypes.c_void_p), ("vjp", ctypes.POINTER(_Model)), ("jvp", ctypes.POINTER(_Model)),
+    ("call", ctypes.c_void_p), ("run", ctypes.c_void_p),
+    *((name, ctypes.POINTER(_Model)) for name in ("vjp", "jvp", "keep", "pullback")),
 ]
 
 
@@ -83,7 +84,8 @@ _local = threading.local()
 
 
 class Model:
-    """One model of the library. `vjp` and `jvp` are the models of its derivatives by reverse and forward mode, or None; `order` says how
+    """One model of the library. `vjp` and `jvp` are the models of its derivatives by reverse and forward mode, or None, `keep` and `pullback`
+    those of the two passes of `vjp`: what the first gives after the model's outputs, the second takes after the cotangents. `order` says how
     many derivatives the model is itself."""
 
     def __init__(self, table, library, order=0):
@@ -97,8 +99,9 @@ class Model:
         self.outputs = [Argument(table.outputs[k]) for k in range(table.n_outputs)]
         self._run = _RUN(table.run)
         self._memory = _MEMORY(table.memory)
-        self.vjp = Model(table.vjp.contents, library, order + 1) if table.vjp else None
-        self.jvp = Model(table.jvp.contents, library, order + 1) if table.jvp else None
+        derivative = lambda at: Model(at.contents, library, order + 1) if at else None
+        self.vjp, self.jvp = derivative(table.vjp), derivative(table.jvp)
+        self.keep, self.pullback = derivative(table.keep), derivative(table.pullback)
         self._fits = {}
         self._ranks = [len(a.dims) for a in self.inputs]
         self._found = [(name, self._where(var), self._read(var)) for var, name in enumerate(self.sizes)]

@@ -95,13 +95,16 @@ SHIM = _shim()
 class _Operator:
     """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes, how many of the outputs are wanted, the
     first ones; the outputs are a list too, for without lists an operator has at most 64 arguments. Its derivatives are the operators of
-    `model.vjp` and `model.jvp`."""
+    `model.vjp` and `model.jvp`. Where it is to be derived backwards once, its forward pass is the operator of `model.keep`, and its backward pass
+    that of `model.pullback`."""
 
     def __init__(self, model):
         self.model = model
         self.arguments = model.inputs + model.weights
         self.vjp = model.vjp and _Operator(model.vjp)
         self.jvp = model.jvp and _Operator(model.jvp)
+        self.keep = model.keep and _Operator(model.keep)
+        self.pullback = model.pullback and _Operator(model.pullback)
         word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
         name = f"gdl_{_name}::{word}"
         _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
@@ -156,7 +159,7 @@ class _Operator:
         if _is_compiling() or _transforms():
             return self.call(tensors, sizes, wanted)
         if self.needed(tensors):
-            return list(self.function.apply(None, sizes, wanted, *tensors))
+            return list(self.function.apply(None, self.keeps(), sizes, wanted, *tensors))
         with _below_autograd():
             return self.bare(tensors, sizes, wanted)
 
@@ -170,6 +173,10 @@ class _Operator:
             return False
         return any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
 
+    def keeps(self):
+        """Whether the forward pass keeps what the backward pass reads; transforms derive the backward pass too, which then goes by the arguments."""
+        return self.keep is not None and _is_grad_enabled() and not _transforms()
+
     def below(self, keys, tensors, sizes, wanted):
         with _below_autograd():
             if keys is None:
@@ -180,12 +187,12 @@ class _Operator:
         if not self.needed(tensors):
             return self.below(keys, tensors, sizes, wanted)
         if not _transforms():
-            return list(self.function.apply(keys, sizes, wanted, *tensors))
+            return list(self.function.apply(keys, self.keeps(), sizes, wanted, *tensors))
         with _one_level():
-            return list(self.function.apply(keys, sizes, wanted, *tensors))
+            return list(self.function.apply(keys, False, sizes, wanted, *tensors))
 
     def derivative(self, operator, tensors, changes, sizes, wanted):
-        """The operator of a derivative: its inputs are those of this one and then the changes."""
+        """The operator of a derivative: its inputs are those of this one and then the changes, and what was kept."""
         if operator is None:
             raise RuntimeError(self.model.needed())
         n_inputs = len(self.model.inputs)
@@ -193,40 +200,50 @@ class _Operator:
 
 
 def _function(operator):
-    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys, the sizes and the number of outputs come first."""
+    """What `torch.autograd.Function` needs for an operator; the set of dispatch keys, whether to keep, the sizes and the number of outputs come
+    first."""
     model = operator.model
     reals = [k for k, a in enumerate(operator.arguments) if a.real]
+    count = len(operator.arguments)
 
-    def forward(keys, sizes, wanted, *tensors):
-        if not _transforms():
-            return tuple(operator.below(keys, tensors, sizes, wanted))
-        # the transforms further out derive what is below
-        with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
-            return tuple(operator.below(keys, tensors, sizes, wanted))
-
-    def setup_context(ctx, inputs, output):
-        _, ctx.sizes, ctx.wanted, *tensors = inputs
-        ctx.save_for_backward(*tensors)
+    def forward(ctx, keys, keeps, sizes, wanted, *tensors):
+        ctx.sizes, ctx.wanted, kept = sizes, wanted, []
         if _forward._current_level >= 0:
             ctx.save_for_forward(*tensors)
+        if keeps and any(ctx.needs_input_grad):
+            found = operator.keep.below(keys, tensors, sizes, len(operator.keep.model.outputs))
+            found, kept = found[:wanted], found[len(model.outputs) :]
+        elif not _transforms():
+            found = operator.below(keys, tensors, sizes, wanted)
+        else:
+            # the transforms further out derive what is below
+            with torch.enable_grad(), _forward._set_fwd_grad_enabled(True):
+                found = operator.below(keys, tensors, sizes, wanted)
+        ctx.save_for_backward(*tensors, *kept)
+        return tuple(found)
 
     def backward(ctx, *cotangents):
-        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[4:]
+        tensors, kept = saved[:count], saved[count:]
         rest = [tensors[operator.like].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
         # up to the last that is needed; the library computes them all
         wanted = max((n for n, k in enumerate(reals, 1) if needed[k]), default=0)
-        found = operator.derivative(operator.vjp, tensors, [*cotangents, *rest], ctx.sizes, wanted)
+        if kept and not _is_grad_enabled() and not _transforms():
+            found = operator.derivative(operator.pullback, tensors, [*cotangents, *rest, *kept], ctx.sizes, wanted)
+        else:
+            # a backward pass that is derived in its turn goes by the arguments
+            found = operator.derivative(operator.vjp, tensors, [*cotangents, *rest], ctx.sizes, wanted)
         gradients = [None] * len(tensors)
         for k, gradient in zip(reals, found):
             gradients[k] = gradient
-        return (None, None, None, *gradients)
+        return (None, None, None, None, *gradients)
 
-    def jvp(ctx, _keys, _sizes, _wanted, *tangents):
+    def jvp(ctx, _keys, _keeps, _sizes, _wanted, *tangents):
         real = [(x, t) for a, x, t in zip(operator.arguments, ctx.saved_tensors, tangents) if a.real]
         changes = [torch.zeros_like(x) if t is None else t for x, t in real]
         return tuple(operator.derivative(operator.jvp, ctx.saved_tensors, changes, ctx.sizes, ctx.wanted))
 
-    return {f.__name__: staticmethod(f) for f in (forward, setup_context, backward, jvp)}
+    return {f.__name__: staticmethod(f) for f in (forward, backward, jvp)}
 
 
 call = _Operator(_model)

@@ -2,6 +2,7 @@
 //! (residuals, saved tensors), and a backward pass that takes it instead of computing it again. Which values these are is chosen elsewhere.
 
 use crate::base::arena::Arena;
+use crate::base::size::Size;
 use crate::tensor::graph::{Axis, Graph, Input, InputKind, Val};
 use crate::tensor::op::{Func, Node, Op, Slot, ValueId};
 use crate::tensor::pass::dce::dce;
@@ -117,6 +118,15 @@ impl Kept {
         let mut order: Vec<usize> = (0..dims.len()).collect();
         order.sort_by_key(|axis| dims[*axis].as_fixed().is_some());
         Kept { id, order }
+    }
+
+    /// Puts first an axis along which an input has its rows (samples, points, edges), so that rows of a longer input are more rows of this.
+    pub fn lead(&mut self, graph: &Graph) {
+        let dims = &graph.ty(self.id).dims;
+        let rows: Vec<Size> = graph.inputs.iter().filter_map(|(_, input)| input.dims.first().copied()).collect();
+        if let Some(first) = self.order.iter().position(|axis| rows.contains(&dims[*axis])) {
+            self.order[..=first].rotate_right(1);
+        }
     }
 }
 
