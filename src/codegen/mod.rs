@@ -15,8 +15,10 @@ pub mod runtime;
 
 use std::fmt;
 
-use crate::kernel::ir::{PANEL_BYTES, Program};
+use crate::kernel::ir::{MOST_PLACES, PANEL_BYTES, Program};
 
+const _: () =
+    assert!(runtime::MOST_PLACES == MOST_PLACES, "the runtime has room for the places of rows beside each other");
 const _: () = assert!(runtime::PANEL_BYTES == PANEL_BYTES as i64, "the kernels pack panels as the runtime reads them");
 
 /// Every backend that this build has; the first is the default.

@@ -284,11 +284,15 @@ impl Frame<'_, '_> {
 
     fn contract(&mut self, c: &Contraction) -> Outcome<()> {
         let m_extent = self.index(c.m_extent)?;
+        if m_extent % c.beside as i64 != 0 {
+            return Err(format!("{m_extent} rows of a contraction are no runs of {}", c.beside));
+        }
         let packed = match c.part {
             Some(part) => self.index(part)? as usize * c.packed_len(),
             None => 0,
         };
         let backward = self.machine.order == Order::Backward;
+        let mut run = None;
         for m in 0..m_extent {
             let m = if backward { m_extent - 1 - m } else { m };
             self.vars[c.m.0 as usize] = Some(Value::Int(m));
@@ -296,6 +300,12 @@ impl Frame<'_, '_> {
                 self.vars[var.0 as usize] = Some(self.fresh(*value)?);
             }
             let rows = self.rows(c)?;
+            let first = rows.iter().map(|row| row.map(|place| place - m % c.beside as i64)).collect();
+            let of_run = (m / c.beside as i64, first);
+            if run.as_ref().is_some_and(|last: &(i64, Vec<Option<i64>>)| last.0 == of_run.0 && last.1 != of_run.1) {
+                return Err(format!("row {m} of a contraction does not lie beside the others of its run"));
+            }
+            run = Some(of_run);
             for n in 0..c.n_extent {
                 self.vars[c.n.0 as usize] = Some(Value::Int(n as i64));
                 let mut acc = 0.0;

@@ -212,6 +212,9 @@ pub enum Combine {
 /// Bytes of a row of a panel of a packed matrix: a cache line, one vector of the widest instructions.
 pub const PANEL_BYTES: usize = 64;
 
+/// Taps that rows have at most which lie beside each other.
+pub const MOST_PLACES: usize = 1024;
+
 /// The one dense kernel: for all `m`, `n`
 ///
 /// ```text
@@ -240,6 +243,9 @@ pub struct Contraction {
     pub a_stride: i64,
     /// Reads `m`, `row`, `tap`. No guard: always inside.
     pub guard: Option<Id<Expr>>,
+    /// A promise: so many rows, from each multiple of it on, lie beside each other in memory and have one guard, so that they share their
+    /// addresses; `k_extent` is then 1, `m_extent` a multiple of it, and there are [`MOST_PLACES`] taps at most. Where nothing is promised, 1.
+    pub beside: usize,
     pub packed: Id<Buffer>,
     /// Which part, where `packed` has a first axis of parts.
     pub part: Option<Id<Expr>>,

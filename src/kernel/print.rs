@@ -110,8 +110,9 @@ impl Printer<'_> {
     fn contract(&mut self, c: &Contraction) {
         let guard = c.guard.map_or(String::new(), |g| format!(" if {}", self.expr(g)));
         let part = c.part.map_or(String::new(), |part| format!("part {} of ", self.expr(part)));
+        let beside = if c.beside > 1 { format!(", {} beside each other", c.beside) } else { String::new() };
         let head = format!(
-            "contract {} in 0..{}, {} in 0..{}: {} = sum {} in 0..{}, {} in 0..{}: {}[step {}]{guard} * {part}{}[{} a panel]",
+            "contract {} in 0..{}{beside}, {} in 0..{}: {} = sum {} in 0..{}, {} in 0..{}: {}[step {}]{guard} * {part}{}[{} a panel]",
             name(c.m),
             self.expr(c.m_extent),
             name(c.n),

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::kernel::ir::{
-    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, PANEL_BYTES,
-    Program, Stage, Stmt, Unary, Var, WARP,
+    Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, MOST_PLACES, Memory, Multiply,
+    PANEL_BYTES, Program, Stage, Stmt, Unary, Var, WARP,
 };
 use crate::kernel::walk::each_stmt;
 
@@ -255,6 +255,11 @@ impl Scope<'_> {
         }
         if fixed != Some(vec![c.n_extent.div_ceil(c.panel), c.taps, c.k_extent, c.panel]) {
             return Err(format!("{} does not have the shape of a packed matrix", packed.name));
+        }
+        if c.beside == 0 || c.beside > 1 && (c.k_extent != 1 || c.taps > MOST_PLACES) {
+            return Err(format!(
+                "rows that lie beside each other have one number a tap, and {MOST_PLACES} taps at most"
+            ));
         }
         self.readable(c.packed)?;
         self.kinds = outside;

@@ -329,6 +329,9 @@ pub const PANEL_BYTES: i64 = 64;
 /// Bytes from one row of a finished tile to the next: a tile has at most four panels.
 pub const TILE_ROW_BYTES: i64 = 4 * PANEL_BYTES;
 
+/// Places that rows which lie beside each other have at most.
+pub const MOST_PLACES: usize = 1024;
+
 /// The x86-64-v2 set: SSE4.2 and what comes with it.
 pub const FEATURE_V2: u64 = 4;
 /// What x86-64-v3 adds: AVX2, FMA, BMI, and what comes with them.

@@ -6,9 +6,9 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use super::abi::{Context, F64, FEATURE_AVX512};
+use super::abi::{Context, F64, FEATURE_AVX512, MOST_PLACES};
 use super::cpu;
-use super::microkernel::{Real, Shape, Tile};
+use super::microkernel::{Outer, Real, Run, Shape, Tile};
 use super::pool;
 
 /// One contraction, as generated code describes it.
@@ -25,6 +25,8 @@ pub struct Contract {
     pub guarded: i64,
     /// Whether blocks may go to other threads.
     pub parallel: i64,
+    /// So many rows, from each multiple of it on, lie beside each other and are missing together; `k_extent` is then 1. Else 1.
+    pub beside: i64,
     pub packed: *const u8,
     /// Writes the addresses of `count` rows from `m`, tap by tap within a row; null where the row is zero.
     pub rows: unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, table: *mut *const u8),
@@ -81,11 +83,16 @@ struct Column<T> {
 impl<'a> Plan<'a> {
     fn new<T: Real>(c: &'a Contract, width: i64) -> Self {
         let bytes = size_of::<T>() as i64;
+        let panels = (c.n_extent + T::UNIT - 1) / T::UNIT;
+        if c.beside > 1 {
+            let together = T::shape_beside(panels, c.taps).panels;
+            let columns = (panels + together - 1) / together;
+            return Plan { c, block: c.beside, groups: 1, k_step: 1, panels, together, columns };
+        }
         let row_bytes = (c.taps * c.k_extent * bytes).max(1);
         let most = (TABLE as i64 / c.taps.max(1)).min((block_bytes() / row_bytes).max(LEAST_ROWS)).max(1);
         let share = (c.m_extent + 4 * width - 1) / (4 * width);
         let block = if width > 1 { most.min(round_up(share, 24).max(24)) } else { most };
-        let panels = (c.n_extent + T::UNIT - 1) / T::UNIT;
         let together = T::shape(panels, c.taps * c.k_extent).panels;
         let columns = (panels + together - 1) / together;
         let blocks = (c.m_extent + block - 1) / block;
@@ -166,7 +173,9 @@ unsafe extern "C" fn piece<T: Real>(data: *const c_void, begin: i64, end: i64) {
         let count = plan.block.min(plan.c.m_extent - m);
         let (first, last) = (plan.columns * group / plan.groups, plan.columns * (group + 1) / plan.groups);
         unsafe {
-            if plan.k_step == plan.c.k_extent {
+            if plan.c.beside > 1 {
+                rows_beside(plan, scratch, m, count);
+            } else if plan.k_step == plan.c.k_extent {
                 whole_block(plan, scratch, m, count, first, last);
             } else {
                 stepped_block(plan, scratch, m, count, first, last);
@@ -217,6 +226,7 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
                 panel_step: plan.panel_step::<T>(),
                 tile,
                 resume: false,
+                zeros: if c.guarded != 0 { zeros(c) } else { core::ptr::null() },
             };
             unsafe {
                 T::multiply(&t, rows, column.shape.panels);
@@ -225,6 +235,51 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
             row += rows;
         }
     }
+}
+
+/// Rows that lie beside each other: one list for all of them of the places where they are not missing.
+unsafe fn rows_beside<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, count: i64) {
+    const { assert!(size_of::<Run<T>>() * MOST_PLACES <= size_of::<*const T>() * TABLE) };
+    let c = plan.c;
+    let (table, tile) = (s.table.as_mut_ptr().cast::<*const T>(), s.tile.as_mut_ptr().cast::<T>());
+    let runs = s.shifted.as_mut_ptr().cast::<Run<T>>();
+    unsafe { (c.rows)(c.data, m, 1, table.cast()) };
+    let (n_runs, stride) = unsafe { runs_of_places(c, table, runs) };
+    for column in 0..plan.columns {
+        let first = column * plan.together;
+        let shape = T::shape_beside(plan.together.min(plan.panels - first), c.taps);
+        let column = Column { first, shape, packed: c.packed.cast() };
+        let mut row = 0;
+        while row < count {
+            let rows = T::take_beside(shape.rows, count - row);
+            let t = Outer { n_runs, runs, stride, row, panel: first, panel_step: plan.panel_step::<T>(), tile };
+            unsafe {
+                T::multiply_beside(&t, rows, shape.panels);
+                plan.finish(&column, m + row, rows, tile);
+            }
+            row += rows;
+        }
+    }
+}
+
+/// Gathers places into runs: how many there are, and the step of the address within all of them.
+unsafe fn runs_of_places<T: Real>(c: &Contract, table: *const *const T, runs: *mut Run<T>) -> (i64, i64) {
+    let (mut n, mut stride, mut before) = (0, None, core::ptr::null::<T>());
+    for tap in 0..c.taps as usize {
+        let rows = unsafe { *table.add(tap) };
+        if !rows.is_null() {
+            let step = (rows as isize).wrapping_sub(before as isize) / size_of::<T>() as isize;
+            if !before.is_null() && *stride.get_or_insert(step) == step {
+                unsafe { (*runs.add(n - 1)).places += 1 };
+            } else {
+                let columns = c.packed.cast::<T>().wrapping_add(tap * T::UNIT as usize);
+                unsafe { runs.add(n).write(Run { places: 1, rows, columns }) };
+                n += 1;
+            }
+        }
+        before = rows;
+    }
+    (n as i64, stride.unwrap_or(0) as i64)
 }
 
 /// A block whose depth must be cut, because the row of zeros is shorter: the tile is resumed step by step.
@@ -258,6 +313,7 @@ unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, co
                     panel_step: plan.panel_step::<T>(),
                     tile,
                     resume: k > 0,
+                    zeros: zeros(c),
                 };
                 unsafe { T::multiply(&t, rows, column.shape.panels) };
                 k += step;

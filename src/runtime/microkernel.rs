@@ -28,6 +28,30 @@ pub(crate) struct Tile<T> {
     pub tile: *mut T,
     /// Go on from what `tile` holds, instead of from zero.
     pub resume: bool,
+    /// The row of zeros, or null where there is none: a tap at which all rows are it is passed over.
+    pub zeros: *const T,
+}
+
+/// Places whose rows, and whose columns, follow each other in memory.
+pub(crate) struct Run<T> {
+    pub places: i64,
+    /// Where the rows are at the first place, and the columns of the first panel.
+    pub rows: *const T,
+    pub columns: *const T,
+}
+
+/// One tile of rows that lie beside each other: `tile[r][n] = Σ_place rows[place][r] · columns[place][n mod unit + n / unit · panel_step]`.
+pub(crate) struct Outer<T> {
+    pub n_runs: i64,
+    pub runs: *const Run<T>,
+    /// Numbers from the rows of one place of a run to those of the next.
+    pub stride: i64,
+    /// The tile's first row among those that lie beside each other, and its first panel.
+    pub row: i64,
+    pub panel: i64,
+    /// Numbers from one panel to the next.
+    pub panel_step: i64,
+    pub tile: *mut T,
 }
 
 /// Bytes of the short panels of a tile together: half of a first-level cache.
@@ -51,6 +75,16 @@ pub(crate) trait Real: Copy {
     /// Computes a tile of `rows` rows, a number that [`Real::take`] gave for the shape of `panels` panels.
     unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64);
 
+    /// The best tile of rows that lie beside each other, at so many places.
+    fn shape_beside(panels: i64, places: i64) -> Shape;
+    /// Computes such a tile, of a number of rows that [`Real::take_beside`] gave.
+    unsafe fn multiply_beside(t: &Outer<Self>, rows: i64, panels: i64);
+
+    /// How many of such rows to do at once: the most, or the greatest power of two that is left.
+    fn take_beside(most: i64, left: i64) -> i64 {
+        if left >= most { most } else { 1 << left.ilog2() }
+    }
+
     /// How many of the rows left to do at once: the most, or a smaller kernel for the tail.
     fn take(most: i64, left: i64) -> i64 {
         if left >= most {
@@ -68,10 +102,10 @@ fn together(panels: i64, depth: i64) -> i64 {
     (SHORT_BYTES / bytes).clamp(1, TILE_ROW_BYTES / PANEL_BYTES).min(panels)
 }
 
-/// Defines `$name<MR, NV>` with the given vector instructions, `$per` vectors a panel. A macro and not a trait: every instruction must be called from
+/// Defines `$name<MR, NV>`, and `$beside<MR, NV>` of rows that lie beside each other, with the given vector instructions, `$per` vectors a panel. A macro and not a trait: every instruction must be called from
 /// a function that has its target feature.
 macro_rules! kernel {
-    ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $per:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
+    ($name:ident, $beside:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $per:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, panel: usize, column: usize) {
             unsafe {
@@ -91,6 +125,10 @@ macro_rules! kernel {
                     let mut a = [core::ptr::null::<$t>(); MR];
                     for r in 0..MR {
                         a[r] = *t.rows.add(r * t.row_step as usize + tap);
+                    }
+                    if a.iter().all(|row| *row == t.zeros) {
+                        b = b.add(t.k_extent as usize * UNIT + t.tap_skip as usize);
+                        continue;
                     }
                     let mut offset = 0isize;
                     for _ in 0..t.k_extent {
@@ -116,16 +154,47 @@ macro_rules! kernel {
                 }
             }
         }
+
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $beside<const MR: usize, const NV: usize>(t: &Outer<$t>, panel: usize, column: usize) {
+            unsafe {
+                const UNIT: usize = $lanes * $per;
+                const ROW: usize = <$t as Real>::TILE_ROW as usize;
+                let mut acc = [[$zero(); NV]; MR];
+                let first = (t.panel as usize + panel) * t.panel_step as usize + column;
+                for run in 0..t.n_runs as usize {
+                    let run = &*t.runs.add(run);
+                    let (mut a, mut b) = (run.rows.add(t.row as usize), run.columns.add(first));
+                    for _ in 0..run.places {
+                        let mut row = [$zero(); NV];
+                        for v in 0..NV {
+                            row[v] = $load(b.add(v / $per * t.panel_step as usize).add(v % $per * $lanes));
+                        }
+                        for r in 0..MR {
+                            let s = $splat(*a.add(r));
+                            for v in 0..NV {
+                                acc[r][v] = $fma(s, row[v], acc[r][v]);
+                            }
+                        }
+                        (a, b) = (a.wrapping_offset(t.stride as isize), b.add(UNIT));
+                    }
+                }
+                let out = t.tile.add(panel * UNIT + column);
+                for r in 0..MR {
+                    for v in 0..NV {
+                        $store(out.add(r * ROW + v * $lanes), acc[r][v]);
+                    }
+                }
+            }
+        }
     };
 }
 
 /// Calls a kernel for the number of rows at hand.
 macro_rules! by_rows {
-    ($name:ident, $most:literal, $nv:literal, $t:ident, $rows:ident, $panel:expr, $column:expr) => {
+    ($name:ident, [$($n:literal)+], $nv:literal, $t:ident, $rows:ident, $panel:expr, $column:expr) => {
         match $rows {
-            $most => $name::<$most, $nv>($t, $panel, $column),
-            3 => $name::<3, $nv>($t, $panel, $column),
-            2 => $name::<2, $nv>($t, $panel, $column),
+            $($n => $name::<$n, $nv>($t, $panel, $column),)+
             _ => $name::<1, $nv>($t, $panel, $column),
         }
     };
@@ -135,15 +204,15 @@ macro_rules! by_rows {
 mod x86 {
     use super::*;
 
-    kernel!(f32x16, ["avx512f"], f32, 16, 1, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
-    kernel!(f64x8, ["avx512f"], f64, 8, 1, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd);
-    kernel!(f32x8, ["avx2,fma"], f32, 8, 2, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
-    kernel!(f64x4, ["avx2,fma"], f64, 4, 2, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd);
-    kernel!(f32x4, [], f32, 4, 4, _mm_setzero_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_set1_ps, |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c));
-    kernel!(f64x2, [], f64, 2, 4, _mm_setzero_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_set1_pd, |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c));
+    kernel!(f32x16, f32x16_beside, ["avx512f"], f32, 16, 1, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+    kernel!(f64x8, f64x8_beside, ["avx512f"], f64, 8, 1, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd);
+    kernel!(f32x8, f32x8_beside, ["avx2,fma"], f32, 8, 2, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+    kernel!(f64x4, f64x4_beside, ["avx2,fma"], f64, 4, 2, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd, _mm256_fmadd_pd);
+    kernel!(f32x4, f32x4_beside, [], f32, 4, 4, _mm_setzero_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_set1_ps, |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c));
+    kernel!(f64x2, f64x2_beside, [], f64, 2, 4, _mm_setzero_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_set1_pd, |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c));
 
     macro_rules! real {
-        ($t:ident, $unit:literal, $wide:ident, $middle:ident, $narrow:ident) => {
+        ($t:ident, $unit:literal, [$wide:ident, $middle:ident, $narrow:ident], [$wide_b:ident, $middle_b:ident, $narrow_b:ident]) => {
             impl Real for $t {
                 const UNIT: i64 = $unit;
 
@@ -166,19 +235,49 @@ mod x86 {
                     unsafe {
                         if cpu::has(FEATURE_AVX512) {
                             match panels {
-                                4 => by_rows!($wide, 6, 4, t, rows, 0, 0),
-                                3 => by_rows!($wide, 8, 3, t, rows, 0, 0),
-                                2 => by_rows!($wide, 12, 2, t, rows, 0, 0),
-                                _ => by_rows!($wide, 12, 1, t, rows, 0, 0),
+                                4 => by_rows!($wide, [6 3 2], 4, t, rows, 0, 0),
+                                3 => by_rows!($wide, [8 3 2], 3, t, rows, 0, 0),
+                                2 => by_rows!($wide, [12 3 2], 2, t, rows, 0, 0),
+                                _ => by_rows!($wide, [12 3 2], 1, t, rows, 0, 0),
                             }
                         } else if cpu::has(FEATURE_V3) {
                             for p in 0..panels as usize {
-                                by_rows!($middle, 6, 2, t, rows, p, 0)
+                                by_rows!($middle, [6 3 2], 2, t, rows, p, 0)
                             }
                         } else {
                             for p in 0..panels as usize {
-                                by_rows!($narrow, 4, 2, t, rows, p, 0);
-                                by_rows!($narrow, 4, 2, t, rows, p, $unit / 2)
+                                by_rows!($narrow, [4 3 2], 2, t, rows, p, 0);
+                                by_rows!($narrow, [4 3 2], 2, t, rows, p, $unit / 2)
+                            }
+                        }
+                    }
+                }
+
+                fn shape_beside(panels: i64, places: i64) -> Shape {
+                    if cpu::has(FEATURE_AVX512) {
+                        Shape { rows: 12, panels: panels.min(2) }
+                    } else if cpu::has(FEATURE_V3) {
+                        Shape { rows: 6, panels: together(panels, places) }
+                    } else {
+                        Shape { rows: 4, panels: together(panels, places) }
+                    }
+                }
+
+                unsafe fn multiply_beside(t: &Outer<Self>, rows: i64, panels: i64) {
+                    unsafe {
+                        if cpu::has(FEATURE_AVX512) {
+                            match panels {
+                                2 => by_rows!($wide_b, [12 8 4 2], 2, t, rows, 0, 0),
+                                _ => by_rows!($wide_b, [12 8 4 2], 1, t, rows, 0, 0),
+                            }
+                        } else if cpu::has(FEATURE_V3) {
+                            for p in 0..panels as usize {
+                                by_rows!($middle_b, [6 4 2], 2, t, rows, p, 0)
+                            }
+                        } else {
+                            for p in 0..panels as usize {
+                                by_rows!($narrow_b, [4 2], 2, t, rows, p, 0);
+                                by_rows!($narrow_b, [4 2], 2, t, rows, p, $unit / 2)
                             }
                         }
                     }
@@ -187,8 +286,8 @@ mod x86 {
         };
     }
 
-    real!(f32, 16, f32x16, f32x8, f32x4);
-    real!(f64, 8, f64x8, f64x4, f64x2);
+    real!(f32, 16, [f32x16, f32x8, f32x4], [f32x16_beside, f32x8_beside, f32x4_beside]);
+    real!(f64, 8, [f64x8, f64x4, f64x2], [f64x8_beside, f64x4_beside, f64x2_beside]);
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -196,8 +295,8 @@ mod arm {
     use super::*;
     use core::arch::aarch64::*;
 
-    kernel!(f32x4, ["neon"], f32, 4, 4, zero_f32, vld1q_f32, vst1q_f32, vdupq_n_f32, |a, b, c| vfmaq_f32(c, a, b));
-    kernel!(f64x2, ["neon"], f64, 2, 4, zero_f64, vld1q_f64, vst1q_f64, vdupq_n_f64, |a, b, c| vfmaq_f64(c, a, b));
+    kernel!(f32x4, f32x4_beside, ["neon"], f32, 4, 4, zero_f32, vld1q_f32, vst1q_f32, vdupq_n_f32, |a, b, c| vfmaq_f32(c, a, b));
+    kernel!(f64x2, f64x2_beside, ["neon"], f64, 2, 4, zero_f64, vld1q_f64, vst1q_f64, vdupq_n_f64, |a, b, c| vfmaq_f64(c, a, b));
 
     #[target_feature(enable = "neon")]
     fn zero_f32() -> float32x4_t {
@@ -210,7 +309,7 @@ mod arm {
     }
 
     macro_rules! real {
-        ($t:ident, $unit:literal, $kernel:ident) => {
+        ($t:ident, $unit:literal, $kernel:ident, $beside:ident) => {
             impl Real for $t {
                 const UNIT: i64 = $unit;
 
@@ -220,13 +319,23 @@ mod arm {
 
                 unsafe fn multiply(t: &Tile<Self>, rows: i64, panels: i64) {
                     for p in 0..panels as usize {
-                        unsafe { by_rows!($kernel, 6, 4, t, rows, p, 0) }
+                        unsafe { by_rows!($kernel, [6 3 2], 4, t, rows, p, 0) }
+                    }
+                }
+
+                fn shape_beside(panels: i64, places: i64) -> Shape {
+                    Shape { rows: 6, panels: together(panels, places) }
+                }
+
+                unsafe fn multiply_beside(t: &Outer<Self>, rows: i64, panels: i64) {
+                    for p in 0..panels as usize {
+                        unsafe { by_rows!($beside, [6 4 2], 4, t, rows, p, 0) }
                     }
                 }
             }
         };
     }
 
-    real!(f32, 16, f32x4);
-    real!(f64, 8, f64x2);
+    real!(f32, 16, f32x4, f32x4_beside);
+    real!(f64, 8, f64x2, f64x2_beside);
 }

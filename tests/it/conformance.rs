@@ -425,6 +425,7 @@ pub(crate) fn convolution(dtype: Dtype, rows: usize, k: usize, n: usize) -> Case
         a: at(x, &[row, ke]),
         a_stride: 1,
         guard,
+        beside: 1,
         part: None,
         packed,
         panel,
@@ -450,6 +451,60 @@ fn contractions_of_all_tiles() {
     // Longer than the runtime's row of zeros.
     convolution(Dtype::F32, 5, 20_000, 4).conforms("convolution-deep", 1e-4);
     convolution(Dtype::F32, 0, 3, 16).conforms("convolution-empty", 1e-5);
+}
+
+/// `y[m, n] = Σ_t x[t + m / beside - 1, m mod beside] w[t, n]`, zero outside: the rows of each place of a window lie beside each other.
+pub(crate) fn outer(dtype: Dtype, places: usize, beside: usize, n: usize) -> Case {
+    let panel = PANEL_BYTES / dtype.bytes();
+    let (window, panels) = (3, n.div_ceil(panel));
+    let mut case = Case::new("outer", dtype, &[("len", places)]);
+    let len = case.size(0);
+    let x = case.input("x", &[len, fixed(beside)]);
+    let packed = case.weight("packed", &[fixed(panels), fixed(places), fixed(1), fixed(panel)]);
+    let y = case.output("y", &[fixed(window * beside), fixed(n)]);
+    let mut b = Builder::default();
+    let [m, nv, tap, k, acc, i] = [(); 6].map(|()| b.var());
+    let [me, ne, te, ae, ie] = [m, nv, tap, acc, i].map(|v| b.read(v));
+    let (m_extent, run, zero, one) = (b.int((window * beside) as i64), b.int(beside as i64), b.int(0), b.int(1));
+    let (end, of_window, lane) = (b.size(len), b.binary(Binary::Div, me, run), b.binary(Binary::Mod, me, run));
+    let shifted = b.add(te, ie);
+    let place = b.sub(shifted, one);
+    let (low, high) = (b.compare(Comparison::Le, zero, place), b.compare(Comparison::Lt, place, end));
+    let contraction = Contraction {
+        m,
+        m_extent,
+        row: vec![(i, of_window)],
+        n: nv,
+        n_extent: n,
+        tap,
+        taps: places,
+        k,
+        k_extent: 1,
+        a: at(x, &[place, lane]),
+        a_stride: 1,
+        guard: b.and(Some(low), Some(high)),
+        beside,
+        part: None,
+        packed,
+        panel,
+        acc,
+        epilogue: vec![Stmt::Store { to: at(y, &[me, ne]), value: ae }],
+    };
+    case.kernel(Stage::Call, b, vec![Stmt::Contract(Box::new(contraction))]);
+    case
+}
+
+#[test]
+fn rows_beside_each_other_of_all_tiles() {
+    for (dtype, unit, tolerance) in [(Dtype::F32, 16, 1e-5), (Dtype::F64, 8, 1e-13)] {
+        for beside in (2..=14).chain([24, 35]) {
+            outer(dtype, 7, beside, unit + 3).conforms(&format!("outer-{dtype}-{beside}"), tolerance);
+        }
+        for n in [1, unit * 2, unit * 3 + 1, unit * 5] {
+            outer(dtype, 33, 9, n).conforms(&format!("outer-{dtype}-columns-{n}"), tolerance);
+        }
+        outer(dtype, 1024, 6, unit).conforms(&format!("outer-{dtype}-long"), tolerance);
+    }
 }
 
 /// `y[i, c] = Σ_{e: receiver i} x[sender e, c] · v[e]`, rows found by a table of offsets.

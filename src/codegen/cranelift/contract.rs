@@ -45,6 +45,7 @@ impl<'p> Emitter<'_, '_, 'p> {
             i64::from(f64s),
             i64::from(c.guard.is_some()),
             i64::from(self.threads == Threads::Free),
+            c.beside as i64,
         ];
         let mut words: Vec<Value> = vec![m_extent];
         for k in known {

@@ -47,6 +47,7 @@ impl<'p> Emitter<'_, 'p> {
             i64::from(self.unit.program.dtype == Dtype::F64),
             i64::from(c.guard.is_some()),
             i64::from(self.threads == Threads::Free),
+            c.beside as i64,
         ];
         let mut words: Vec<Value> = vec![m_extent];
         words.extend(known.map(|k| Value::int(I64, k)));

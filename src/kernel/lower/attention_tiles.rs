@@ -429,6 +429,7 @@ impl Cx<'_, '_> {
             a,
             a_stride: 1,
             guard: None,
+            beside: 1,
             packed: product.packed,
             part: None,
             panel,

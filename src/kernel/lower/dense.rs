@@ -269,7 +269,7 @@ impl Cx<'_, '_> {
     }
 
     /// Takes steps that are no loops; `None` where a table would be read at an index that a condition protects.
-    fn settled(&mut self, steps: &[Step], slots: &mut Slots) -> Option<Vec<Id<Expr>>> {
+    pub(super) fn settled(&mut self, steps: &[Step], slots: &mut Slots) -> Option<Vec<Id<Expr>>> {
         let mut guards = Vec::new();
         for step in steps {
             let table = match step {
@@ -292,7 +292,7 @@ impl Cx<'_, '_> {
     }
 
     /// Where an element of a stored value or a float argument is.
-    fn address(&mut self, id: ValueId, index: &[Id<Expr>]) -> Option<Access> {
+    pub(super) fn address(&mut self, id: ValueId, index: &[Id<Expr>]) -> Option<Access> {
         match self.stored(id, index) {
             Some(value) => match self.b.get(value) {
                 Expr::Load(access) => Some(access.clone()),
@@ -355,6 +355,7 @@ impl Cx<'_, '_> {
             a,
             a_stride: visit.stride,
             guard,
+            beside: 1,
             packed,
             panel,
             part: None,
@@ -413,7 +414,7 @@ fn chain(steps: &[(i64, Slot, usize)], first: usize) -> Vec<(i64, Slot, usize)> 
 }
 
 /// By how many elements an address moves when a variable grows by one, where that is one number.
-fn address_step(b: &Builder, index: &[Id<Expr>], shape: &[Size], var: Var) -> Option<i64> {
+pub(super) fn address_step(b: &Builder, index: &[Id<Expr>], shape: &[Size], var: Var) -> Option<i64> {
     let mut stride = Some(1);
     let mut res = 0;
     for (i, dim) in index.iter().zip(shape).rev() {

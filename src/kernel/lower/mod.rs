@@ -21,6 +21,7 @@ mod merge;
 mod normal;
 mod outer;
 mod outer_kernel;
+mod outer_rows;
 mod pair_tiles;
 mod paired;
 mod pairs;

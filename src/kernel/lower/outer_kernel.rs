@@ -1,8 +1,9 @@
-//! The kernels of `outer`: some places of the summed axes at a time, rows and columns are packed side by side, and the dense kernel adds
-//! their products to the sums. Blocks of places are dealt into parts, each with sums of its own, added up in order at the end: how
-//! many parts there are depends on sizes alone, so that the numbers never depend on the threads.
+//! The kernels of `outer`: some places of the summed axes at a time, columns are packed side by side, rows too where they do not lie so
+//! already (`outer_rows`), and the dense kernel adds their products to the sums. Blocks of places are dealt into parts, each with sums of
+//! its own, added up in order at the end: how many parts there are depends on sizes alone, so that the numbers never depend on the threads.
 
 use crate::base::arena::Id;
+use crate::base::dtype::Dtype;
 use crate::base::size::Size;
 use crate::kernel::ir::{
     Access, Binary, Buffer, Combine, Contraction, Expr, LoopKind, Memory, PANEL_BYTES, Stage, Stmt,
@@ -16,6 +17,8 @@ use crate::tensor::op::{Node, Slot, ValueId};
 
 /// Places that are packed together: rows and a panel of columns stay in the first-level cache.
 const DEPTH: usize = 128;
+/// The same where rows are not packed: each block reads its sums once.
+const DEPTH_IN_PLACE: usize = 256;
 /// Depths are multiples of this, where fewer places are expected.
 const LEAST_DEPTH: usize = 16;
 /// Parts of the work, as far as their sums stay in the caches.
@@ -28,13 +31,13 @@ const GROUP: usize = 4;
 const UNIT: usize = 16;
 
 /// How a sum is cut.
-struct Cut<'t> {
-    node: &'t Node,
-    outer: &'t Outer,
-    sizes: Vec<Size>,
+pub(super) struct Cut<'t> {
+    pub(super) node: &'t Node,
+    pub(super) outer: &'t Outer,
+    pub(super) sizes: Vec<Size>,
     /// Outer to inner.
-    summed: Vec<Slot>,
-    rows: Lines<'t>,
+    pub(super) summed: Vec<Slot>,
+    pub(super) rows: Lines<'t>,
     columns: Lines<'t>,
     batch: usize,
     /// Places of a block.
@@ -47,25 +50,28 @@ struct Cut<'t> {
 }
 
 /// The rows or columns in their order.
-struct Lines<'t> {
-    side: &'t Side,
-    beside: Vec<Slot>,
+pub(super) struct Lines<'t> {
+    pub(super) side: &'t Side,
+    pub(super) beside: Vec<Slot>,
     /// The axes of the result among them, outer to inner, and how many places they have.
-    axes: Vec<Slot>,
+    pub(super) axes: Vec<Slot>,
     len: usize,
     /// Units that stay together, and their number: runs of what lies beside each other.
-    unit: usize,
+    pub(super) unit: usize,
     units: usize,
     /// How many are packed side by side, and where.
     group: usize,
-    packed: Packed,
+    pub(super) packed: Packed,
 }
 
 /// What holds the places of a block.
-enum Packed {
+#[derive(Clone, Copy)]
+pub(super) enum Packed {
+    /// Nothing but their own memory: where they are along each summed axis, `[piece, axis, place]`.
+    Places(Id<Buffer>),
     /// `[piece, row / group, place, row mod group]`
     Rows(Id<Buffer>),
-    /// `[piece, column / panel, 1, place, column mod panel]`
+    /// `[piece, column / panel, 1, place, column mod panel]`, or `[.., place, 1, ..]` for rows that are not packed.
     Panels(Id<Buffer>),
 }
 
@@ -80,18 +86,20 @@ struct Run<'r> {
 }
 
 /// One part of the places of one band of rows.
-struct Piece {
+pub(super) struct Piece {
     /// Of all pieces, and of the parts.
-    number: Id<Expr>,
+    pub(super) number: Id<Expr>,
     part: Id<Expr>,
     /// Units of rows.
-    first: Id<Expr>,
+    pub(super) first: Id<Expr>,
     end: Id<Expr>,
 }
 
-/// The units of rows: how many rows each has.
-fn unit(apart: usize, run: usize) -> usize {
-    if apart == 1 && run.is_multiple_of(UNIT) { UNIT } else { run }
+/// The units of rows: how many rows each has. Rows that are not packed share their addresses, so that of these there are at most `most`.
+fn unit(apart: usize, run: usize, most: Option<usize>) -> usize {
+    let step = if apart == 1 && run.is_multiple_of(UNIT) { UNIT } else { run };
+    let few = |unit: &usize| run.is_multiple_of(*unit) && most.is_none_or(|most| run / unit <= most);
+    (step..=run).step_by(step).find(few).unwrap_or(run)
 }
 
 impl Lowering<'_> {
@@ -119,25 +127,32 @@ impl Lowering<'_> {
         let sizes = plan::slot_sizes(graph, node);
         let summed = outer.in_memory_order(node, &self.homes);
         let places: usize = summed.iter().map(|s| graph.sizes.hint(sizes[*s as usize])).product();
-        let depth = places.next_multiple_of(LEAST_DEPTH).clamp(LEAST_DEPTH, DEPTH);
         let [batch, apart, run] = [&outer.batch, &outer.rows.apart, &outer.rows.beside].map(|s| volume(s, &sizes));
         let columns = volume(&outer.columns.beside, &sizes);
-        let unit = unit(apart, run);
-        let units = apart * run / unit;
         let parts = (MOST_SUMS / (batch * apart * run * columns).max(1)).clamp(1, PIECES);
+        let in_place = self.rows_in_place(node, outer, &sizes);
+        let most = if in_place { DEPTH_IN_PLACE } else { DEPTH };
+        let depth = places.next_multiple_of(LEAST_DEPTH).clamp(LEAST_DEPTH, most);
+        let unit = unit(apart, run, in_place.then_some(PIECES / parts));
+        let units = apart * run / unit;
         let bands = (PIECES / parts).clamp(1, units);
         let panel = PANEL_BYTES / self.program.dtype.bytes();
         let group = [panel, GROUP].into_iter().find(|group| unit.is_multiple_of(*group)).unwrap_or(1);
         let name = self.program.buffers[home.buffer].name.clone();
-        let mut workspace = |what: &str, shape: &[usize]| {
+        let real = self.program.dtype;
+        let mut workspace = |what: &str, dtype, shape: &[usize]| {
             let shape = shape.iter().map(|n| Size::fixed(*n)).collect();
-            self.buffer(&format!("{name}.{what}"), self.program.dtype, shape, Memory::Workspace)
+            self.buffer(&format!("{name}.{what}"), dtype, shape, Memory::Workspace)
         };
-        let sums = workspace("parts", &[parts, batch, apart * run, columns]);
+        let sums = workspace("parts", real, &[parts, batch, apart * run, columns]);
         let groups = units.div_ceil(bands) * unit / group;
-        let rows = workspace("rows", &[parts * bands, groups, depth, group]);
-        let panels = workspace("columns", &[parts * bands, columns.div_ceil(panel), 1, depth, panel]);
-        let rows = self.lines(node, &outer.rows, &sizes, (unit, group), Packed::Rows(rows));
+        let rows = match in_place {
+            true => Packed::Places(workspace("places", Dtype::I32, &[parts * bands, summed.len(), depth])),
+            false => Packed::Rows(workspace("rows", real, &[parts * bands, groups, depth, group])),
+        };
+        let [taps, inner] = if in_place { [depth, 1] } else { [1, depth] };
+        let panels = workspace("columns", real, &[parts * bands, columns.div_ceil(panel), taps, inner, panel]);
+        let rows = self.lines(node, &outer.rows, &sizes, (unit, group), rows);
         let columns = self.lines(node, &outer.columns, &sizes, (columns, panel), Packed::Panels(panels));
         Cut { node, outer, sizes, summed, rows, columns, batch, depth, parts, bands, sums }
     }
@@ -211,7 +226,7 @@ impl Cx<'_, '_> {
             let batch = cx.b.int(cut.batch as i64);
             cx.each(batch, LoopKind::Serial, |cx, batch| {
                 cx.pack(cut, &piece, batch, (from, count));
-                cx.multiply(cut, &piece, batch);
+                cx.multiply(cut, &piece, batch, count);
             });
         });
     }
@@ -244,15 +259,22 @@ impl Cx<'_, '_> {
             let place = cx.b.add(from, k);
             cx.at(cut, &cut.summed, place, &mut slots);
             cx.at(cut, &cut.outer.batch, batch, &mut slots);
-            cx.pack_rows(cut, piece, k, &slots);
+            match cut.rows.packed {
+                Packed::Places(buffer) => cx.note_place(cut, piece, buffer, k, &slots),
+                Packed::Rows(_) | Packed::Panels(_) => cx.pack_rows(cut, piece, k, &slots),
+            }
             cx.pack_columns(cut, piece, k, &slots);
         });
         let depth = self.b.int(cut.depth as i64);
         self.range(count, depth, LoopKind::Parallel, |cx, k| {
+            let zero = cx.b.int(0);
+            if let Packed::Places(buffer) = cut.rows.packed {
+                let slots: Slots = vec![Some(zero); cut.sizes.len()];
+                return cx.note_place(cut, piece, buffer, k, &slots);
+            }
             let (_, rows) = cx.rows_of(cut, piece);
             let columns = cx.b.int(cut.columns.len as i64);
             for (lines, count) in [(&cut.rows, rows), (&cut.columns, columns)] {
-                let zero = cx.b.int(0);
                 cx.zeros(&Run { lines, number: piece.number, group: zero, k, count });
             }
         });
@@ -355,40 +377,55 @@ impl Cx<'_, '_> {
 
     fn put_packed(&mut self, run: &Run, group: Id<Expr>, lane: Id<Expr>, value: Id<Expr>) {
         let group = self.b.add(run.group, group);
-        let index = match run.lines.packed {
-            Packed::Rows(_) => vec![run.number, group, run.k, lane],
-            Packed::Panels(_) => vec![run.number, group, self.b.int(0), run.k, lane],
+        let zero = self.b.int(0);
+        let (buffer, index) = match run.lines.packed {
+            Packed::Rows(buffer) => (buffer, vec![run.number, group, run.k, lane]),
+            Packed::Panels(buffer) if self.low.program.buffers[buffer].shape[2] == Size::fixed(1) => {
+                (buffer, vec![run.number, group, zero, run.k, lane])
+            }
+            Packed::Panels(buffer) => (buffer, vec![run.number, group, run.k, zero, lane]),
+            Packed::Places(_) => panic!("lower: rows that are not packed"),
         };
-        let (Packed::Rows(buffer) | Packed::Panels(buffer)) = run.lines.packed;
         self.store(buffer, index, value);
     }
 
-    /// Adds the products of a block.
-    fn multiply(&mut self, cut: &Cut, piece: &Piece, batch: Id<Expr>) {
+    /// Adds the products of a block of so many places.
+    fn multiply(&mut self, cut: &Cut, piece: &Piece, batch: Id<Expr>, count: Id<Expr>) {
         let (first, m_extent) = self.rows_of(cut, piece);
         let [m, n, tap, k, acc] = [(); 5].map(|()| self.b.var());
         let (row, zero) = (self.b.read(m), self.b.int(0));
-        let group = self.b.int(cut.rows.group as i64);
-        let (above, lane) = (self.b.binary(Binary::Div, row, group), self.b.binary(Binary::Mod, row, group));
-        let (Packed::Rows(rows) | Packed::Panels(rows)) = cut.rows.packed;
-        let (Packed::Rows(packed) | Packed::Panels(packed)) = cut.columns.packed;
-        let a = Access { buffer: rows, index: vec![piece.number, above, zero, lane] };
+        let Packed::Panels(packed) = cut.columns.packed else { panic!("lower: columns are packed in panels") };
         let (to, value) = (self.b.add(first, row), self.b.read(acc));
-        let index = vec![piece.part, batch, to, self.b.read(n)];
-        let to = Access { buffer: cut.sums, index };
+        let mut digits = vec![];
+        let (a, a_stride, guard, beside) = match cut.rows.packed {
+            Packed::Places(places) => {
+                let at_row = self.row_in_place(cut, piece, places, (batch, count), (to, tap));
+                digits = at_row.digits;
+                (at_row.address, 1, Some(at_row.inside), cut.rows.unit)
+            }
+            Packed::Rows(buffer) | Packed::Panels(buffer) => {
+                let group = self.b.int(cut.rows.group as i64);
+                let (above, lane) = (self.b.binary(Binary::Div, row, group), self.b.binary(Binary::Mod, row, group));
+                let a = Access { buffer, index: vec![piece.number, above, zero, lane] };
+                (a, cut.rows.group as i64, None, 1)
+            }
+        };
+        let to = Access { buffer: cut.sums, index: vec![piece.part, batch, to, self.b.read(n)] };
+        let [taps, k_extent] = if guard.is_some() { [cut.depth, 1] } else { [1, cut.depth] };
         self.emit(Stmt::Contract(Box::new(Contraction {
             m,
             m_extent,
-            row: vec![],
+            row: digits,
             n,
             n_extent: cut.columns.len,
             tap,
-            taps: 1,
+            taps,
             k,
-            k_extent: cut.depth,
+            k_extent,
             a,
-            a_stride: cut.rows.group as i64,
-            guard: None,
+            a_stride,
+            guard,
+            beside,
             packed,
             part: Some(piece.number),
             panel: cut.columns.group,

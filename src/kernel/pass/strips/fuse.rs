@@ -137,6 +137,8 @@ impl Member<'_> {
             a: self.access(&c.a),
             guard: c.guard.map(|id| self.expr(id)),
             part: c.part.map(|id| self.expr(id)),
+            // runs may begin elsewhere in a strip
+            beside: 1,
             acc: self.var(c.acc),
             epilogue: c.epilogue.iter().map(|stmt| self.stmt(stmt)).collect(),
             ..*c
