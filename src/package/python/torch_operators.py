@@ -96,7 +96,9 @@ class _Operator:
     """The operator of a model: a list of the inputs and then the weights, a list of all run-time sizes, how many of the outputs are wanted, the
     first ones; the outputs are a list too, for without lists an operator has at most 64 arguments. Its derivatives are the operators of
     `model.vjp` and `model.jvp`. Where it is to be derived backwards once, its forward pass is the operator of `model.keep`, and its backward pass
-    that of `model.pullback`."""
+    that of `model.pullback`.
+
+    The overload `plain` knows of no derivatives, so that the dispatcher goes straight to the library where there are none to take."""
 
     def __init__(self, model):
         self.model = model
@@ -106,20 +108,25 @@ class _Operator:
         self.keep = model.keep and _Operator(model.keep)
         self.pullback = model.pullback and _Operator(model.pullback)
         word = model.name.removeprefix(f"{_name}_") if model.order else "forward"
-        name = f"gdl_{_name}::{word}"
-        _namespace.define(f"{word}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
-        self.call = getattr(getattr(torch.ops, f"gdl_{_name}"), word).default
-        self.bare = self.call._op
-        native = SHIM and SHIM.register(word, model.entry("torch"))
-        for device in ["MPS", "XPU"] if native else ["CPU", "CUDA", "MPS", "XPU"]:
-            _namespace.impl(word, self.kernel, device)
+        for overload in [word, f"{word}.plain"]:
+            self.define(overload)
+        found = getattr(getattr(torch.ops, f"gdl_{_name}"), word)
+        self.call, self.plain = found.default, found.plain._op
         # where the outputs are: a table may be on the CPU for a call on a GPU
         self.like = next((k for k, a in enumerate(self.arguments) if not a.table), 0)
-        torch.library.register_fake(name, self.fake, lib=_namespace)
-        torch.library.register_vmap(name, self.batched, lib=_namespace)
+        torch.library.register_vmap(f"gdl_{_name}::{word}", self.batched, lib=_namespace)
         # the transforms of torch.func come to the operator one by one, so that its function is of one level
         self.function = type(f"{_class}_{word}", (_SingleLevelFunction,), _function(self))
         _namespace.impl(word, self.differentiable, "Autograd", with_keyset=True)
+        _namespace.impl(f"{word}.plain", torch.library.fallthrough_kernel, "Autograd")
+
+    def define(self, name):
+        """An operator with the kernels that compute it."""
+        _namespace.define(f"{name}(Tensor[] tensors, SymInt[] sizes, int wanted) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+        native = SHIM and SHIM.register(name, self.model.entry("torch"))
+        for device in ["MPS", "XPU"] if native else ["CPU", "CUDA", "MPS", "XPU"]:
+            _namespace.impl(name, self.kernel, device)
+        torch.library.register_fake(f"gdl_{_name}::{name}", self.fake, lib=_namespace)
 
     def kernel(self, tensors, sizes, wanted):
         tensors = [_checked(a, x) for a, x in zip(self.arguments, tensors)]
@@ -160,8 +167,7 @@ class _Operator:
             return self.call(tensors, sizes, wanted)
         if self.needed(tensors):
             return list(self.function.apply(None, self.keeps(), sizes, wanted, *tensors))
-        with _below_autograd():
-            return self.bare(tensors, sizes, wanted)
+        return self.plain(tensors, sizes, wanted)
 
     def needed(self, tensors):
         """Whether derivatives are, in the backward pass or along."""
@@ -178,9 +184,9 @@ class _Operator:
         return self.keep is not None and _is_grad_enabled() and not _transforms()
 
     def below(self, keys, tensors, sizes, wanted):
+        if keys is None:
+            return self.plain(tensors, sizes, wanted)
         with _below_autograd():
-            if keys is None:
-                return self.bare(tensors, sizes, wanted)
             return self.call.redispatch(keys & _WHOLE, tensors, sizes, wanted)
 
     def differentiable(self, keys, tensors, sizes, wanted):
