@@ -37,12 +37,35 @@ def calls(f, *given):
     return sorted(re.findall(r"= (gdl_\w+|while|scan)\[", str(jax.make_jaxpr(f)(*given))))
 
 
+def two_passes(package, params, x, e, tables):
+    """The derivative evaluates the pass that keeps, once, and its transpose takes what was kept: the numbers of the derivative in one pass."""
+    cotangent = np.random.default_rng(5).normal(size=(2, 2))
+    f = lambda x, e, params: (package.jax.messages(params, x, e, **tables, samples=2) * cotangent).sum()
+    passes = ["gdl_messages_keep", "gdl_messages_pullback"]
+    assert calls(jax.value_and_grad(f, argnums=(0, 1, 2)), x, e, params) == passes
+    assert calls(f, x, e, params) == ["gdl_messages"]
+    whole = jax.jit(jax.grad(f, argnums=(0, 1, 2)))(x, e, params)
+    given = {"x": x, "e": e, **{f"G.{name}": table for name, table in tables.items()}, "grad.y": cotangent}
+    vjp, weights = package.jax._call.vjp, [params[a.name] for a in package.MODEL.weights]
+    expected = vjp.bind(*(given[a.name] for a in vjp.model.inputs), *weights, sizes=tuple(package.MODEL.solve([given[a.name].shape for a in package.MODEL.inputs], {"samples": 2})))
+    found = [whole[0], whole[1], *(whole[2][a.name] for a in package.MODEL.weights)]
+    assert all(np.allclose(a, b, rtol=1e-11, atol=1e-13) for a, b in zip(found, expected, strict=True))
+    remade = jax.grad(jax.checkpoint(lambda x: f(x, e, params)))(x)
+    assert np.allclose(remade, whole[0], rtol=1e-12)
+    assert np.allclose(jax.grad(lambda x: f(x, e, params))(x), whole[0], rtol=1e-12)
+    y, pull = jax.vjp(lambda x: package.jax.messages(params, x, e, **tables, samples=2), x)
+    assert np.allclose(pull(jnp.asarray(cotangent))[0], whole[0], rtol=1e-12)
+    slope = jax.jvp(lambda x: f(x, e, params), (x,), (np.ones_like(x),))[1]
+    assert np.allclose(slope, whole[0].sum(), rtol=1e-11)
+    print("messages.jax: what the forward pass keeps is taken by the transpose, under jit and checkpoint; the numbers of the derivative in one pass")
+
+
 def batched(package, params, e, tables):
     """A batch is one call of each model, or a loop over parts that memory allows; with weights of its own each element is a call."""
     f = lambda x: package.jax.messages(params, x, e, **tables, samples=2)
     square = lambda x: (f(x) ** 2).sum()
     batch = np.random.default_rng(3).normal(size=(7, 5, 3))
-    once = ["gdl_messages_jvp_beside_kept", "gdl_messages_keep", "gdl_messages_pullback", "gdl_messages_vjp_jvp"]
+    once = ["gdl_messages_jvp", "gdl_messages_keep", "gdl_messages_pullback", "gdl_messages_vjp_jvp"]
     for g, names in [(f, ["gdl_messages"]), (jax.grad(square), once[1:3]), (jax.hessian(square), once)]:
         found = calls(jax.vmap(g), batch)
         assert found == names, found
@@ -161,6 +184,7 @@ def check(weights, images, logits):
     y = messages.numpy.call({name: np.asarray(w) for name, w in params.items()}, x, e, **tables)
     assert np.array_equal(messages.jax.messages(params, jnp.asarray(x), e, **tables), y)
     derivatives(messages.jax.messages, params, x, e, tables)
+    two_passes(messages, params, x, e, tables)
     batched(messages, params, e, tables)
     sharded(digits.jax.digits, weights, images.astype("float32"))
     lowered_for_gpus(messages, params, x, e, tables)

@@ -40,8 +40,9 @@ class _Operator:
         self.arguments = model.inputs + model.weights
         self.vjp = model.vjp and _Operator(model.vjp)
         self.jvp = model.jvp and _Operator(model.jvp)
-        self.keep = model.keep and _Operator(model.keep)
-        self.pullback = model.pullback and _Operator(model.pullback)
+        # where a batch of what is kept would be a call an element, a batch of derivatives is one call without it
+        passes = model.keep and _Batch(model.keep, len(model.keep.outputs)).possible
+        self.keep, self.pullback = (_Operator(model.keep), _Operator(model.pullback)) if passes else (None, None)
         self.target = f"gdl_{model.name}"
         # for CUDA always: a library without a part for it says how to build one that has it
         for platform, entry in [("cpu", "xla"), ("CUDA", "xla_cuda")]:
@@ -58,7 +59,6 @@ class _Operator:
             ad.primitive_transposes[self.jvp.primitive] = self.transposed
         if self.keep:
             self.beside = _BesideKept(self)
-            self.keeps_batches = _Batch(self.keep.model, len(self.keep.model.outputs)).possible
             ad.primitive_jvps[self.keep.primitive] = self.differential_of_keep
             ad.primitive_jvps[self.pullback.primitive] = self.differential_of_pullback
 
@@ -139,8 +139,7 @@ class _Operator:
         return self.jvp.bind(*self.directions(values, tangents), sizes=sizes, wanted=wanted)
 
     def differential(self, values, tangents, *, sizes, wanted):
-        batched = any(isinstance(x, batching.BatchTracer) for x in values)
-        if self.keep and (self.keeps_batches or not batched):
+        if self.keep:
             found, changes = self.differential_of_keep(values, tangents, sizes=sizes, wanted=None)
             return found[:wanted], changes[:wanted]
         directions = self.directions(values, tangents)
@@ -151,7 +150,8 @@ class _Operator:
         found = self.keep.bind(*values, sizes=sizes)
         kept = found[count:]
         changes = self.beside.bind(*directions, *kept, sizes=sizes, wanted=count)
-        return found[:wanted], [*changes, *map(ad.Zero.from_primal_value, kept)][:wanted]
+        still = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in kept]
+        return found[:wanted], [*changes, *still][:wanted]
 
     def differential_of_pullback(self, values, tangents, *, sizes, wanted):
         found = self.pullback.bind(*values, sizes=sizes, wanted=wanted)
