@@ -275,9 +275,8 @@ fn derivatives_are_timed_as_models() {
     let lines = text(&output.stdout);
     let reports: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let flops = |report: &serde_json::Value| report["calls"][0]["flops"].as_f64().unwrap();
-    let names: Vec<&str> = reports.iter().filter_map(|report| report["model"].as_str()).collect();
-    assert_eq!(names[1..3], ["mlp_vjp", "mlp_jvp"], "{lines}");
-    for derivative in &reports[1..3] {
+    assert_eq!(reports.len(), 3, "the model, its vjp and its jvp: {lines}");
+    for derivative in &reports[1..] {
         // each needs the forward pass and as many products again, at least
         assert!(flops(derivative) > 1.8 * flops(&reports[0]), "{lines}");
     }
@@ -427,7 +426,7 @@ fn derivatives_in_the_library_are_certified() {
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("d.gdl");
     let programs = [
-        "domain G = graph(n, m)\nmodel M(x: G -> 3, e: G.edges -> 2): G -> 2 = {\n  y[i] = mlp[4](x[i], max j~i: mlp[4](x[i], x[j], e[i,j]))\n  y |> linear 2\n}\n",
+        "domain G = graph(n ~ 20000, m ~ 200000)\nmodel M(x: G -> 3, e: G.edges -> 2): G -> 2 = {\n  y[i] = mlp[4](x[i], max j~i: mlp[4](x[i], x[j], e[i,j]))\n  y |> linear 2\n}\n",
         "domain P = grid(n, n) under p4m\nmodel M(x: P -> 1): class(3) = x |> linear 2 regular over 3x3 |> relu |> coarsen 2 |> pool max |> linear class(3)\n",
         "domain A = points(n, m) in R3 under E(3)\nmodel M(z: A -> class(3), r: A -> position) = {\n  f = linear 2 (z)\n  f = f |> linear 2 irreps(0..1) over 5.0 at r |> gate\n  e = f |> linear 1 |> pool sum\n  (e, f = -grad(e, r))\n}\n",
     ];
@@ -445,9 +444,11 @@ fn derivatives_in_the_library_are_certified() {
                 assert!(claims.contains(&format!("{of}{claim}").as_str()), "{program}{claims:?}");
             }
         }
-        // small as they are, of the programs of grids and molecules nothing but a window's sums is worth keeping at the expected sizes
-        let passes = claims.contains(&"derivative 1, in two passes, reverse: compiled = as derived");
-        assert_eq!(passes, claims.contains(&"derivative 1, in two passes, forward: compiled = as derived"), "{claims:?}");
+        // of the large graph something is worth keeping
+        for pass in ["forward", "reverse"] {
+            let claim = format!("derivative 1, in two passes, {pass}: compiled = as derived");
+            assert!(claims.contains(&claim.as_str()) || !program.contains('~'), "{program}{claims:?}");
+        }
         assert_eq!(claims.contains(&"second derivatives are symmetric"), order == "2", "{program}{claims:?}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
