@@ -71,12 +71,21 @@ fn run_binds_once_and_waits_at_the_end() {
 /// Derivatives by inputs and weights: tiles of sums over many places among them, with one group of threads and with several.
 #[test]
 fn derivatives_are_those_of_the_cpu() {
+    use gdlc::driver::compiled::Passes;
+    use gdlc::tensor::graph::Graph;
     use gdlc::tensor::pass::derivatives::{jvp, vjp};
     let fake = Fake::start();
-    for (name, reverse) in [("irreps", true), ("sgemm", true), ("gat", true), ("gat", false)] {
-        let graph = crate::gpu::graphs_of(&format!("benches/programs/{name}.gdl")).remove(0);
-        let derivative = if reverse { vjp(&graph) } else { jvp(&graph) };
-        let mode = if reverse { "vjp" } else { "jvp" };
+    let of = |name: &str| crate::gpu::graphs_of(&format!("benches/programs/{name}.gdl")).remove(0);
+    let mut derivatives: Vec<(&str, &str, Graph)> = Vec::new();
+    for name in ["irreps", "sgemm", "gat"] {
+        derivatives.push((name, "vjp", vjp(&of(name))));
+    }
+    derivatives.push(("gat", "jvp", jvp(&of("gat"))));
+    for name in ["gat", "gat_heads"] {
+        let [keep, pullback] = Passes::graphs(&of(name)).expect("something is worth keeping");
+        derivatives.extend([(name, "keep", keep), (name, "pullback", pullback)]);
+    }
+    for (name, mode, derivative) in derivatives {
         let program = crate::gpu::lowered_to(&derivative, gdlc::base::dtype::Dtype::F64);
         let hints = program.sizes.iter().map(|(_, info)| match info.name.as_str() {
             "n" => 20,
