@@ -9,7 +9,7 @@ use gdlc::tensor::cost::{self, Shape};
 use gdlc::tensor::eval::{Arguments, Array, erf, eval};
 use gdlc::tensor::graph::{Affine, Constant, Function, Graph, Init, Input, InputKind, Outside, Relation, Val, Weight};
 use gdlc::tensor::op::{Func, Node, Op, Real, Reduction};
-use gdlc::tensor::pass::{dce::dce, fold::fold, zeros::zeros};
+use gdlc::tensor::pass::{dce::dce, fold::fold, identities::identities, zeros::zeros};
 use gdlc::tensor::print::print;
 use gdlc::tensor::verify::verify;
 
@@ -419,6 +419,32 @@ fn products_with_zero_go_from_sums_and_only_from_them() {
     let (xs, ws) = (array(&[2], &[1., -2.]), array(&[2, 3], &[1., 2., 3., 4., 5., 6.]));
     let given = args(&[], &[("x", xs), ("w", ws)], &[]);
     assert_eq!(eval(&g, &given).unwrap(), eval(&short, &given).unwrap());
+}
+
+/// `y_kj = Σ_i x_ki · D_ij` and both axes kept, for multiples of the identity and matrices that are none.
+#[test]
+fn multiples_of_the_identity_are_numbers() {
+    let last = 1.0 + 2.0 * f64::EPSILON;
+    let matrices = [([2.5, 0.0, 0.0, 2.5], true), ([1.0, 0.0, 0.0, last], true), ([0.0, 0.0, 0.0, 0.0], true)];
+    let others = [([2.5, 0.0, 0.0, 2.4], false), ([2.5, 1e-9, 0.0, 2.5], false), ([0.0, 1.0, 1.0, 0.0], false)];
+    for (data, goes) in matrices.into_iter().chain(others) {
+        let mut g = Graph::default();
+        let x = real(&mut g, "x", &[fixed(3), fixed(2)]);
+        let d = g.constant(Constant { name: "D".into(), dims: vec![2, 2], data: data.to_vec().into() });
+        let d = d.rename(&[(d.axes[0], x.axes[1])]);
+        let y = g.contract(&[&x, &d], &[x.axes[0], d.axes[1]]);
+        let kept = g.contract(&[&x, &d], &[x.axes[0], x.axes[1], d.axes[1]]);
+        g.output("y", &y, &y.axes);
+        g.output("kept", &kept, &kept.axes);
+        let new = dce(&identities(&g));
+        let readers = new.nodes().filter(|(_, n)| n.args.iter().any(|a| new.ty(*a).dims == [fixed(2), fixed(2)]));
+        assert_eq!(readers.count(), if goes { 1 } else { 2 }, "where an axis is summed away, and only there");
+        let args = args(&[], &[("x", fill(&[3, 2], 0.3))], &[]);
+        let (old, new) = (eval(&g, &args).unwrap(), eval(&new, &args).unwrap());
+        for name in ["y", "kept"] {
+            close(&old[name].data, &new[name].data);
+        }
+    }
 }
 
 #[test]

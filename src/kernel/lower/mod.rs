@@ -98,6 +98,7 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
 /// The graph as kernels are made of it.
 fn prepared(graph: &Graph, hardware: Hardware) -> Graph {
     // products of constants that were split off become constants: sums see where they are zero
+    let graph = &pass::identities::identities(graph);
     let normal = partial_sums::of_partial_sums(&pass::fold::fold(&normal::normalise(graph)));
     let normal = within::within_sets(&normal);
     if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal }

@@ -3,7 +3,7 @@
 //! Tensor IR in and out.
 
 use crate::tensor::graph::{Axis, Function, Graph, Needs, Outside, Val, union};
-use crate::tensor::op::{Node, Op, ValueId};
+use crate::tensor::op::{Node, Op, Slot, ValueId};
 use crate::tensor::translate::Translation;
 
 /// Names of axes that no slot has.
@@ -12,7 +12,8 @@ const FRESH: u32 = 1 << 20;
 /// The same program in the form that lowering expects.
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut res = Translation::new(graph);
-    for (id, node) in graph.nodes() {
+    for (id, written) in graph.nodes() {
+        let node = &fetched_whole(graph, written);
         let names = |slots: &[u32]| slots.iter().map(|s| Axis(*s)).collect::<Vec<_>>();
         let read = |res: &Translation| -> Vec<Val> {
             node.args.iter().zip(&node.reads).map(|(arg, reads)| res.read(*arg, &names(reads))).collect()
@@ -44,6 +45,48 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     }
     res.outputs(&graph.outputs);
     crate::tensor::pass::dce::dce(&res.graph)
+}
+
+/// The node, reading in the place of values that are fetched row by row along tables what these are made of, where that is no more to fetch.
+fn fetched_whole(graph: &Graph, node: &Node) -> Node {
+    if node.op != Op::Contract || !super::homes::walks_rows(graph, node) {
+        return node.clone();
+    }
+    let led_to = |(arg, reads): (&ValueId, &Vec<Slot>)| match graph.node(*arg).op {
+        Op::Relation(id) => reads.last().filter(|_| graph.relations[id].map.is_table()).copied(),
+        _ => None,
+    };
+    let fetched: Vec<Slot> = node.args.iter().zip(&node.reads).filter_map(led_to).collect();
+    let mut res = Node { args: vec![], reads: vec![], ..node.clone() };
+    let mut slots = super::plan::slot_sizes(graph, node).len() as Slot;
+    for (arg, reads) in node.args.iter().zip(&node.reads) {
+        let inner = graph.node(*arg);
+        if graph.ty(*arg).relation || !reads.iter().any(|s| fetched.contains(s)) || !outgrows(graph, inner) {
+            res.args.push(*arg);
+            res.reads.push(reads.clone());
+            continue;
+        }
+        let after = slots;
+        let name = |slot: &Slot| inner.out.iter().position(|s| s == slot).map_or(after + slot, |at| reads[at]);
+        res.args.extend(&inner.args);
+        res.reads.extend(inner.reads.iter().map(|reads| reads.iter().map(name).collect::<Vec<Slot>>()));
+        slots += super::plan::slot_sizes(graph, inner).len() as Slot;
+    }
+    res
+}
+
+/// Whether a value is a tensor of the call times constants, and has more numbers than the tensor or is a multiple of it.
+fn outgrows(graph: &Graph, node: &Node) -> bool {
+    let is_constant = |id: &ValueId| matches!(graph.node(*id).op, Op::Constant(_));
+    let mut tensors = (0..node.args.len()).filter(|k| !is_constant(&node.args[*k]));
+    let (Op::Contract, Some(at), None) = (&node.op, tensors.next(), tensors.next()) else { return false };
+    let sizes = super::plan::slot_sizes(graph, node);
+    let volume = |slots: &[Slot]| slots.iter().filter_map(|s| sizes[*s as usize].as_fixed()).product::<usize>();
+    let long = |slots: &[Slot]| slots.iter().filter(|s| sizes[**s as usize].as_fixed().is_none()).count();
+    let (out, read) = (&node.out, &node.reads[at]);
+    let multiple = node.args.iter().filter(|id| is_constant(id)).all(|id| graph.ty(*id).dims.is_empty());
+    let (ty, same) = (graph.ty(node.args[at]), long(out) == long(read));
+    ty.needs.data && !ty.relation && same && (volume(out) > volume(read) || multiple && volume(out) == volume(read))
 }
 
 /// Whether a value is a table from summed axes to one of the result: the sum walks rows.

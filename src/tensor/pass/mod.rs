@@ -4,5 +4,6 @@ pub mod dce;
 pub mod derivatives;
 pub mod fold;
 pub mod held;
+pub mod identities;
 pub mod two_passes;
 pub mod zeros;

@@ -92,6 +92,39 @@ fn all_paths_to_one_kind_of_feature_walk_the_rows_once() {
     }
 }
 
+/// What a sum fetches row by row is made of the fewest numbers: a matrix product with a constant that makes more of a point's numbers, and a
+/// multiple of them, are not stored; a product that makes fewer is.
+#[test]
+fn rows_are_fetched_as_they_are_shortest() {
+    let turned = [0.0, -1.0, 0.0, 1.0, 0.0, 0.5, 0.0, -0.5, 0.0, 2.0, 0.0, 1.0, 0.0, 3.0, 0.0, 1.0, 0.0, 0.0];
+    for (columns, data, stored) in
+        [(6, turned.to_vec(), 0), (3, turned[..9].to_vec(), 1), (1, turned[2..5].to_vec(), 1)]
+    {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 5), case.size("m", 12));
+        let x = case.input("x", &[n, fixed(3), fixed(8)]);
+        let y = case.input("y", &[m, fixed(columns)]);
+        let src = case.table("src", &[m], n, false);
+        let dst = case.table("dst", &[m], n, true);
+        let [j, k, c] = x.axes[..] else { panic!() };
+        let [e, l] = y.axes[..] else { panic!() };
+        let src = src.rename(&[(src.axes[0], e), (src.axes[1], j)]);
+        let (i, dst) = (dst.axes[1], dst.rename(&[(dst.axes[0], e)]));
+        let more = case.constant(&[3, columns], data);
+        let more = more.rename(&[(more.axes[0], k), (more.axes[1], l)]);
+        let at_points = case.g.contract(&[&x, &more], &[j, l, c]);
+        let half = case.g.scalar(0.5);
+        let scaled = case.g.contract(&[&x, &half], &[j, k, c]);
+        let first = case.g.contract(&[&at_points, &y, &src, &dst], &[i, c]);
+        let second = case.g.contract(&[&scaled, &src, &dst], &[i, k, c]);
+        case.out(&first);
+        case.out(&second);
+        let program = case.check();
+        let arrays = program.buffers.iter().filter(|(_, b)| b.memory == Memory::Workspace && b.shape[0] == n);
+        assert_eq!(arrays.count(), stored, "{program}");
+    }
+}
+
 /// Sums over the same rows that need each other stay apart.
 #[test]
 fn a_second_layer_over_the_same_rows_is_another_kernel() {
