@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
-use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Program, Stmt, Var};
+use crate::kernel::ir::{
+    Access, Binary, Buffer, Comparison, Contraction, Expr, Kernel, LoopKind, Memory, Program, Stmt, Var,
+};
 
 /// What is known about a kernel's expressions.
 #[derive(Debug)]
@@ -329,7 +331,7 @@ impl Facts {
                 let each = if *kind == crate::kernel::ir::LoopKind::Vector { 4 } else { 1 };
                 work(body).saturating_mul(n) / each
             }
-            Stmt::If { then, .. } => work(then).saturating_add(1000),
+            Stmt::If { cond, then } => work(then).saturating_div(once_in(kernel, *cond)).saturating_add(1000),
             Stmt::Contract(c) => {
                 let m = value(kernel, c.m_extent, program).unwrap_or(16);
                 let products = (c.taps * c.k_extent * c.n_extent) as i64;
@@ -341,6 +343,18 @@ impl Facts {
             // written out where it is counted
             Stmt::Alloc { .. } | Stmt::Multiply(_) => 0,
         }
+    }
+}
+
+/// Of how many turns a condition holds in one: where an index is divisible by a number.
+fn once_in(kernel: &Kernel, cond: Id<Expr>) -> i64 {
+    let Expr::Compare { f: Comparison::Eq, x, .. } = kernel.exprs[cond] else { return 1 };
+    match kernel.exprs[x] {
+        Expr::Binary { f: Binary::Mod, y, .. } => match kernel.exprs[y] {
+            Expr::Int(n) => n.max(1),
+            _ => 1,
+        },
+        _ => 1,
     }
 }
 

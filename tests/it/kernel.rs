@@ -29,6 +29,7 @@ mod cases;
 mod cut;
 mod dense;
 mod edges;
+mod entries;
 mod outer_rows;
 mod outer_tiles;
 mod paired;

@@ -51,6 +51,7 @@ use crate::kernel::lower::homes::{Facts, When};
 use crate::kernel::lower::paired::Pairs;
 use crate::kernel::lower::rows::Rows;
 use crate::kernel::pass::compact::compact;
+use crate::kernel::pass::entries::entries;
 use crate::kernel::pass::strips::strips;
 use crate::kernel::walk::writes;
 use crate::tensor::graph::{Constant, Function, Graph, InputKind, Output, Relation};
@@ -89,6 +90,8 @@ pub fn lower_for(graph: &Graph, name: &str, dtype: Dtype, hardware: Hardware) ->
     fold(&mut low.program, &low.folded);
     compact(&mut low.program);
     if hardware == Hardware::Cpu {
+        entries(&mut low.program);
+        compact(&mut low.program);
         strips(&mut low.program);
     }
     compact(&mut low.program);

@@ -2,5 +2,6 @@
 
 pub mod buffers;
 pub mod compact;
+pub mod entries;
 pub mod legalize;
 pub mod strips;
