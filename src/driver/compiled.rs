@@ -209,7 +209,8 @@ impl Passes {
             return None;
         }
         let mut kept: Vec<Kept> = kept.into_iter().map(|id| Kept::new(&joint.graph, id)).collect();
-        let orders = output_orders(&joint.showing(&kept)).split_off(joint.graph.outputs.len());
+        // as the forward pass would have them in memory for itself
+        let orders = output_orders(&joint.forward(&kept)).split_off(joint.outputs);
         for (kept, order) in kept.iter_mut().zip(orders) {
             kept.order = order.iter().map(|k| kept.order[*k]).collect();
             kept.lead(&joint.graph);

@@ -107,7 +107,7 @@ fn prepared(graph: &Graph, hardware: Hardware) -> Graph {
     if hardware == Hardware::Gpu { stages::in_two_steps(&normal) } else { normal }
 }
 
-/// For each output of a graph, the order of its axes in memory that suits the kernels that make and read it: run-time axes outside. Axis `k` is
+/// For each output of a graph, the order of its axes in memory that suits the kernels of the graph that make and read it: run-time axes outside. Axis `k` is
 /// to be what is axis `order[k]` now.
 pub fn output_orders(graph: &Graph) -> Vec<Vec<usize>> {
     let graph = &prepared(graph, Hardware::Cpu);

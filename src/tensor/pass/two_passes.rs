@@ -67,21 +67,15 @@ impl Joint {
         res
     }
 
-    /// The whole, with the values to keep as further outputs.
-    pub fn showing(&self, kept: &[Kept]) -> Graph {
+    /// The forward pass: the inputs and outputs of the program, then the values to keep, `kept.0`, `kept.1`, ..
+    pub fn forward(&self, kept: &[Kept]) -> Graph {
         let mut res = self.graph.clone();
+        res.outputs.truncate(self.outputs);
         for (k, Kept { id, order }) in kept.iter().enumerate() {
             let value = res.fresh(*id);
             let axes: Vec<Axis> = order.iter().map(|axis| value.axes[*axis]).collect();
             res.output(name(k), &value, &axes);
         }
-        res
-    }
-
-    /// The forward pass: the inputs and outputs of the program, then the values to keep, `kept.0`, `kept.1`, ..
-    pub fn forward(&self, kept: &[Kept]) -> Graph {
-        let mut res = self.showing(kept);
-        res.outputs.drain(self.outputs..self.graph.outputs.len());
         let mut res = dce(&res);
         let mut own = Arena::new();
         // cotangents come last, so that the ids of the others stay
