@@ -125,7 +125,8 @@ impl Entries {
     }
 }
 
-/// The contraction that a kernel is, if it makes a row of this buffer of each of its rows.
+/// The contraction that a kernel is, if it makes a row of this buffer of each of its rows and of nothing else that is made at the call:
+/// that would be another array of entries to read, which a strip of rows may hand on.
 fn contraction_of(program: &Program, maker: usize, buffer: Id<Buffer>) -> Option<Contraction> {
     let kernel = &program.kernels[maker];
     let [Stmt::Contract(c)] = &kernel.body[..] else { return None };
@@ -134,7 +135,9 @@ fn contraction_of(program: &Program, maker: usize, buffer: Id<Buffer>) -> Option
     let own = kernel.exprs[row] == Expr::Var(c.m) && kernel.exprs[column] == Expr::Var(c.n);
     let [_, width] = program.buffers[buffer].shape[..] else { return None };
     let whole = to.buffer == buffer && own && width.as_fixed() == Some(c.n_extent);
-    let plain = c.row.is_empty() && c.guard.is_none() && c.part.is_none() && kernel.stage == Stage::Call;
+    let of_call = |b: &Id<Buffer>| program.buffers[*b].memory == Memory::Workspace;
+    let alone = reads(program, kernel).iter().filter(|b| of_call(b)).all(|b| *b == c.a.buffer);
+    let plain = alone && c.row.is_empty() && c.guard.is_none() && c.part.is_none() && kernel.stage == Stage::Call;
     (whole && plain).then(|| (**c).clone())
 }
 
