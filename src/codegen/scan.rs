@@ -57,6 +57,7 @@ fn named(stmt: &Stmt) -> (Vec<Id<Expr>>, Option<&Access>) {
         Stmt::Let { value, .. } => (vec![*value], None),
         Stmt::Alloc { .. } => (vec![], None),
         Stmt::Multiply(m) => (vec![m.thread, m.place], None),
+        Stmt::Softmax(s) => (vec![s.rows, s.count], None),
         Stmt::If { cond, .. } => (vec![*cond], None),
         Stmt::Contract(c) => {
             let mut all = vec![c.m_extent];
@@ -75,7 +76,8 @@ fn inside(stmt: &Stmt) -> &[Stmt] {
         Stmt::For { body, .. } => body,
         Stmt::If { then, .. } => then,
         Stmt::Contract(c) => &c.epilogue,
-        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::Multiply(_) => &[],
+        Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } => &[],
+        Stmt::Softmax(_) | Stmt::Multiply(_) => &[],
     }
 }
 
@@ -158,6 +160,9 @@ impl Facts {
             if let Stmt::Contract(c) = stmt {
                 used.locals.extend([c.a.buffer, c.packed]);
             }
+            if let Stmt::Softmax(s) = stmt {
+                used.locals.extend(s.buffers());
+            }
             if let Stmt::Multiply(m) = stmt {
                 used.locals.extend([m.sums, m.a, m.b]);
             }
@@ -199,6 +204,7 @@ impl Facts {
                 fits &= !self.used(kernel, body).locals.contains(&local);
             }
             Stmt::Contract(c) => fits &= !self.used_by_contraction(kernel, c).locals.contains(&local),
+            Stmt::Softmax(s) => fits &= !s.buffers().contains(&local),
             _ => {}
         });
         let number = |id: Id<Expr>| {
@@ -238,7 +244,7 @@ impl Facts {
                     fits &= !self.differs(kernel, *begin, &differs, &own);
                     fits &= !self.differs(kernel, *end, &differs, &own);
                 }
-                Stmt::Contract(_) | Stmt::Multiply(_) => fits = false,
+                Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => fits = false,
                 Stmt::Store { .. } | Stmt::Accumulate { .. } => {}
             });
         }
@@ -339,6 +345,10 @@ impl Facts {
             }
             Stmt::Store { .. } | Stmt::Accumulate { .. } | Stmt::Let { .. } => {
                 400 * closure(kernel, named(stmt).0).len() as i64
+            }
+            Stmt::Softmax(s) => {
+                let columns = program.buffers[s.scores].shape[1].as_fixed().unwrap_or(1) as i64;
+                value(kernel, s.rows, program).unwrap_or(16).saturating_mul(columns).saturating_mul(600)
             }
             // written out where it is counted
             Stmt::Alloc { .. } | Stmt::Multiply(_) => 0,

@@ -8,7 +8,7 @@ use crate::base::dtype::Dtype;
 use crate::kernel::build::index_binary;
 use crate::kernel::interpret_scalar::{compare, float_binary, float_unary};
 use crate::kernel::ir::{
-    Access, Buffer, Combine, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, Program, Stage, Stmt, Var,
+    Access, Buffer, Combine, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, Program, Softmax, Stage, Stmt, Var,
 };
 
 /// What went wrong in a kernel: always a bug of the compiler, or memory that the caller did not fill.
@@ -241,7 +241,34 @@ impl Frame<'_, '_> {
             },
             Stmt::Contract(contraction) => self.contract(contraction),
             Stmt::Multiply(m) => self.multiply(m),
+            Stmt::Softmax(s) => self.softmax(s),
         }
+    }
+
+    fn softmax(&mut self, s: &Softmax) -> Outcome<()> {
+        let (rows, count) = (self.index(s.rows)?, self.index(s.count)?);
+        let columns = self.machine.dims[s.scores.index()][1] as i64;
+        let weight = |x: f64, top: f64| if x == top { 1.0 } else { (x - top).exp() };
+        for m in 0..rows {
+            let (old, total) = (self.at(s.tops, m)?, self.at(s.totals, m)?);
+            let mut scores = vec![f64::NEG_INFINITY; columns as usize];
+            for t in 0..count.min(columns) {
+                scores[t as usize] = self.at(s.scores, m * columns + t)?;
+            }
+            let top = scores.iter().fold(old, |x, y| if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(*y) });
+            let keep = self.round(weight(old, top));
+            let mut sum = 0.0;
+            for (t, score) in scores.into_iter().enumerate() {
+                let weight = self.round(weight(score, top));
+                sum = self.round(sum + weight);
+                self.put(s.scores, m * columns + t as i64, weight)?;
+            }
+            self.put(s.keeps, m, keep)?;
+            self.put(s.tops, m, top)?;
+            let total = self.round(f64::mul_add(total, keep, sum));
+            self.put(s.totals, m, total)?;
+        }
+        Ok(())
     }
 
     fn multiply(&mut self, m: &Multiply) -> Outcome<()> {
@@ -339,6 +366,13 @@ impl Frame<'_, '_> {
             res.push(if inside { Some(self.place(&c.a)? as i64) } else { None });
         }
         Ok(res)
+    }
+
+    /// Puts a number where a softmax has read or may write.
+    fn put(&mut self, buffer: Id<Buffer>, place: i64, x: f64) -> Outcome<()> {
+        let cell = usize::try_from(place).ok().and_then(|p| self.machine.memory[buffer.index()].get_mut(p));
+        *cell.ok_or_else(|| format!("element {place} of a softmax is outside"))? = Some(x);
+        Ok(())
     }
 
     fn at(&mut self, buffer: Id<Buffer>, place: i64) -> Outcome<f64> {

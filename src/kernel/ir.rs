@@ -185,6 +185,8 @@ pub enum Stmt {
     If { cond: Id<Expr>, then: Vec<Stmt> },
     /// The dense kernel.
     Contract(Box<Contraction>),
+    /// What is between the two dense products of a tile of attention.
+    Softmax(Softmax),
     /// A thread's share of a product of matrices by tensor cores.
     Multiply(Multiply),
 }
@@ -254,6 +256,38 @@ pub struct Contraction {
     /// The finished sum, read by the epilogue.
     pub acc: Var,
     pub epilogue: Vec<Stmt>,
+}
+
+/// Scores that a row of [`Softmax`] has a multiple of.
+pub const SCORES: usize = 64;
+
+/// One step of the running softmax of rows of scores (Milakov and Gimelshein 2018): for all `m` below `rows`
+///
+/// ```text
+/// top = max(tops[m], max_{t < count} scores[m, t]);   keeps[m] = weight(tops[m], top)
+/// scores[m, t] = weight(t < count ? scores[m, t] : -inf, top)
+/// totals[m] = totals[m] · keeps[m] + Σ_t scores[m, t];   tops[m] = top
+/// ```
+///
+/// where `weight(s, top)` is 1 where both are equal, as they may be infinite, and else `exp(s - top)`, within 2 units in the last place, or
+/// 0 below the least normal number. Where a score or the top before is NaN, `keeps`, `totals` and `tops` become NaN, and weights may be
+/// any. How the sum is rounded is the processor's. `kernel::gpu` writes it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Softmax {
+    pub rows: Id<Expr>,
+    pub count: Id<Expr>,
+    /// `[m, t]`, local; `t` runs through a multiple of [`SCORES`].
+    pub scores: Id<Buffer>,
+    /// `[m]`, local: the greatest score so far, the sum of the weights relative to it, and what is left of what was summed before.
+    pub tops: Id<Buffer>,
+    pub totals: Id<Buffer>,
+    pub keeps: Id<Buffer>,
+}
+
+impl Softmax {
+    pub fn buffers(&self) -> [Id<Buffer>; 4] {
+        [self.scores, self.tops, self.totals, self.keeps]
+    }
 }
 
 /// Threads of a warp.

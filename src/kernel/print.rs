@@ -99,6 +99,11 @@ impl Printer<'_> {
             }
             Stmt::If { cond, then } => self.block(&format!("if {}", self.expr(*cond)), then),
             Stmt::Contract(c) => self.contract(c),
+            Stmt::Softmax(s) => {
+                let [scores, tops, totals, keeps] = s.buffers().map(|buffer| self.buffer(buffer));
+                let (rows, count) = (self.expr(s.rows), self.expr(s.count));
+                self.line(&format!("softmax {rows} rows of {scores}, {count} of each: {tops}, {totals}, {keeps}"));
+            }
             Stmt::Multiply(m) => {
                 let [sums, a, b] = [m.sums, m.a, m.b].map(|buffer| self.buffer(buffer));
                 let (t, place) = (self.expr(m.thread), self.expr(m.place));

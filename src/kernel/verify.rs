@@ -7,7 +7,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::kernel::ir::{
     Access, Argument, ArgumentKind, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, MOST_PLACES, Memory, Multiply,
-    PANEL_BYTES, Program, Stage, Stmt, Unary, Var, WARP,
+    PANEL_BYTES, Program, SCORES, Softmax, Stage, Stmt, Unary, Var, WARP,
 };
 use crate::kernel::walk::each_stmt;
 
@@ -121,6 +121,7 @@ fn of_block(kernel: &Kernel, body: &[Stmt], threads: &mut Option<i64>) -> Result
             | Stmt::Accumulate { .. }
             | Stmt::If { .. }
             | Stmt::Contract(_)
+            | Stmt::Softmax(_)
             | Stmt::Multiply(_) => return Err("an effect outside the threads of a block".into()),
         }
     }
@@ -201,6 +202,24 @@ impl Scope<'_> {
             }
             Stmt::Contract(c) => self.contract(c),
             Stmt::Multiply(m) => self.multiply(m),
+            Stmt::Softmax(s) => self.softmax(s),
+        }
+    }
+
+    fn softmax(&mut self, s: &Softmax) -> Result<(), String> {
+        self.expect(s.rows, Kind::Index)?;
+        self.expect(s.count, Kind::Index)?;
+        let dims = s.buffers().map(|id| {
+            let buffer = &self.program.buffers[id];
+            let fits = buffer.dtype == self.program.dtype && self.locals.contains(&id);
+            buffer.shape.iter().map(|d| d.as_fixed().filter(|_| fits)).collect::<Option<Vec<usize>>>()
+        });
+        let [Some(scores), Some(tops), Some(totals), Some(keeps)] = dims else {
+            return Err("a softmax of what are not locals".into());
+        };
+        match scores[..] {
+            [rows, columns] if columns % SCORES == 0 && [tops, totals, keeps].iter().all(|d| d[..] == [rows]) => Ok(()),
+            _ => Err("a softmax of what are not rows of scores".into()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Walking over statements: which buffers a kernel reads and writes, and where its expressions are used.
 
 use crate::base::arena::Id;
-use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Memory, Multiply, Program, Stmt};
+use crate::kernel::ir::{Access, Buffer, Contraction, Expr, Kernel, Memory, Multiply, Program, Softmax, Stmt};
 
 /// Every statement of a body, outer ones before those inside.
 pub fn each_stmt<'k>(body: &'k [Stmt], f: &mut impl FnMut(&'k Stmt)) {
@@ -15,6 +15,7 @@ pub fn each_stmt<'k>(body: &'k [Stmt], f: &mut impl FnMut(&'k Stmt)) {
             | Stmt::Accumulate { .. }
             | Stmt::Let { .. }
             | Stmt::Alloc { .. }
+            | Stmt::Softmax(_)
             | Stmt::Multiply(_) => (),
         }
     }
@@ -52,8 +53,8 @@ pub fn reads(program: &Program, kernel: &Kernel) -> Vec<Id<Buffer>> {
         Stmt::Accumulate { to, .. } => add(to.buffer),
         Stmt::Contract(c) => [c.a.buffer, c.packed].into_iter().for_each(&mut add),
         Stmt::For { .. } | Stmt::Store { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } => (),
-        // its matrices are local
-        Stmt::Multiply(_) => (),
+        // theirs are local
+        Stmt::Multiply(_) | Stmt::Softmax(_) => (),
     });
     res
 }
@@ -68,6 +69,7 @@ pub fn uses(body: &[Stmt], f: &mut impl FnMut(Id<Expr>)) {
         Stmt::Let { value, .. } => f(*value),
         Stmt::Alloc { .. } => (),
         Stmt::Multiply(m) => [m.thread, m.place].into_iter().for_each(&mut *f),
+        Stmt::Softmax(s) => [s.rows, s.count].into_iter().for_each(&mut *f),
         Stmt::If { cond, .. } => f(*cond),
         Stmt::Contract(c) => {
             let row = c.row.iter().map(|(_, value)| *value);
@@ -124,6 +126,11 @@ pub fn map_stmt(
             let (a, packed) = (map_access(c.a, f, buffer), buffer(c.packed));
             let epilogue = c.epilogue.into_iter().map(|stmt| map_stmt(stmt, f, buffer)).collect();
             Stmt::Contract(Box::new(Contraction { row, m_extent, guard, a, packed, part, epilogue, ..c }))
+        }
+        Stmt::Softmax(s) => {
+            let (rows, count) = (f(s.rows), f(s.count));
+            let [scores, tops, totals, keeps] = s.buffers().map(buffer);
+            Stmt::Softmax(Softmax { rows, count, scores, tops, totals, keeps })
         }
         Stmt::Multiply(m) => {
             let (thread, place) = (f(m.thread), f(m.place));

@@ -97,6 +97,11 @@ impl<'k> Counter<'k> {
             Stmt::Alloc { .. } => 0.0,
             Stmt::If { cond, then } => self.once([*cond]) + self.body(then),
             Stmt::Contract(c) => self.contract(c),
+            Stmt::Softmax(s) => {
+                let columns = self.program.buffers[s.scores].shape[1].as_fixed().unwrap_or(0);
+                // the greatest, a difference, an exponential, a sum
+                4.0 * self.mean(s.rows).unwrap_or(1.0) * columns as f64
+            }
             Stmt::Multiply(m) => {
                 let length = |id: Id<Buffer>, axis: usize| self.program.buffers[id].shape[axis].as_fixed().unwrap_or(0);
                 2.0 * (length(m.a, 1) * length(m.sums, 1) * length(m.sums, 2)) as f64

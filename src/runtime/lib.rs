@@ -20,6 +20,7 @@ mod layout;
 mod message;
 mod microkernel;
 mod pool;
+mod softmax;
 mod system;
 
 /// Nothing here panics on purpose: indices are checked before they are used. A panic would be a mistake of this

@@ -172,6 +172,12 @@ impl Case {
         let path = build(&spread, &self.interface, Code::default(), test);
         let got = computed(&spread, &path, &self.sizes, &self.inputs, &self.weights);
         self.agrees(&got, &wanted, &format!("{test}, spread over threads, compiled"), tolerance);
+        self.conforms_on_cpus(test, tolerance);
+    }
+
+    /// Every library for a CPU computes what the interpreter computes.
+    pub(crate) fn conforms_on_cpus(&self, test: &str, tolerance: f64) {
+        let wanted = self.interpreted();
         for code in codes() {
             self.agrees(&self.computed_by(code, test), &wanted, &format!("{test}, {code:?}"), tolerance);
         }

@@ -39,6 +39,7 @@ mod random;
 mod scalar;
 mod shared;
 mod softmax;
+mod softmax_step;
 mod strips;
 mod totals;
 

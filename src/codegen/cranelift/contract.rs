@@ -9,7 +9,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::kernel::ir::{Contraction, Expr};
+use crate::kernel::ir::{Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
 const UNROLLED_TAPS: usize = 64;
@@ -52,16 +52,38 @@ impl<'p> Emitter<'_, '_, 'p> {
             words.push(self.iconst(k));
         }
         words.extend([packed, self.function_address(rows), self.function_address(epilogue), record]);
-        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * words.len() as u32, 3);
-        let slot = self.b.create_sized_stack_slot(data);
-        let contract = self.b.ins().stack_addr(types::I64, slot, 0);
-        for (at, v) in words.into_iter().enumerate() {
-            self.b.ins().store(MemFlagsData::trusted(), v, contract, 8 * at as i32);
-        }
+        let contract = self.words(words);
         let context = self.context();
         let callee = self.unit.contract;
         self.call(callee, &[context, contract]);
         Ok(())
+    }
+
+    pub(super) fn softmax(&mut self, s: &'p Softmax) -> Result<(), Unsupported> {
+        if self.lanes > 1 {
+            return Err(Unsupported::new(format!("a softmax inside lanes, in `{}`", self.kernel.name)));
+        }
+        let (rows, count) = (self.whole(s.rows)?, self.whole(s.count)?);
+        let columns = self.unit.program.buffers[s.scores].shape[1].as_fixed().expect("cranelift: a local");
+        let double = i64::from(self.unit.program.dtype == Dtype::F64);
+        let mut words = vec![rows, self.iconst(columns as i64), count, self.iconst(double)];
+        words.extend(s.buffers().map(|buffer| self.base(buffer)));
+        let step = self.words(words);
+        let context = self.context();
+        let callee = self.unit.softmax;
+        self.call(callee, &[context, step]);
+        Ok(())
+    }
+
+    /// The address of some words on the stack.
+    fn words(&mut self, words: Vec<Value>) -> Value {
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * words.len() as u32, 3);
+        let slot = self.b.create_sized_stack_slot(data);
+        let address = self.b.ins().stack_addr(types::I64, slot, 0);
+        for (at, v) in words.into_iter().enumerate() {
+            self.b.ins().store(MemFlagsData::trusted(), v, address, 8 * at as i32);
+        }
+        address
     }
 
     /// An index that is the same for all lanes.

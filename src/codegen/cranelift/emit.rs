@@ -98,7 +98,7 @@ impl<'u, 'b, 'p> Emitter<'u, 'b, 'p> {
                 | Stmt::If { .. } => {
                     self.stmt(stmt)?;
                 }
-                Stmt::Contract(_) | Stmt::Multiply(_) => self.stmt(stmt)?,
+                Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => self.stmt(stmt)?,
             }
             rest = after;
         }
@@ -125,6 +125,7 @@ impl<'u, 'b, 'p> Emitter<'u, 'b, 'p> {
             Stmt::Alloc { .. } => panic!("cranelift: `body` makes locals"),
             Stmt::If { cond, then } => self.if_then(*cond, then),
             Stmt::Contract(contraction) => self.contract(contraction),
+            Stmt::Softmax(step) => self.softmax(step),
             Stmt::Multiply(_) => {
                 Err(Unsupported::new("a product of warps as a statement: write it out before emitting"))
             }

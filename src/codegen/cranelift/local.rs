@@ -15,6 +15,9 @@ const MOST_REGISTERS: usize = 256;
 /// Bytes of the stack a local may take: threads of hosts have small stacks.
 const MOST_BYTES: usize = 256 << 10;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// A local array.
 #[derive(Clone, Debug)]
 pub(super) enum Local {
@@ -59,9 +62,15 @@ impl<'p> Emitter<'_, '_, 'p> {
         if bytes > MOST_BYTES {
             return Err(Unsupported::new(format!("the local array `{name}` of {bytes} bytes, above {MOST_BYTES}")));
         }
-        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes.max(1) as u32, 4);
+        // what is packed is read by whole cache lines, and a frame is aligned to 16 bytes only
+        let line = if bytes >= LINE { LINE } else { 16 };
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, (bytes.max(1) + line - 16) as u32, 4);
         let slot = self.b.create_sized_stack_slot(data);
-        let address = self.b.ins().stack_addr(types::I64, slot, 0);
+        let mut address = self.b.ins().stack_addr(types::I64, slot, 0);
+        if line > 16 {
+            let beyond = self.b.ins().iadd_imm_s(address, line as i64 - 1);
+            address = self.b.ins().band_imm_s(beyond, -(line as i64));
+        }
         self.locals.insert(id, Local::Memory { address, lanes });
         Ok(())
     }

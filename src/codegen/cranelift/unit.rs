@@ -31,6 +31,8 @@ pub(super) struct Unit<'p> {
     pub parallel: FuncId,
     /// `gdl_rt_contract(context, contract)`
     pub contract: FuncId,
+    /// `gdl_rt_softmax(context, step)`
+    pub softmax: FuncId,
     n_outlined: usize,
     /// Which text of the functions is kept.
     kept: Option<Text>,
@@ -50,6 +52,7 @@ impl<'p> Unit<'p> {
         };
         let parallel = import("gdl_rt_parallel", &parallel);
         let contract = import("gdl_rt_contract", &long);
+        let softmax = import("gdl_rt_softmax", &long);
         Unit {
             program,
             frame: Frame::of(program),
@@ -58,6 +61,7 @@ impl<'p> Unit<'p> {
             kernels: Vec::new(),
             parallel,
             contract,
+            softmax,
             n_outlined: 0,
             kept,
             text: String::new(),

@@ -7,7 +7,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::kernel::ir::{Contraction, Expr};
+use crate::kernel::ir::{Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
 const UNROLLED_TAPS: usize = 64;
@@ -55,6 +55,20 @@ impl<'p> Emitter<'_, 'p> {
         let contract = self.record(&words);
         let context = self.context();
         self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
+        Ok(())
+    }
+
+    pub(super) fn softmax(&mut self, s: &'p Softmax) -> Result<(), Unsupported> {
+        if self.lanes > 1 {
+            return Err(Unsupported::new(format!("a softmax inside lanes, in `{}`", self.kernel.name)));
+        }
+        let (rows, count) = (self.whole(s.rows)?, self.whole(s.count)?);
+        let columns = self.unit.program.buffers[s.scores].shape[1].as_fixed().expect("llvm: a local");
+        let double = i64::from(self.unit.program.dtype == Dtype::F64);
+        let mut words = vec![rows, Value::int(I64, columns as i64), count, Value::int(I64, double)];
+        words.extend(s.buffers().map(|buffer| self.base(buffer)));
+        let (context, step) = (self.context(), self.record(&words));
+        self.f.line(format_args!("call void @gdl_rt_softmax(ptr {context}, ptr {step})"));
         Ok(())
     }
 

@@ -156,6 +156,7 @@ impl<'u, 'p> Emitter<'u, 'p> {
             Stmt::Alloc { buffer } => self.alloc(*buffer),
             Stmt::If { cond, then } => self.if_then(*cond, then),
             Stmt::Contract(contraction) => self.contract(contraction),
+            Stmt::Softmax(step) => self.softmax(step),
             Stmt::Multiply(m) => self.multiply(m),
         }
     }

@@ -84,6 +84,7 @@ fn each_access(kernel: &Kernel, body: &[Stmt], f: &mut impl FnMut(Id<Buffer>, &[
             f(m.b, &[m.place]);
         }
         Stmt::For { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } | Stmt::Contract(_) => (),
+        Stmt::Softmax(_) => panic!("llvm: a softmax is for a CPU"),
     });
     let mut open = vec![];
     uses(body, &mut |id| open.push(id));

@@ -165,7 +165,8 @@ impl<'p> Unit<'p> {
             Stmt::Store { to: Access { buffer, .. }, .. }
             | Stmt::Accumulate { to: Access { buffer, .. }, .. }
             | Stmt::Alloc { buffer } => drop(used.insert(*buffer)),
-            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) | Stmt::Multiply(_) => {}
+            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) => {}
+            Stmt::Softmax(_) | Stmt::Multiply(_) => {}
         });
         used.retain(|id| !matches!(self.program.buffers[*id].memory, Memory::Constant(_)));
         let domain = self.distinct("");
@@ -195,7 +196,7 @@ impl<'p> Unit<'p> {
     pub(super) fn finish(self, target: Target) -> String {
         let mut text = self.head(super::processor::triple(target), "");
         text.push_str("\ndeclare void @gdl_rt_parallel(ptr, i64, i64, i64, ptr, ptr)\n");
-        text.push_str("declare void @gdl_rt_contract(ptr, ptr)\ndeclare i8 @gdl_rt_has(i64)\n\n");
+        text.push_str("declare void @gdl_rt_contract(ptr, ptr)\ndeclare void @gdl_rt_softmax(ptr, ptr)\ndeclare i8 @gdl_rt_has(i64)\n\n");
         self.with_functions(text)
     }
 

@@ -44,7 +44,7 @@ impl Cx<'_> {
             Stmt::Store { to, value } => Stmt::Store { to: (change.access)(to), value },
             Stmt::Accumulate { to, f, value } => Stmt::Accumulate { to: (change.access)(to), f, value },
             Stmt::Alloc { buffer } => Stmt::Alloc { buffer: (change.local)(buffer)? },
-            Stmt::Let { .. } | Stmt::Contract(_) | Stmt::Multiply(_) => stmt,
+            Stmt::Let { .. } | Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => stmt,
         };
         Some(map_stmt(stmt, &mut |x| self.changed_expr(x, change, known), &mut |buffer| buffer))
     }

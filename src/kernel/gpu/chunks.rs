@@ -199,7 +199,7 @@ impl Cx<'_> {
                 let local = self.program.buffers[to.buffer].memory == crate::kernel::ir::Memory::Local;
                 apart &= local && !of_row.contains(&to.buffer);
             }
-            Stmt::Contract(_) | Stmt::Multiply(_) => apart = false,
+            Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => apart = false,
             Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::If { .. } | Stmt::Let { .. } => (),
         });
         apart && named(one).into_iter().all(|x| !self.touches(x, of_row) && !self.reads_any(x, differing))

@@ -156,6 +156,7 @@ impl Cx<'_> {
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
                 | Stmt::Contract(_)
+                | Stmt::Softmax(_)
                 | Stmt::Multiply(_) => break,
             };
             let mut inside = body.iter().filter(|s| !matches!(s, Stmt::Let { .. }));
@@ -280,7 +281,7 @@ impl Cx<'_> {
             Stmt::Let { value, .. } => read.push(*value),
             Stmt::For { begin, end, .. } => read.extend([*begin, *end]),
             Stmt::If { cond, .. } => read.push(*cond),
-            Stmt::Contract(_) | Stmt::Multiply(_) => fits = false,
+            Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => fits = false,
         });
         self.each_load(read, &mut |access| fits &= !res.contains_key(&access.buffer));
         (fits && !res.is_empty()).then_some(res)

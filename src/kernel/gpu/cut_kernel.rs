@@ -173,6 +173,7 @@ impl Cx<'_> {
             | Stmt::Let { .. }
             | Stmt::Alloc { .. }
             | Stmt::Contract(_)
+            | Stmt::Softmax(_)
             | Stmt::Multiply(_) => stmt,
         }
     }

@@ -107,7 +107,7 @@ impl Cx<'_> {
                 }
                 Stmt::Alloc { buffer } if channel.is_some() => drop(own.insert(*buffer)),
                 Stmt::Alloc { buffer } => drop(row.locals.entry(*buffer).or_default()),
-                Stmt::Contract(_) | Stmt::Multiply(_) => row.fits = false,
+                Stmt::Contract(_) | Stmt::Softmax(_) | Stmt::Multiply(_) => row.fits = false,
             }
         }
         own.iter().for_each(|local| drop(row.locals.remove(local)));
@@ -182,6 +182,7 @@ impl Cx<'_> {
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
                 | Stmt::Contract(_)
+                | Stmt::Softmax(_)
                 | Stmt::Multiply(_) => res.push(stmt),
             }
         }

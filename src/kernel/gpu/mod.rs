@@ -231,6 +231,7 @@ fn serial(body: Vec<Stmt>) -> Vec<Stmt> {
         | Stmt::Let { .. }
         | Stmt::Alloc { .. }
         | Stmt::Contract(_)
+        | Stmt::Softmax(_)
         | Stmt::Multiply(_) => stmt,
     };
     body.into_iter().map(one).collect()

@@ -45,7 +45,12 @@ impl Cx<'_> {
             Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } => {
                 apart &= own.contains(&to.buffer) || to.index.iter().any(|i| self.reads_any(*i, &vars));
             }
-            Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Contract(_) | Stmt::Multiply(_) => (),
+            Stmt::For { .. }
+            | Stmt::Let { .. }
+            | Stmt::If { .. }
+            | Stmt::Contract(_)
+            | Stmt::Softmax(_)
+            | Stmt::Multiply(_) => (),
         });
         apart
     }

@@ -213,6 +213,7 @@ impl Cx<'_> {
             | Stmt::Let { .. }
             | Stmt::Alloc { .. }
             | Stmt::Contract(_)
+            | Stmt::Softmax(_)
             | Stmt::Multiply(_) => return None,
         };
         let (next, bound) = inside.split_last()?;

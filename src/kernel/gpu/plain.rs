@@ -1,7 +1,8 @@
-//! A dense kernel inside a loop, as the loops that it means: the thread that runs the loop runs them all.
+//! A dense kernel inside a loop, and a step of a running softmax, as the loops that they mean: the thread that runs the loop runs them all.
 
 use super::Cx;
-use crate::kernel::ir::{Access, Binary, Combine, Contraction, LoopKind, Stmt};
+use crate::base::arena::Id;
+use crate::kernel::ir::{Access, Binary, Combine, Comparison, Contraction, Expr, LoopKind, Softmax, Stmt, Unary, Var};
 
 impl Cx<'_> {
     /// The statements with every contraction in them written out.
@@ -20,9 +21,46 @@ impl Cx<'_> {
                 | Stmt::Let { .. }
                 | Stmt::Alloc { .. }
                 | Stmt::Multiply(_) => res.push(stmt),
+                Stmt::Softmax(s) => res.push(self.plain_softmax(&s)),
             }
         }
         res
+    }
+
+    /// Each row in two passes over its scores: the greatest, and the weights with their sum.
+    fn plain_softmax(&mut self, s: &Softmax) -> Stmt {
+        let vars: [Var; 5] = [(); 5].map(|()| self.b.var());
+        let [m, t, old, new, u] = vars.map(|var| self.b.read(var));
+        let columns = self.program.buffers[s.scores].shape[1];
+        let (zero, end, least) = (self.b.int(0), self.b.size(columns), self.b.float(f64::NEG_INFINITY));
+        let of_row = |buffer| Access { buffer, index: vec![m] };
+        let at = |t| Access { buffer: s.scores, index: vec![m, t] };
+        let [score, other] = [t, u].map(|t| self.b.load(s.scores, vec![m, t]));
+        let inside = self.b.compare(Comparison::Lt, t, s.count);
+        let present = self.b.select(Some(inside), score, least);
+        let (keep, weight) = (self.weight(old, new), self.weight(other, new));
+        let [top, kept, total] = [s.tops, s.keeps, s.totals].map(|buffer| self.b.load(buffer, vec![m]));
+        let scaled = self.b.mul(total, kept);
+        let pass = |var, body| Stmt::For { var, begin: zero, end, kind: LoopKind::Serial, body };
+        let greatest = Stmt::Accumulate { to: of_row(s.tops), f: Combine::Max, value: score };
+        let sum = Stmt::Accumulate { to: of_row(s.totals), f: Combine::Add, value: other };
+        let body = vec![
+            Stmt::Let { var: vars[2], value: top },
+            pass(vars[1], vec![Stmt::Store { to: at(t), value: present }, greatest]),
+            Stmt::Let { var: vars[3], value: top },
+            Stmt::Store { to: of_row(s.keeps), value: keep },
+            Stmt::Store { to: of_row(s.totals), value: scaled },
+            pass(vars[4], vec![Stmt::Store { to: at(u), value: weight }, sum]),
+        ];
+        Stmt::For { var: vars[0], begin: zero, end: s.rows, kind: LoopKind::Serial, body }
+    }
+
+    /// The weight of a score beside the greatest.
+    fn weight(&mut self, score: Id<Expr>, top: Id<Expr>) -> Id<Expr> {
+        let (one, same) = (self.b.float(1.0), self.b.compare(Comparison::Eq, score, top));
+        let difference = self.b.sub(score, top);
+        let raised = self.b.unary(Unary::Exp, difference);
+        self.b.select(Some(same), one, raised)
     }
 
     /// Loops over the rows, the columns and the terms, in the order in which the dense kernel sums.

@@ -7,7 +7,7 @@
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::ir::{
-    Access, Binary, Buffer, Combine, Comparison, Contraction, Expr, LoopKind, PANEL_BYTES, Stmt, Var,
+    Access, Binary, Buffer, Comparison, Contraction, Expr, LoopKind, PANEL_BYTES, Softmax, Stmt, Var,
 };
 use crate::kernel::lower::attention::{Made, Target};
 use crate::kernel::lower::cx::Cx;
@@ -19,7 +19,7 @@ use crate::tensor::op::{Node, Op, Slot};
 /// Entries of a block.
 pub(super) const ENTRIES: usize = 64;
 /// Rows of a block; fewer where they are long.
-pub(super) const ROWS: [usize; 3] = [128, 64, 32];
+pub(super) const ROWS: [usize; 4] = [256, 128, 64, 32];
 /// Bytes of the local arrays of a block, which are on the stack.
 pub(super) const MOST_BYTES: usize = 256 << 10;
 /// Products of a score, and entries of a set, below which rows are taken one by one.
@@ -64,6 +64,17 @@ struct Tile {
     tops: Id<Buffer>,
     totals: Id<Buffer>,
     keeps: Id<Buffer>,
+}
+
+/// How rows that share entries are cut into blocks.
+pub(super) struct Blocks<'e> {
+    pub(super) row: Slot,
+    pub(super) entry: Slot,
+    /// By which tables a row is of a set, and an entry; `None` where all are of one.
+    pub(super) set: Option<(&'e Edge, &'e Edge)>,
+    pub(super) heads: &'e [Slot],
+    /// Rows of a block at most.
+    pub(super) most: usize,
 }
 
 /// Rows or entries that follow each other.
@@ -142,32 +153,53 @@ impl<'g> Lowering<'g> {
 impl Cx<'_, '_> {
     /// Takes all rows, in blocks that are cut where sets end.
     pub(super) fn by_tiles(&mut self, made: &Made<'_>, tiles: &Tiles<'_>, target: &Target<'_>) {
-        let (row, most) = (made.attention.row, self.b.int(tiles.rows as i64));
-        let all = self.b.size(made.sizes[row as usize]);
-        let blocks = self.blocks(all, tiles.rows);
-        self.each(blocks, LoopKind::Parallel, |cx, block| {
-            let first = cx.b.mul(block, most);
+        let row = made.attention.row;
+        let set = tiles.set.as_ref().map(|[of_row, of_entry]| (of_row, of_entry));
+        let cut = Blocks { row, entry: tiles.entry, set, heads: &made.attention.heads, most: tiles.rows };
+        self.each_block_of_rows(&cut, &made.sizes, &mut |cx, slots, of_block, set| {
+            let least = cx.b.int(LEAST_ENTRIES);
+            let few = cx.b.compare(Comparison::Lt, set.count, least);
+            cx.when(Some(few), |cx| {
+                cx.each(of_block.count, LoopKind::Serial, |cx, m| {
+                    slots[row as usize] = Some(cx.b.add(of_block.first, m));
+                    cx.row_by_itself(made, target, slots);
+                });
+            });
+            let many = cx.b.compare(Comparison::Le, least, set.count);
+            cx.when(Some(many), |cx| cx.block_of_set(made, tiles, target, slots, (of_block, set)));
+        });
+    }
+
+    /// The blocks of rows of each head, cut where sets end, with the entries of the set. Blocks of one head follow each other, so that
+    /// what it has of the entries stays in the caches.
+    pub(super) fn each_block_of_rows(
+        &mut self,
+        cut: &Blocks<'_>,
+        sizes: &[Size],
+        body: &mut dyn FnMut(&mut Self, &mut Slots, Range, Range),
+    ) {
+        let (all, most) = (self.b.size(sizes[cut.row as usize]), self.b.int(cut.most as i64));
+        let blocks = self.blocks(all, cut.most);
+        let dims: Vec<Size> = cut.heads.iter().map(|slot| sizes[*slot as usize]).collect();
+        let mut pieces = blocks;
+        for dim in &dims {
+            let dim = self.b.size(*dim);
+            pieces = self.b.mul(pieces, dim);
+        }
+        self.each(pieces, LoopKind::Parallel, |cx, piece| {
+            let (head, block) = (cx.b.binary(Binary::Div, piece, blocks), cx.b.binary(Binary::Mod, piece, blocks));
+            let first = if dims.is_empty() { cx.b.mul(piece, most) } else { cx.b.mul(block, most) };
             let last = cx.b.add(first, most);
             let last = cx.b.binary(Binary::Min, last, all);
             let (first, last) = (cx.bind(first), cx.bind(last));
-            let mut slots: Slots = vec![None; made.sizes.len()];
-            let heads = &made.attention.heads;
-            cx.each_slot(heads, &made.sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
-                let whole = cx.b.size(made.sizes[tiles.entry as usize]);
-                let set = tiles.set.as_ref().map(|[of_row, of_entry]| (of_row, of_entry));
-                cx.each_set(set, (row, whole), slots, (first, last), &mut |cx, slots, set| {
-                    let of_block = cx.rows_of_set(tiles.set.is_some(), set, (first, last));
-                    let least = cx.b.int(LEAST_ENTRIES);
-                    let few = cx.b.compare(Comparison::Lt, set.count, least);
-                    cx.when(Some(few), |cx| {
-                        cx.each(of_block.count, LoopKind::Serial, |cx, m| {
-                            slots[row as usize] = Some(cx.b.add(of_block.first, m));
-                            cx.row_by_itself(made, target, slots);
-                        });
-                    });
-                    let many = cx.b.compare(Comparison::Le, least, set.count);
-                    cx.when(Some(many), |cx| cx.block_of_set(made, tiles, target, slots, (of_block, set)));
-                });
+            let mut slots: Slots = vec![None; sizes.len()];
+            for (slot, i) in cut.heads.iter().zip(cx.b.unflatten(head, &dims)) {
+                slots[*slot as usize] = Some(cx.bind(i));
+            }
+            let whole = cx.b.size(sizes[cut.entry as usize]);
+            cx.each_set(cut.set, (cut.row, whole), &mut slots, (first, last), &mut |cx, slots, set| {
+                let rows = cx.rows_of_set(cut.set.is_some(), set, (first, last));
+                body(cx, slots, rows, set);
             });
         });
     }
@@ -180,7 +212,7 @@ impl Cx<'_, '_> {
     }
 
     /// The sets that have rows from the first to before the last: by which tables a row is of one, and an entry; or the `whole` of an axis.
-    pub(super) fn each_set(
+    fn each_set(
         &mut self,
         set: Option<(&Edge, &Edge)>,
         (row, whole): (Slot, Id<Expr>),
@@ -210,7 +242,7 @@ impl Cx<'_, '_> {
     }
 
     /// The rows of a block that are of a set: all of them, where there is one set.
-    pub(super) fn rows_of_set(&mut self, cut: bool, set: Range, (first, last): (Id<Expr>, Id<Expr>)) -> Range {
+    fn rows_of_set(&mut self, cut: bool, set: Range, (first, last): (Id<Expr>, Id<Expr>)) -> Range {
         if !cut {
             let count = self.b.sub(last, first);
             return Range { first, count: self.bind(count) };
@@ -242,8 +274,9 @@ impl Cx<'_, '_> {
             let count = cx.b.binary(Binary::Min, left, most);
             let entries = Range { first: cx.bind(first), count: cx.bind(count) };
             cx.pack_entries(made, tiles, slots, entries, &tile);
-            cx.scores_of_tile(tiles, rows, entries, &tile);
-            cx.weights_of_tile(rows, &tile);
+            cx.scores_of_tile(tiles, rows, &tile);
+            let Tile { scores, tops, totals, keeps, .. } = tile;
+            cx.emit(Stmt::Softmax(Softmax { rows: rows.count, count: entries.count, scores, tops, totals, keeps }));
             cx.sums_of_tile(tiles, rows, &tile);
         });
         self.each(rows.count, LoopKind::Serial, |cx, m| {
@@ -380,16 +413,11 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// `scores = queries · keys`, minus infinity where there is no entry.
-    fn scores_of_tile(&mut self, tiles: &Tiles<'_>, rows: Range, entries: Range, tile: &Tile) {
+    /// `scores = queries · keys`
+    fn scores_of_tile(&mut self, tiles: &Tiles<'_>, rows: Range, tile: &Tile) {
         let product =
             Product { rows: rows.count, columns: ENTRIES, depth: tiles.score.len, a: tile.queries, packed: tile.keys };
-        self.product(tiles.panel, &product, |cx, (m, n, acc)| {
-            let nothing = cx.b.float(f64::NEG_INFINITY);
-            let inside = cx.b.compare(Comparison::Lt, n, entries.count);
-            let score = cx.b.select(Some(inside), acc, nothing);
-            cx.store(tile.scores, vec![m, n], score);
-        });
+        self.product(tiles.panel, &product, |cx, (m, n, acc)| cx.store(tile.scores, vec![m, n], acc));
     }
 
     /// `sums = keep · sums + weights · values`
@@ -436,48 +464,5 @@ impl Cx<'_, '_> {
             acc,
             epilogue,
         })));
-    }
-
-    /// Turns the scores of each row into weights relative to its greatest so far, and adds them to their sum.
-    fn weights_of_tile(&mut self, rows: Range, tile: &Tile) {
-        let all = self.b.int(ENTRIES as i64);
-        self.each(rows.count, LoopKind::Serial, |cx, m| {
-            let top = cx.local("top", &[]);
-            let old = cx.b.load(tile.tops, vec![m]);
-            cx.store(tile.keeps, vec![m], old);
-            cx.store(top, vec![], old);
-            cx.each(all, LoopKind::Vector, |cx, t| {
-                let value = cx.b.load(tile.scores, vec![m, t]);
-                cx.emit(Stmt::Accumulate { to: Access { buffer: top, index: vec![] }, f: Combine::Max, value });
-            });
-            let new = cx.b.load(top, vec![]);
-            cx.store(tile.tops, vec![m], new);
-        });
-        self.each(rows.count, LoopKind::Vector, |cx, m| {
-            let (old, top) = (cx.b.load(tile.keeps, vec![m]), cx.b.load(tile.tops, vec![m]));
-            let keep = cx.relative(old, top);
-            let keep = cx.bind(keep);
-            cx.store(tile.keeps, vec![m], keep);
-            let total = cx.b.load(tile.totals, vec![m]);
-            let total = cx.b.mul(total, keep);
-            cx.store(tile.totals, vec![m], total);
-        });
-        self.each(rows.count, LoopKind::Serial, |cx, m| {
-            let top = cx.b.load(tile.tops, vec![m]);
-            let top = cx.bind(top);
-            let total = cx.local("total", &[]);
-            let old = cx.b.load(tile.totals, vec![m]);
-            cx.store(total, vec![], old);
-            cx.each(all, LoopKind::Vector, |cx, t| {
-                let score = cx.b.load(tile.scores, vec![m, t]);
-                let weight = cx.relative(score, top);
-                let weight = cx.bind(weight);
-                cx.store(tile.scores, vec![m, t], weight);
-                let to = Access { buffer: total, index: vec![] };
-                cx.emit(Stmt::Accumulate { to, f: Combine::Add, value: weight });
-            });
-            let new = cx.b.load(total, vec![]);
-            cx.store(tile.totals, vec![m], new);
-        });
     }
 }

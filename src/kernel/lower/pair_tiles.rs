@@ -5,7 +5,7 @@
 use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::ir::{Binary, Buffer, Expr, LoopKind, PANEL_BYTES, Stage};
-use crate::kernel::lower::attention_tiles::{ENTRIES, MOST_BYTES, Product, ROWS, Range, Side};
+use crate::kernel::lower::attention_tiles::{Blocks, ENTRIES, MOST_BYTES, Product, ROWS, Range, Side};
 use crate::kernel::lower::cx::{Cx, Given};
 use crate::kernel::lower::element::{Slots, at};
 use crate::kernel::lower::pairs::{PairProduct, PairSum};
@@ -57,23 +57,11 @@ impl Lowering<'_> {
         let name = format!("pairs {}", self.program.buffers[home.buffer].name);
         let most = rows_of_block(graph, sum, self.program.dtype.bytes()).expect("lower: a block fits");
         let mut cx = Cx::new(self);
-        let (all, size) = (cx.b.size(sizes[sum.row as usize]), cx.b.int(most as i64));
-        let blocks = cx.blocks(all, most);
-        cx.each(blocks, LoopKind::Parallel, |cx, block| {
-            let first = cx.b.mul(block, size);
-            let last = cx.b.add(first, size);
-            let last = cx.b.binary(Binary::Min, last, all);
-            let (first, last) = (cx.bind(first), cx.bind(last));
-            let mut slots: Slots = vec![None; sizes.len()];
-            cx.each_slot(&sum.heads, &sizes, [LoopKind::Parallel; 2], &mut slots, &mut |cx, slots| {
-                let whole = cx.b.size(sizes[sum.entry as usize]);
-                let set = sum.set.as_ref().map(|[of_row, of_entry]| (of_row, of_entry));
-                cx.each_set(set, (sum.row, whole), slots, (first, last), &mut |cx, slots, entries| {
-                    let rows = cx.rows_of_set(set.is_some(), entries, (first, last));
-                    let block = cx.block_of_pairs(sum, &sizes, most);
-                    cx.pairs_of_block(&block, slots, (rows, entries), home);
-                });
-            });
+        let set = sum.set.as_ref().map(|[of_row, of_entry]| (of_row, of_entry));
+        let cut = Blocks { row: sum.row, entry: sum.entry, set, heads: &sum.heads, most };
+        cx.each_block_of_rows(&cut, &sizes, &mut |cx, slots, rows, entries| {
+            let block = cx.block_of_pairs(sum, &sizes, most);
+            cx.pairs_of_block(&block, slots, (rows, entries), home);
         });
         cx.finish(name, stage);
     }

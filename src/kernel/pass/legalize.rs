@@ -52,6 +52,7 @@ fn without_products(b: &mut Builder, buffers: &Arena<Buffer>, body: Vec<Stmt>) -
         | Stmt::Let { .. }
         | Stmt::Alloc { .. }
         | Stmt::If { .. }
+        | Stmt::Softmax(_)
         | Stmt::Contract(_) => stmt,
     };
     body.into_iter().map(one).collect()

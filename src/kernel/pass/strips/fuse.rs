@@ -7,7 +7,7 @@ use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::build::Builder;
 use crate::kernel::ir::{
-    Access, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, Program, Stage, Stmt, Var,
+    Access, Binary, Buffer, Contraction, Expr, Kernel, LoopKind, Memory, Multiply, Program, Softmax, Stage, Stmt, Var,
 };
 use crate::kernel::walk::map_expr;
 
@@ -91,6 +91,7 @@ impl Member<'_> {
             | Stmt::Let { .. }
             | Stmt::Alloc { .. }
             | Stmt::If { .. }
+            | Stmt::Softmax(_)
             | Stmt::Multiply(_) => panic!("strips: a kernel of rows"),
         }
     }
@@ -165,6 +166,7 @@ impl Member<'_> {
                 let m_extent = self.expr(c.m_extent);
                 Stmt::Contract(Box::new(self.moved(c, self.var(c.m), m_extent, vec![])))
             }
+            Stmt::Softmax(s) => Stmt::Softmax(Softmax { rows: self.expr(s.rows), count: self.expr(s.count), ..*s }),
             Stmt::Multiply(m) => {
                 Stmt::Multiply(Multiply { thread: self.expr(m.thread), place: self.expr(m.place), ..*m })
             }

@@ -51,7 +51,9 @@ pub(super) fn row_wise(program: &Program, kernel: &Kernel) -> Option<RowWise> {
     each_stmt(&kernel.body, &mut |stmt| match stmt {
         Stmt::Store { to, .. } | Stmt::Accumulate { to, .. } => res.touch(program, kernel, to, true),
         Stmt::Contract(c) => res.contraction(program, kernel, c),
-        Stmt::For { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } | Stmt::Multiply(_) => (),
+        Stmt::For { .. } | Stmt::Let { .. } | Stmt::Alloc { .. } | Stmt::If { .. } => (),
+        // theirs are local
+        Stmt::Multiply(_) | Stmt::Softmax(_) => (),
     });
     let dense = kernel.body.iter().filter_map(|stmt| match stmt {
         Stmt::Contract(c) => extent(program, kernel, c.m_extent).map(|(_, each)| each),
@@ -103,6 +105,7 @@ fn rows_of(program: &Program, kernel: &Kernel, stmt: &Stmt) -> Option<(Size, Var
         | Stmt::Let { .. }
         | Stmt::Alloc { .. }
         | Stmt::If { .. }
+        | Stmt::Softmax(_)
         | Stmt::Multiply(_) => None,
     }
 }
