@@ -95,11 +95,9 @@ pub(super) struct Piece {
     end: Id<Expr>,
 }
 
-/// The units of rows: how many rows each has. Rows that are not packed share their addresses, so that of these there are at most `most`.
-fn unit(apart: usize, run: usize, most: Option<usize>) -> usize {
-    let step = if apart == 1 && run.is_multiple_of(UNIT) { UNIT } else { run };
-    let few = |unit: &usize| run.is_multiple_of(*unit) && most.is_none_or(|most| run / unit <= most);
-    (step..=run).step_by(step).find(few).unwrap_or(run)
+/// The units of rows: how many rows each has.
+fn unit(apart: usize, run: usize) -> usize {
+    if apart == 1 && run.is_multiple_of(UNIT) { UNIT } else { run }
 }
 
 impl Lowering<'_> {
@@ -133,7 +131,7 @@ impl Lowering<'_> {
         let in_place = self.rows_in_place(node, outer, &sizes);
         let most = if in_place { DEPTH_IN_PLACE } else { DEPTH };
         let depth = places.next_multiple_of(LEAST_DEPTH).clamp(LEAST_DEPTH, most);
-        let unit = unit(apart, run, in_place.then_some(PIECES / parts));
+        let unit = unit(apart, run);
         let units = apart * run / unit;
         let bands = (PIECES / parts).clamp(1, units);
         let panel = PANEL_BYTES / self.program.dtype.bytes();

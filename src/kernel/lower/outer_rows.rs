@@ -14,6 +14,8 @@ use crate::tensor::op::{Node, Slot};
 
 /// Rows beside each other below which an address costs as much as a copy.
 const LEAST_BESIDE: usize = 8;
+/// Places of a window from which on copies are many: one for each.
+const LEAST_TAPS: usize = 2;
 
 /// Where a row is at a place, and whether it is there.
 pub(super) struct RowInPlace {
@@ -24,13 +26,14 @@ pub(super) struct RowInPlace {
 }
 
 impl Lowering<'_> {
-    /// Whether the rows of a unit lie beside each other in memory, and are neither computed nor read through tables where these may be
-    /// undefined.
+    /// Whether the rows of a unit lie beside each other in memory, are read at several places of a window, and are neither computed nor
+    /// read through tables where these may be undefined.
     pub(super) fn rows_in_place(&mut self, node: &Node, outer: &Outer, sizes: &[Size]) -> bool {
         let side = &outer.rows;
         let mut beside = side.beside.clone();
         side.sort_as_in_memory(node, &self.homes, &mut beside);
-        volume(&beside, sizes) >= LEAST_BESIDE && self.lie_beside(node, outer, sizes, &beside).unwrap_or(false)
+        let worth = volume(&side.apart, sizes) >= LEAST_TAPS && volume(&beside, sizes) >= LEAST_BESIDE;
+        worth && self.lie_beside(node, outer, sizes, &beside).unwrap_or(false)
     }
 
     fn lie_beside(&mut self, node: &Node, outer: &Outer, sizes: &[Size], beside: &[Slot]) -> Option<bool> {
