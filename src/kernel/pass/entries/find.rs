@@ -27,7 +27,7 @@ pub(super) fn entries_of(kernel: &Kernel) -> Option<Entries> {
     let [Stmt::For { var: row, begin, end, kind: LoopKind::Parallel, body }] = &kernel.body[..] else { return None };
     let (Expr::Int(0), Expr::Size(rows)) = (&kernel.exprs[*begin], &kernel.exprs[*end]) else { return None };
     let mut dense = false;
-    each_stmt(body, &mut |stmt| dense |= matches!(stmt, Stmt::Contract(_)));
+    each_stmt(body, &mut |stmt| dense |= matches!(stmt, Stmt::Contract(_) | Stmt::Softmax(_)));
     if kernel.stage != Stage::Call || dense {
         return None;
     }

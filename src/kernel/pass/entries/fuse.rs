@@ -247,6 +247,7 @@ fn moved(b: &mut Builder, stmt: Stmt, own: Id<Buffer>, whole: Id<Buffer>, begin:
         | Stmt::Let { .. }
         | Stmt::Alloc { .. }
         | Stmt::Contract(_)
+        | Stmt::Softmax(_)
         | Stmt::Multiply(_)) => other,
     }
 }
