@@ -361,7 +361,7 @@ impl Cx<'_, '_> {
     }
 
     /// What an entry's weight is multiplied by.
-    fn value_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
+    pub(super) fn value_of_entry(&mut self, made: &Made<'_>, slots: &Slots) -> Id<Expr> {
         let node = self.graph().node(made.attention.id);
         let mut slots = slots.clone();
         self.settle_all(&made.of_kept, &mut slots);

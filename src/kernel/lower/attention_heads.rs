@@ -11,6 +11,8 @@ use crate::kernel::lower::{Hardware, Lowering};
 
 /// Heads that are worth lanes.
 const LEAST_HEADS: usize = 4;
+/// Heads whose sums are in registers at a time: a row that an entry leads to is gone through once for all of them.
+const TOGETHER: usize = 4;
 
 /// What is kept for all heads of a row, by head.
 struct Heads {
@@ -100,10 +102,7 @@ impl Cx<'_, '_> {
         let extent = self.b.int(n as i64);
         self.each(extent, kind, |cx, h| {
             let mut slots = slots.clone();
-            let index = cx.b.unflatten(h, &heads.dims);
-            for (slot, i) in made.attention.heads.iter().zip(index) {
-                slots[*slot as usize] = Some(i);
-            }
+            cx.at_head(made, heads, h, &mut slots);
             body(cx, &mut slots, h);
         });
     }
@@ -159,6 +158,7 @@ impl Cx<'_, '_> {
         });
     }
 
+    /// Adds what the entries of a block are worth to the sums of what is kept.
     fn sums_of_heads(
         &mut self,
         made: &Made<'_>,
@@ -167,17 +167,53 @@ impl Cx<'_, '_> {
         (first, count): (Id<Expr>, Id<Expr>),
         heads: &Heads,
     ) {
-        self.each_head(made, heads, LoopKind::Serial, slots, &mut |cx, slots, h| {
-            let keep = cx.b.load(heads.keeps, vec![h]);
-            let keep = cx.bind(keep);
+        let n: usize = heads.dims.iter().filter_map(|dim| dim.as_fixed()).product();
+        let together = (1..=TOGETHER).rev().find(|k| n.is_multiple_of(*k)).expect("one divides all numbers");
+        let groups = self.b.int((n / together) as i64);
+        self.each(groups, LoopKind::Serial, |cx, group| {
+            let all = cx.b.int(together as i64);
+            let before = cx.b.mul(group, all);
+            let members: Vec<[Id<Expr>; 2]> = (0..together)
+                .map(|k| {
+                    let k = cx.b.int(k as i64);
+                    [k, cx.b.add(before, k)]
+                })
+                .collect();
             cx.each_kept(made, &mut slots.clone(), &mut |cx, slots, place| {
-                let place = [vec![h], place].concat();
-                let old = cx.b.load(heads.sums, place.clone());
-                let old = cx.b.mul(old, keep);
-                let weight = |cx: &mut Self, t| cx.b.load(heads.scores, vec![t, h]);
-                let sum = cx.sum_of_block(made, entries, slots, (first, count), old, &weight);
-                cx.store(heads.sums, place, sum);
+                let parts = cx.local("parts", &[together]);
+                for [k, h] in &members {
+                    let keep = cx.b.load(heads.keeps, vec![*h]);
+                    let old = cx.b.load(heads.sums, [vec![*h], place.clone()].concat());
+                    let old = cx.b.mul(old, keep);
+                    cx.store(parts, vec![*k], old);
+                }
+                cx.each(count, LoopKind::Serial, |cx, t| {
+                    let products: Vec<_> = members
+                        .iter()
+                        .map(|[k, h]| {
+                            let mut slots = slots.clone();
+                            cx.at_head(made, heads, *h, &mut slots);
+                            cx.entry_of_block(entries, first, t, &mut slots);
+                            (*k, [cx.value_of_entry(made, &slots), cx.b.load(heads.scores, vec![t, *h])])
+                        })
+                        .collect();
+                    for (k, factors) in products {
+                        cx.accumulate_product(parts, vec![k], &factors);
+                    }
+                });
+                for [k, h] in &members {
+                    let sum = cx.b.load(parts, vec![*k]);
+                    cx.store(heads.sums, [vec![*h], place.clone()].concat(), sum);
+                }
             });
         });
+    }
+
+    /// Sets the places along the axes of the heads.
+    fn at_head(&mut self, made: &Made<'_>, heads: &Heads, h: Id<Expr>, slots: &mut Slots) {
+        let index = self.b.unflatten(h, &heads.dims);
+        for (slot, i) in made.attention.heads.iter().zip(index) {
+            slots[*slot as usize] = Some(i);
+        }
     }
 }
