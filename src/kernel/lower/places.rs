@@ -176,7 +176,6 @@ impl Facts {
                     match step {
                         Step::Loop { slot } => slots.push(*slot),
                         Step::Only { .. } | Step::Define(_) | Step::Check(_) | Step::Solve { .. } | Step::Digits(_) => {
-                            ()
                         }
                         Step::Fibre(_) | Step::Rows(_) => return None,
                     }
