@@ -170,7 +170,8 @@ impl Facts {
     /// computed of again.
     pub(super) fn find_pairs(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
         let mut attentions: Vec<Attention> = Vec::new();
-        for attention in self.live.iter().filter_map(|id| softmax::classify(graph, *id, &self.when, users)) {
+        let classify = |id: &ValueId| softmax::classify(graph, *id, &self.when, users);
+        for attention in self.live.iter().filter_map(classify).filter(|attention| attention.comes_first(graph)) {
             let known = self.attentions.values().map(|(a, _)| a).chain(&attentions);
             if known.into_iter().all(|other| other.softmax.raised != attention.softmax.raised) {
                 attentions.push(attention);
@@ -178,7 +179,7 @@ impl Facts {
         }
         let own = |id: ValueId| attentions.iter().any(|a| [a.id, a.softmax.total].contains(&id));
         let candidates = self.live.iter().filter(|id| !own(**id) && !self.has_sum(**id));
-        let sums = candidates.filter_map(|id| classify(graph, *id, &self.when)).filter(|sum| {
+        let sums = candidates.filter_map(|id| self::classify(graph, *id, &self.when)).filter(|sum| {
             let plain = |id: &ValueId| !self.has_sum(*id);
             sum.inside.iter().all(plain) && pair_tiles::rows_of_block(graph, sum, MOST_NUMBER).is_some()
         });

@@ -23,7 +23,9 @@ _DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.int32: "int
 _namespace = torch.library.Library(f"gdl_{_name}", "DEF")
 _is_compiling, _is_tracing, _is_grad_enabled = torch.compiler.is_compiling, torch._C._is_tracing, torch.is_grad_enabled
 _transforms, _below_autograd = torch._C._are_functorch_transforms_active, torch._C._AutoDispatchBelowAutograd
+_is_inference, _modes = torch.is_inference_mode_enabled, torch._C._len_torch_dispatch_stack
 _WHOLE = torch._C._after_autograd_keyset
+_is_included, _BEFORE_DISPATCH = torch._C._dispatch_tls_is_dispatch_key_included, torch._C.DispatchKey.PreDispatch
 
 
 def _checked(argument, x):
@@ -90,6 +92,11 @@ def _shim():
 
 
 SHIM = _shim()
+
+
+def _is_seen():
+    """Whether a mode of the dispatcher sees the operators that are called, and may record them."""
+    return _modes() > 0 or _is_included(_BEFORE_DISPATCH)
 
 
 class _Operator:
@@ -163,7 +170,7 @@ class _Operator:
         """`self.call`; where nothing stands above derivatives, past the dispatcher's way to them and back."""
         if _is_tracing():
             raise RuntimeError(f"gdl_{_name}: `torch.jit.trace` does not record operators on lists of tensors: use `torch.export`")
-        if _is_compiling() or _transforms():
+        if _is_compiling() or _transforms() or _is_seen():
             return self.call(tensors, sizes, wanted)
         if self.needed(tensors):
             return list(self.function.apply(None, self.keeps(), sizes, wanted, *tensors))
@@ -174,14 +181,15 @@ class _Operator:
         if _is_grad_enabled():
             for x in tensors:
                 if x.requires_grad:
-                    return True
+                    return not _is_inference()
         if _forward._current_level < 0:
             return False
         return any(x.is_floating_point() and _forward.unpack_dual(x).tangent is not None for x in tensors)
 
     def keeps(self):
-        """Whether the forward pass keeps what the backward pass reads; transforms derive the backward pass too, which then goes by the arguments."""
-        return self.keep is not None and _is_grad_enabled() and not _transforms()
+        """Whether the forward pass keeps what the backward pass reads; transforms derive the backward pass too, which then goes by the arguments, and
+        who records a forward pass may derive the record."""
+        return self.keep is not None and _is_grad_enabled() and not _transforms() and (_is_compiling() or not _is_seen())
 
     def below(self, keys, tensors, sizes, wanted):
         if keys is None:
@@ -234,7 +242,7 @@ def _function(operator):
         rest = [tensors[operator.like].new_zeros(a.shape(ctx.sizes), dtype=_REAL) for a in model.outputs[ctx.wanted :]]
         # up to the last that is needed; the library computes them all
         wanted = max((n for n, k in enumerate(reals, 1) if needed[k]), default=0)
-        if kept and not _is_grad_enabled() and not _transforms():
+        if kept and not _is_grad_enabled() and not _transforms() and _forward._current_level < 0:
             found = operator.derivative(operator.pullback, tensors, [*cotangents, *rest, *kept], ctx.sizes, wanted)
         else:
             # a backward pass that is derived in its turn goes by the arguments

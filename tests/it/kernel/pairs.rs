@@ -1,6 +1,8 @@
 //! Derivatives of attention within sets: sums whose weights are computed of a row and an entry, in the sum. The evaluator's numbers, which are
 //! those of the derivatives that go through the greatest score too; and nothing is stored by pairs.
 
+use gdlc::derive::instance::{self, Filling};
+use gdlc::math::Rng;
 use gdlc::rewrite::{Options, optimise};
 use gdlc::tensor::pass::derivatives::{jvp, vjp};
 
@@ -107,4 +109,16 @@ fn what_is_not_finite_stays_in_its_set() {
         assert!(finite(0..30) && finite(80..100), "{name}");
         assert!(name == "value" || !finite(30..80), "{name}");
     }
+}
+
+/// Attention over attention, of several outputs: a sum whose weights another one shares comes before what that one weighs is known, so that
+/// it cannot wait for the statistics of its softmax.
+#[test]
+fn statistics_come_before_who_needs_them() {
+    let text = "use set\ndomain S = set(n ~ 20000)\nmodel M[d = 8](x: S -> d) = {\n  h = attention[d](x)\n  g = h + attention[d](h) |> deep_set[d]\n  (y = g, z = g |> pool max, w = h)\n}\n";
+    let graph = crate::rewrite_programs::derived_from("twice", text).remove(0).1;
+    let graph = optimise(&jvp(&vjp(&graph)), &Options::default()).0;
+    let sizes = instance::small_sizes(&graph, 3);
+    let args = instance::arguments(&graph, sizes.clone(), Filling::Generic, &mut Rng::new(5));
+    check(&Case { g: graph, sizes }, &args, Hardware::Cpu);
 }
