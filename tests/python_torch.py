@@ -10,6 +10,7 @@ import threading
 import weakref
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 import torch.utils.checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -146,6 +147,26 @@ def calls(f, *given):
     return {name.split(".")[1]: names.count(name) for name in names}
 
 
+def seen_by_others(model, x, e, tables):
+    """Records of a call, forward mode over a backward pass, and inference within which derivatives are on: what PyTorch's own layers do there."""
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    for recorded in [frozen, model]:
+        for before in [False, True]:
+            graph = make_fx(lambda x: recorded(x, e.detach(), **tables, samples=2), pre_dispatch=before)(x.detach())
+            assert graph(x.detach().requires_grad_()).requires_grad, (recorded is model, before)
+    tangent = torch.randn_like(x)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x.detach().requires_grad_(), tangent)
+        (gradient,) = torch.autograd.grad(frozen(dual, e.detach(), **tables, samples=2).sin().sum(), dual)
+        found = forward_ad.unpack_dual(gradient).tangent
+    f = lambda x: frozen(x, e.detach(), **tables, samples=2).sin().sum()
+    expected = torch.func.jvp(torch.func.grad(f), (x.detach(),), (tangent,))[1]
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13)
+    with torch.inference_mode(), torch.enable_grad():
+        assert not model(x, e, **tables, samples=2).requires_grad
+    print("messages.torch: what is recorded can be derived; forward mode over a backward pass; inference")
+
+
 def batched(package, model, e, tables):
     """A batch is one call of each operator, or one for each part that memory allows; with weights of its own each element is a call."""
     fn, plain = torch.func, copy.deepcopy(model).requires_grad_(False)
@@ -164,7 +185,8 @@ def batched(package, model, e, tables):
     package.batch.MOST = most
     # the weights of the model are derived outside
     both = lambda x: model(x, e.detach(), **tables, samples=2)
-    assert calls(fn.vmap(both), batch) == {"keep": 1}
+    # what is recorded can be derived again, so that it keeps nothing
+    assert calls(fn.vmap(both), batch) == {"forward": 1}
     weights = list(model.parameters())
     found = torch.autograd.grad(fn.vmap(both)(batch).square().sum(), weights)
     apart = torch.autograd.grad(sum(both(x).square().sum() for x in batch), weights)
@@ -407,6 +429,7 @@ def check():
     print(f"messages.torch: the kernel is {'the library' if messages.torch_operators.SHIM else 'Python'}")
     derivatives(model, x, e, tables)
     two_passes(model, x, e, tables)
+    seen_by_others(model, x, e, tables)
     batched(messages, model, e, tables)
     compiled(messages, model, x, e, tables)
     kept(model, x, e, tables)
