@@ -125,9 +125,6 @@ impl Facts {
             if !attention.closed(graph, &all, users, &divides) {
                 continue;
             }
-            if attention.keeps && !attention.comes_first(graph) {
-                continue;
-            }
             if attention.keeps {
                 self.hide_scores(graph, users, attention.softmax.score);
                 self.keep_statistics(graph, attention.clone());

@@ -170,20 +170,23 @@ impl Facts {
     /// computed of again.
     pub(super) fn find_pairs(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
         let mut attentions: Vec<Attention> = Vec::new();
-        let classify = |id: &ValueId| softmax::classify(graph, *id, &self.when, users);
-        for attention in self.live.iter().filter_map(classify).filter(|attention| attention.comes_first(graph)) {
+        for attention in self.live.iter().filter_map(|id| softmax::classify(graph, *id, &self.when, users)) {
             let known = self.attentions.values().map(|(a, _)| a).chain(&attentions);
             if known.into_iter().all(|other| other.softmax.raised != attention.softmax.raised) {
                 attentions.push(attention);
             }
         }
-        let own = |id: ValueId| attentions.iter().any(|a| [a.id, a.softmax.total].contains(&id));
-        let candidates = self.live.iter().filter(|id| !own(**id) && !self.has_sum(**id));
-        let sums = candidates.filter_map(|id| self::classify(graph, *id, &self.when)).filter(|sum| {
-            let plain = |id: &ValueId| !self.has_sum(*id);
-            sum.inside.iter().all(plain) && pair_tiles::rows_of_block(graph, sum, MOST_NUMBER).is_some()
-        });
-        let sums = closed(graph, sums.collect(), users, &attentions);
+        let sums = loop {
+            let sums = self.sums_over_pairs(graph, users, &attentions);
+            let waits = |a: &Attention| {
+                sums.iter().any(|sum| sum.inside.contains(&a.softmax.raised) && needs(graph, a.id, sum.id))
+            };
+            match attentions.iter().position(waits) {
+                // it would store the statistics of its softmax when they have been needed for what it weighs
+                Some(late) => attentions.remove(late),
+                None => break sums,
+            };
+        };
         let inside: BTreeSet<ValueId> = sums.iter().flat_map(|sum| sum.inside.iter().copied()).collect();
         for attention in attentions.into_iter().filter(|a| inside.contains(&a.softmax.raised)) {
             self.keep_statistics(graph, attention);
@@ -195,12 +198,38 @@ impl Facts {
         }
     }
 
+    /// The sums over pairs, where these attentions store what their weights are computed of.
+    fn sums_over_pairs(
+        &self,
+        graph: &Graph,
+        users: &BTreeMap<ValueId, Vec<ValueId>>,
+        attentions: &[Attention],
+    ) -> Vec<PairSum> {
+        let own = |id: ValueId| attentions.iter().any(|a| [a.id, a.softmax.total].contains(&id));
+        let candidates = self.live.iter().filter(|id| !own(**id) && !self.has_sum(**id));
+        let sums = candidates.filter_map(|id| classify(graph, *id, &self.when)).filter(|sum| {
+            let plain = |id: &ValueId| !self.has_sum(*id);
+            sum.inside.iter().all(plain) && pair_tiles::rows_of_block(graph, sum, MOST_NUMBER).is_some()
+        });
+        closed(graph, sums.collect(), users, attentions)
+    }
+
     /// An attention with what it stores beside its sum, if a value is one of these; the sum last.
     pub(super) fn attention_with_statistics(&self, id: ValueId) -> Option<Vec<ValueId>> {
         let units = self.attentions.values().filter(|(a, _)| a.keeps);
         let mut units = units.map(|(a, _)| vec![a.softmax.top, a.softmax.inverse, a.id]);
         units.find(|unit| unit.contains(&id))
     }
+}
+
+/// Whether a value is computed of another one.
+fn needs(graph: &Graph, id: ValueId, of: ValueId) -> bool {
+    let mut after = vec![false; graph.len()];
+    after[usize::from(of)] = true;
+    for (id, node) in graph.nodes() {
+        after[usize::from(id)] |= node.args.iter().any(|arg| after[usize::from(*arg)]);
+    }
+    after[usize::from(id)]
 }
 
 /// Those of the sums all of whose weights are read by such sums alone, or by an attention.

@@ -329,19 +329,6 @@ impl Attention {
         clamped && weighted && (self.keeps || users[&inverse].iter().all(|user| attends(user) || divides(user)))
     }
 
-    /// Whether its kernel can store the greatest score and the inverse of the sum of the weights before anybody needs them: nothing that it
-    /// weighs is computed of these.
-    pub(super) fn comes_first(&self, graph: &Graph) -> bool {
-        let mut after = vec![false; graph.len()];
-        after[usize::from(self.softmax.top)] = true;
-        for (id, node) in graph.nodes() {
-            after[usize::from(id)] |= node.args.iter().any(|arg| after[usize::from(*arg)]);
-        }
-        let node = graph.node(self.id);
-        let weighed = (0..node.args.len()).filter(|k| *k != self.weights && Some(*k) != self.inverse);
-        weighed.into_iter().all(|k| !after[usize::from(node.args[k])])
-    }
-
     /// The greatest score and the inverse of the sum of the weights, with the axes of this sum that theirs are.
     pub(super) fn statistics(&self, graph: &Graph) -> [(ValueId, Vec<Slot>); 2] {
         let reads = &graph.node(self.id).reads[self.weights];
