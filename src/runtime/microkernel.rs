@@ -102,8 +102,8 @@ fn together(panels: i64, depth: i64) -> i64 {
     (SHORT_BYTES / bytes).clamp(1, TILE_ROW_BYTES / PANEL_BYTES).min(panels)
 }
 
-/// Defines `$name<MR, NV>`, and `$beside<MR, NV>` of rows that lie beside each other, with the given vector instructions, `$per` vectors a panel. A macro and not a trait: every instruction must be called from
-/// a function that has its target feature.
+/// Defines `$name<MR, NV>`, and `$beside<MR, NV>` of rows that lie beside each other, with the given vector instructions, `$per` vectors a
+/// panel. A macro and not a trait: every instruction must be called from a function that has its target feature.
 macro_rules! kernel {
     ($name:ident, $beside:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $per:literal, $zero:path, $load:path, $store:path, $splat:path, $fma:expr) => {
         $(#[target_feature(enable = $feature)])?

@@ -179,7 +179,8 @@ impl Facts {
         let sums = loop {
             let sums = self.sums_over_pairs(graph, users, &attentions);
             let waits = |a: &Attention| {
-                sums.iter().any(|sum| sum.inside.contains(&a.softmax.raised) && needs(graph, a.id, sum.id))
+                let before = graph.needed_by(std::iter::once(a.id), false);
+                sums.iter().any(|sum| sum.inside.contains(&a.softmax.raised) && before[usize::from(sum.id)])
             };
             match attentions.iter().position(waits) {
                 // it would store the statistics of its softmax when they have been needed for what it weighs
@@ -220,16 +221,6 @@ impl Facts {
         let mut units = units.map(|(a, _)| vec![a.softmax.top, a.softmax.inverse, a.id]);
         units.find(|unit| unit.contains(&id))
     }
-}
-
-/// Whether a value is computed of another one.
-fn needs(graph: &Graph, id: ValueId, of: ValueId) -> bool {
-    let mut after = vec![false; graph.len()];
-    after[usize::from(of)] = true;
-    for (id, node) in graph.nodes() {
-        after[usize::from(id)] |= node.args.iter().any(|arg| after[usize::from(*arg)]);
-    }
-    after[usize::from(id)]
 }
 
 /// Those of the sums all of whose weights are read by such sums alone, or by an attention.

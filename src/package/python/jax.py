@@ -136,14 +136,15 @@ class _Operator:
 
     def changed(self, values, tangents, sizes, wanted):
         """The tangents of the outputs."""
-        return self.jvp.bind(*self.directions(values, tangents), sizes=sizes, wanted=wanted)
+        # says so where the library has no `jvp`
+        directions = self.directions(values, tangents)
+        return self.jvp.bind(*directions, sizes=sizes, wanted=wanted)
 
     def differential(self, values, tangents, *, sizes, wanted):
         if self.keep:
             found, changes = self.differential_of_keep(values, tangents, sizes=sizes, wanted=None)
             return found[:wanted], changes[:wanted]
-        directions = self.directions(values, tangents)
-        return self.bind(*values, sizes=sizes, wanted=wanted), self.jvp.bind(*directions, sizes=sizes, wanted=wanted)
+        return self.bind(*values, sizes=sizes, wanted=wanted), self.changed(values, tangents, sizes, wanted)
 
     def differential_of_keep(self, values, tangents, *, sizes, wanted):
         directions, count = self.directions(values, tangents), len(self.model.outputs)

@@ -1,6 +1,6 @@
 //! The kernel that makes its tables as it goes: pieces of rows, through whose entries blocks of the tables move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::find::Entries;
 use super::{Group, Shape};
@@ -74,8 +74,8 @@ impl Fusion<'_> {
             let at = self.b.load(self.entries.begin, vec![row]);
             self.bind(at, &mut stmts)
         });
-        let mut arrays: Vec<Id<Buffer>> = self.locals.values().map(|local| local.buffer).collect();
-        arrays.dedup();
+        // tables of a group share an array, and need not follow each other
+        let arrays: BTreeSet<Id<Buffer>> = self.locals.values().map(|local| local.buffer).collect();
         stmts.extend(arrays.into_iter().map(|buffer| Stmt::Alloc { buffer }));
         let body = self.row(body, groups, (span[0], span[1]));
         stmts.push(Stmt::For { var: *row, begin: first, end: after, kind: LoopKind::Serial, body });

@@ -14,15 +14,12 @@ use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::ir::{Buffer, Memory, Program};
 use crate::kernel::pass::compact::drop_exprs;
+use crate::kernel::pass::{LEAST_BYTES, PACKED_BYTES};
 use crate::kernel::walk::{reads, writes};
 use find::{Entries, Table, entries_of, table_of};
 
 /// Bytes of a block of entries: beside the matrices that pass by and what the sum gathers, they fit a second-level cache.
 const BLOCK_BYTES: usize = 128 << 10;
-/// Bytes of these matrices, at most.
-const PACKED_BYTES: usize = 256 << 10;
-/// Bytes of all tables below which they stay in that cache by themselves.
-const LEAST_BYTES: usize = 512 << 10;
 /// Entries of a block, at most and at least, so that the dense kernel has full tiles; a multiple of the rows of every shape of tiles.
 const MOST_ENTRIES: usize = 72;
 const TILES: usize = 24;

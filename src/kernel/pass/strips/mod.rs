@@ -13,15 +13,12 @@ use crate::base::arena::Id;
 use crate::base::size::Size;
 use crate::kernel::ir::{Buffer, Kernel, Memory, Program, Stage};
 use crate::kernel::pass::compact::drop_exprs;
+use crate::kernel::pass::{LEAST_BYTES, PACKED_BYTES};
 use crate::kernel::walk::{reads, writes};
 use row_wise::{RowWise, row_wise};
 
 /// Bytes that a strip hands on at most: beside a matrix that passes by, they fit a second-level cache, and the stack of a thread.
 const STRIP_BYTES: usize = 128 << 10;
-/// Bytes of the matrices that pass by each strip, at most: they have to stay in that cache from strip to strip.
-const PACKED_BYTES: usize = 256 << 10;
-/// Bytes handed on by all rows, below which they stay in that cache without strips.
-const LEAST_BYTES: usize = 512 << 10;
 /// What is handed on, as a part of all that a row touches at its own place, at least.
 const LEAST_SHARE: usize = 4;
 /// Rows of a strip: at most, so that threads share the work evenly, and at least, so that the dense kernel has full tiles.
