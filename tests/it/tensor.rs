@@ -447,6 +447,39 @@ fn multiples_of_the_identity_are_numbers() {
     }
 }
 
+/// `Σ_jk I[i→j] · I[j→k] · b_lk` is `b_li`, also where only one end is summed away; a shift and a longer axis are no identities.
+#[test]
+fn relations_of_entries_to_themselves_are_names() {
+    let function = |constant| Function::Affine {
+        scale: vec![1],
+        offset: Affine { constant, size: None },
+        divisor: 1,
+        outside: Outside::Zero,
+    };
+    for (constant, to, stays) in [(0, 3, false), (1, 3, true), (0, 4, true)] {
+        let mut g = Graph::default();
+        let b = real(&mut g, "b", &[fixed(2), fixed(to)]);
+        let one = g.relation(Relation { from: vec![fixed(3)], to: fixed(to), map: function(constant) });
+        let back = g.relation(Relation { from: vec![fixed(to)], to: fixed(to), map: function(0) });
+        let (i, j, k) = (one.axes[0], one.axes[1], g.axis());
+        let back = back.rename(&[(back.axes[0], j), (back.axes[1], k)]);
+        let b = b.rename(&[(b.axes[1], k)]);
+        let y = g.contract(&[&one, &back, &b], &[i, b.axes[0]]);
+        let square = g.contract(&[&b, &b, &back], &[b.axes[0], j]);
+        g.output("y", &y, &[i, b.axes[0]]);
+        g.output("square", &square, &[j, b.axes[0]]);
+        let new = dce(&identities(&g));
+        verify(&new).unwrap();
+        let relations = new.nodes().filter(|(_, n)| n.args.iter().any(|a| new.ty(*a).relation)).count();
+        assert_eq!(relations, usize::from(stays), "shifted by {constant} into {to}");
+        let args = args(&[], &[("b", fill(&[2, to], 0.3))], &[]);
+        let (old, new) = (eval(&g, &args).unwrap(), eval(&new, &args).unwrap());
+        for name in ["y", "square"] {
+            close(&old[name].data, &new[name].data);
+        }
+    }
+}
+
 #[test]
 fn the_cost_of_a_node_uses_functions_and_zeros() {
     let work = |g: &Graph| {

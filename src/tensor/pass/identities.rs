@@ -1,23 +1,26 @@
 //! A multiple of the identity is a number: `Σ_i x_i · c δ_ij = c · x_j`. Where one factor of a bilinear map is a scalar, its coupling is such a
-//! matrix. Afterwards no product goes through a matrix to scale an operand.
+//! matrix, and where the group is trivial the maps of a fibre are a relation of each entry to itself. Afterwards no product goes through either.
 
 use crate::base::arena::Id;
-use crate::tensor::graph::{Axis, Constant, Graph, Val};
-use crate::tensor::op::{Node, Op};
+use crate::tensor::graph::{Affine, Axis, Constant, Function, Graph, Relation, Val};
+use crate::tensor::op::{Node, Op, ValueId};
 use crate::tensor::translate::Translation;
 
 /// The graph with numbers in the place of multiples of the identity that products sum over.
 pub fn identities(graph: &Graph) -> Graph {
     let mut res = Translation::new(graph);
     for (id, node) in graph.nodes() {
-        match scaled(graph, node) {
-            Some((at, factor, gone, kept)) => {
-                let name = |slot: &u32| Axis(if *slot == gone { kept } else { *slot });
-                let read = |k: usize| res.read(node.args[k], &node.reads[k].iter().map(name).collect::<Vec<_>>());
-                let mut operands: Vec<Val> = (0..node.args.len()).filter(|k| *k != at).map(read).collect();
-                operands.push(res.graph.scalar(factor));
+        match reduced(graph, node) {
+            Some((left, factor)) => {
+                let mut operands: Vec<Val> = left.iter().map(|operand| res.read(operand.id, &operand.axes)).collect();
+                if factor != 1.0 {
+                    operands.push(res.graph.scalar(factor));
+                }
                 let out: Vec<Axis> = node.out.iter().map(|slot| Axis(*slot)).collect();
-                let value = res.graph.contract(&operands.iter().collect::<Vec<_>>(), &out);
+                let value = match &operands[..] {
+                    [only] if only.axes.iter().all(|axis| out.contains(axis)) => only.clone(),
+                    _ => res.graph.contract(&operands.iter().collect::<Vec<_>>(), &out),
+                };
                 res.set(id, node, value);
             }
             None => res.add(id, node),
@@ -28,19 +31,41 @@ pub fn identities(graph: &Graph) -> Graph {
     res.graph
 }
 
-/// Of a product, an operand that is a multiple of the identity: which, by what number, the slot that is summed over and the slot that takes its place.
-fn scaled(graph: &Graph, node: &Node) -> Option<(usize, f64, u32, u32)> {
+/// What is left of a product's operands, under names that are its slots, and the number that stands for the identities among them.
+fn reduced(graph: &Graph, node: &Node) -> Option<(Vec<Val>, f64)> {
     if node.op != Op::Contract {
         return None;
     }
-    (0..node.args.len()).find_map(|at| {
-        let Op::Constant(constant) = graph.node(node.args[at]).op else { return None };
-        let factor = multiple(graph, constant)?;
-        let [i, j] = node.reads[at][..] else { return None };
-        let (gone, kept) = if node.out.contains(&i) { (j, i) } else { (i, j) };
-        let elsewhere = (0..node.args.len()).any(|k| k != at && node.reads[k].contains(&gone));
-        (i != j && !node.out.contains(&gone) && elsewhere).then_some((at, factor, gone, kept))
-    })
+    let named =
+        |(id, reads): (&ValueId, &Vec<u32>)| Val { id: *id, axes: reads.iter().map(|slot| Axis(*slot)).collect() };
+    let mut left: Vec<Val> = node.args.iter().zip(&node.reads).map(named).collect();
+    let mut product = 1.0;
+    while let Some((at, factor, gone, kept)) = (0..left.len()).find_map(|at| identity_at(graph, node, &left, at)) {
+        left.remove(at);
+        left.iter_mut().for_each(|operand| *operand = operand.rename(&[(gone, kept)]));
+        product *= factor;
+    }
+    (left.len() < node.args.len()).then_some((left, product))
+}
+
+/// If operand `at` is a multiple of the identity: by what number, the axis that is summed over and the axis that takes its place.
+fn identity_at(graph: &Graph, node: &Node, operands: &[Val], at: usize) -> Option<(usize, f64, Axis, Axis)> {
+    let [i, j] = operands[at].axes[..] else { return None };
+    let factor = match graph.node(operands[at].id).op {
+        Op::Constant(constant) => multiple(graph, constant)?,
+        Op::Relation(relation) if is_identity(&graph.relations[relation]) => 1.0,
+        _ => return None,
+    };
+    let elsewhere = |axis| operands.iter().enumerate().any(|(k, operand)| k != at && operand.has(axis));
+    let goes = |axis: Axis| !node.out.contains(&axis.0) && elsewhere(axis);
+    let (gone, kept) = [(i, j), (j, i)].into_iter().find(|(gone, _)| goes(*gone))?;
+    (i != j).then_some((at, factor, gone, kept))
+}
+
+/// Whether a relation takes every entry of an axis to itself.
+fn is_identity(relation: &Relation) -> bool {
+    let Function::Affine { scale, offset, divisor: 1, .. } = &relation.map else { return false };
+    scale[..] == [1] && *offset == Affine { constant: 0, size: None } && relation.from[..] == [relation.to]
 }
 
 /// By what a square matrix is a multiple of the identity, up to rounding.
