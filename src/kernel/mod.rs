@@ -4,6 +4,7 @@
 //! Reading order: `ir` (one page; `narrow`: the number types of tensor cores), `verify`, `print`, `interpret` (what a program means), `lower` (from the tensor IR),
 //! `gpu` (spread over blocks and threads).
 
+pub mod address;
 pub mod build;
 pub mod gpu;
 pub mod interpret;
@@ -13,6 +14,7 @@ pub mod lower;
 pub mod narrow;
 pub mod pass;
 pub mod print;
+mod rise;
 pub mod scalar_functions;
 pub mod verify;
 pub mod walk;

@@ -1,12 +1,16 @@
 //! What a kernel does at given sizes: floating-point operations and bytes, counted from its statements.
-//! A statement's shared expressions count once a run; a branch counts as taken; each array that outlives the kernel counts
-//! once where it is read and once where it is written.
+//! A statement's shared expressions count once a run; a branch counts as taken, but for one that every so many turns take; each array that
+//! outlives the kernel counts once where it is read and once where it is written. What tables say is not known: sorted ones are taken to rise
+//! evenly (`rise`), and a loop counts as it is in the middle turn of those around it.
 
 use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
 use crate::base::size::{Size, SizeVar};
-use crate::kernel::ir::{Access, Binary, Buffer, Contraction, Expr, Kernel, Memory, Program, Stage, Stmt, Var};
+use crate::kernel::ir::{
+    Access, Binary, Buffer, Comparison, Contraction, Expr, Kernel, Memory, Program, Stage, Stmt, Var,
+};
+use crate::kernel::rise::Rises;
 use crate::kernel::verify::operands;
 use crate::kernel::walk::{each_stmt, reads, uses, writes};
 
@@ -27,7 +31,9 @@ pub fn work(program: &Program, kernel: &Kernel, sizes: &[usize]) -> Work {
         program,
         kernel,
         sizes,
+        rises: Rises::new(program, sizes),
         trips: vec![1.0; n_vars],
+        middles: vec![0.0; n_vars],
         floats: vec![false; n_vars],
         lets: vec![None; n_vars],
     };
@@ -54,12 +60,20 @@ fn bytes(program: &Program, id: Id<Buffer>, sizes: &[usize]) -> f64 {
     buffer.shape.iter().map(size).product::<f64>() * buffer.dtype.bytes() as f64
 }
 
+/// A size where run-time size `k` is `sizes[k]`. What tables tell is not known before they are: there it is a guess.
+pub(super) fn size_at(program: &Program, size: Size, sizes: &[usize]) -> f64 {
+    let given = |var: SizeVar| sizes.get(var.0 as usize).copied();
+    size.eval(|var| given(var).unwrap_or_else(|| program.sizes.hint(Size::var(var)))) as f64
+}
+
 struct Counter<'k> {
     program: &'k Program,
     kernel: &'k Kernel,
     sizes: &'k [usize],
-    /// How often each loop index takes a value, on average.
+    rises: Rises,
+    /// How often each loop index takes a value, on average, and the mean of these values.
     trips: Vec<f64>,
+    middles: Vec<f64>,
     /// Whether a variable holds a float.
     floats: Vec<bool>,
     /// The value of a `Let`.
@@ -68,9 +82,7 @@ struct Counter<'k> {
 
 impl<'k> Counter<'k> {
     fn size(&self, size: Size) -> f64 {
-        // what tables tell is not known before they are
-        let value = |var: SizeVar| self.sizes.get(var.0 as usize).copied();
-        size.eval(|var| value(var).unwrap_or_else(|| self.program.sizes.hint(Size::var(var)))) as f64
+        size_at(self.program, size, self.sizes)
     }
 
     fn body(&mut self, body: &'k [Stmt]) -> f64 {
@@ -82,6 +94,7 @@ impl<'k> Counter<'k> {
             Stmt::For { var, begin, end, body, .. } => {
                 let n = self.extent(*var, *begin, *end, body);
                 self.trips[var.0 as usize] = n;
+                self.middles[var.0 as usize] = self.mean(*begin).unwrap_or(0.0) + (n - 1.0).max(0.0) / 2.0;
                 n * self.body(body)
             }
             Stmt::Store { to, value } => self.once(to.index.iter().copied().chain([*value])),
@@ -95,7 +108,7 @@ impl<'k> Counter<'k> {
                 self.once([*value])
             }
             Stmt::Alloc { .. } => 0.0,
-            Stmt::If { cond, then } => self.once([*cond]) + self.body(then),
+            Stmt::If { cond, then } => self.once([*cond]) + self.share(*cond) * self.body(then),
             Stmt::Contract(c) => self.contract(c),
             Stmt::Softmax(s) => {
                 let columns = self.program.buffers[s.scores].shape[1].as_fixed().unwrap_or(0);
@@ -116,8 +129,10 @@ impl<'k> Counter<'k> {
         }
         self.floats[c.acc.0 as usize] = true;
         let rows = self.mean(c.m_extent).unwrap_or(1.0);
-        self.trips[c.m.0 as usize] = rows;
-        self.trips[c.n.0 as usize] = c.n_extent as f64;
+        for (var, n) in [(c.m, rows), (c.n, c.n_extent as f64)] {
+            self.trips[var.0 as usize] = n;
+            self.middles[var.0 as usize] = (n - 1.0).max(0.0) / 2.0;
+        }
         rows * c.n_extent as f64 * (2.0 * (c.taps * c.k_extent) as f64 + self.body(&c.epilogue))
     }
 
@@ -166,7 +181,31 @@ impl<'k> Counter<'k> {
         }
     }
 
-    /// How often a loop runs. Where its bounds are loaded (the rows of a sorted relation), the ranges of all rows together are
+    /// How often a branch is taken: where every so many turns take it, one turn of so many; where it depends on what tables say, as in the
+    /// middle turn; else always.
+    fn share(&self, cond: Id<Expr>) -> f64 {
+        let Expr::Compare { f, x, y } = self.kernel.exprs[cond] else { return 1.0 };
+        if let (Comparison::Eq, Expr::Binary { f: Binary::Mod, y: turns, .. }) = (f, &self.kernel.exprs[x]) {
+            return self.value(*turns).map_or(1.0, |turns| 1.0 / turns.max(1.0));
+        }
+        let of_tables = [x, y].into_iter().any(|side| self.loads(side));
+        match (f, self.mean(x), self.mean(y)) {
+            (Comparison::Lt, Some(x), Some(y)) if of_tables => f64::from(u8::from(x < y)),
+            (Comparison::Le, Some(x), Some(y)) if of_tables => f64::from(u8::from(x <= y)),
+            _ => 1.0,
+        }
+    }
+
+    /// Whether an expression reads memory, through `Let`.
+    fn loads(&self, id: Id<Expr>) -> bool {
+        match &self.kernel.exprs[id] {
+            Expr::Load(_) => true,
+            Expr::Var(var) => self.lets[var.0 as usize].is_some_and(|value| self.loads(value)),
+            expr => operands(expr).iter().any(|operand| self.loads(*operand)),
+        }
+    }
+
+    /// How often a loop runs. Where its bounds are loaded from a table that does not rise, the ranges of all rows together are
     /// an axis of what the loop indexes, so that the mean is that axis over the rows.
     fn extent(&self, var: Var, begin: Id<Expr>, end: Id<Expr>, body: &[Stmt]) -> f64 {
         if let (Some(begin), Some(end)) = (self.value(begin), self.value(end)) {
@@ -185,16 +224,20 @@ impl<'k> Counter<'k> {
         self.number(id, &|_| None)
     }
 
-    /// A number that needs no memory, where each loop is halfway.
+    /// A number where each loop is halfway and each sorted table rises evenly.
     fn mean(&self, id: Id<Expr>) -> Option<f64> {
-        self.number(id, &|var| Some((self.trips[var.0 as usize] - 1.0) / 2.0))
+        self.number(id, &|var| Some(self.middles[var.0 as usize]))
     }
 
     fn number(&self, id: Id<Expr>, index: &dyn Fn(Var) -> Option<f64>) -> Option<f64> {
         match &self.kernel.exprs[id] {
             Expr::Int(k) => Some(*k as f64),
             Expr::Size(size) => Some(self.size(*size)),
-            Expr::Load(access) => self.program.counted(access).map(|size| self.size(size)),
+            Expr::Load(access) => match (self.program.counted(access), &access.index[..]) {
+                (Some(size), _) => Some(self.size(size)),
+                (None, [at]) => self.rises.at(access.buffer, self.number(*at, index)?),
+                (None, _) => None,
+            },
             Expr::Var(var) => match self.lets[var.0 as usize] {
                 Some(value) => self.number(value, index),
                 None => index(*var),
@@ -208,7 +251,7 @@ impl<'k> Counter<'k> {
                     Binary::Max => Some(x.max(y)),
                     Binary::Min => Some(x.min(y)),
                     Binary::Div => Some((x / y).floor()),
-                    Binary::Mod => Some(x.rem_euclid(y)),
+                    Binary::Mod => Some(x.floor().rem_euclid(y)),
                 }
             }
             Expr::Float(_)

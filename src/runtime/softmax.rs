@@ -71,29 +71,22 @@ const SERIES: [f64; 14] = {
     res
 };
 
-/// The numbers of some vectors combined, in halves.
-macro_rules! lanes {
-    ($t:ty, $lanes:literal, $store:path, $vectors:expr, $combine:expr) => {{
-        let (mut all, mut left): ([$t; PARTS * $lanes], usize) = ([0.0; PARTS * $lanes], PARTS * $lanes);
-        for (v, vector) in $vectors.into_iter().enumerate() {
-            $store(all.as_mut_ptr().add(v * $lanes), vector);
-        }
-        let combine: fn($t, $t) -> $t = $combine;
-        while left > 1 {
-            left /= 2;
-            for k in 0..left {
-                all[k] = combine(all[k], all[k + left]);
-            }
-        }
-        all[0]
+/// The numbers of some vectors combined, in halves: `$combine` takes two vectors, each `$swap` brings one half of what is left to the other.
+macro_rules! combined {
+    ($vectors:expr, $combine:path, $first:path, [$($swap:expr),+]) => {{
+        let [a, b, c, d]: [_; PARTS] = $vectors;
+        let mut all = $combine($combine(a, c), $combine(b, d));
+        $(all = $combine(all, $swap(all));)+
+        $first(all)
     }};
 }
 
 /// Defines `$name` with the given vector instructions; `$max` gives its second operand where one is NaN, or NaN; `$scale` is `2^n` of the
-/// sum of `n` and the shift, `$unlike` keeps the numbers of its last operand where the first two differ, else gives zero.
+/// sum of `n` and the shift, `$unlike` keeps the numbers of its last operand where the first two differ, else gives zero; `$first` and `$swap`
+/// are those of `combined`.
 macro_rules! softmax {
     ($name:ident, [$($feature:literal)?], $t:ty, $lanes:literal, $splat:path, $load:path, $store:path, $add:path, $sub:path, $mul:path,
-     $max:path, $fma:expr, $scale:expr, $unlike:expr) => {
+     $max:path, $fma:expr, $scale:expr, $unlike:expr, $first:path, [$($swap:expr),+]) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $name(s: &Softmax) {
             const WIDTH: usize = PARTS * $lanes;
@@ -142,7 +135,7 @@ macro_rules! softmax {
                         }
                     }
                     *keeps.add(m) = old;
-                    *tops.add(m) = lanes!($t, $lanes, $store, most, |x, y| if x > y { x } else { y });
+                    *tops.add(m) = combined!(most, $max, $first, [$($swap),+]);
                 }
                 for first in (0..rows).step_by(WIDTH) {
                     let n = WIDTH.min(rows - first);
@@ -171,7 +164,7 @@ macro_rules! softmax {
                             sums[v] = $add(sums[v], weight);
                         }
                     }
-                    let sum = lanes!($t, $lanes, $store, sums, |x, y| x + y);
+                    let sum = combined!(sums, $add, $first, [$($swap),+]);
                     *totals.add(m) = *totals.add(m) * *keeps.add(m) + sum;
                     // NaN may be lost among the greatest, and makes the sum NaN, or what is kept
                     if (*totals.add(m)).is_nan() {
@@ -195,42 +188,48 @@ mod x86 {
         _mm512_max_ps,
         |a, b, c| _mm512_fmadd_ps(a, b, c),
         |n| _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32::<23>(_mm512_castps_si512(n)), _mm512_set1_epi32(ONE_SINGLE))),
-        |a, b, x| _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b), x)
+        |a, b, x| _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b), x),
+        _mm512_cvtss_f32, [|v| _mm512_shuffle_f32x4::<0x4e>(v, v), |v| _mm512_shuffle_f32x4::<0xb1>(v, v), |v| _mm512_permute_ps::<0x4e>(v), |v| _mm512_permute_ps::<0xb1>(v)]
     );
     softmax!(
         f64x8, ["avx512f"], f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd,
         _mm512_max_pd,
         |a, b, c| _mm512_fmadd_pd(a, b, c),
         |n| _mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64::<52>(_mm512_castpd_si512(n)), _mm512_set1_epi64(ONE_DOUBLE))),
-        |a, b, x| _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(a, b), x)
+        |a, b, x| _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(a, b), x),
+        _mm512_cvtsd_f64, [|v| _mm512_shuffle_f64x2::<0x4e>(v, v), |v| _mm512_shuffle_f64x2::<0xb1>(v, v), |v| _mm512_permute_pd::<0x55>(v)]
     );
     softmax!(
         f32x8, ["avx2,fma"], f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps,
         _mm256_max_ps,
         |a, b, c| _mm256_fmadd_ps(a, b, c),
         |n| _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32::<23>(_mm256_castps_si256(n)), _mm256_set1_epi32(ONE_SINGLE))),
-        |a, b, x| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(a, b), x)
+        |a, b, x| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(a, b), x),
+        _mm256_cvtss_f32, [|v| _mm256_permute2f128_ps::<1>(v, v), |v| _mm256_permute_ps::<0x4e>(v), |v| _mm256_permute_ps::<0xb1>(v)]
     );
     softmax!(
         f64x4, ["avx2,fma"], f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd,
         _mm256_max_pd,
         |a, b, c| _mm256_fmadd_pd(a, b, c),
         |n| _mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64::<52>(_mm256_castpd_si256(n)), _mm256_set1_epi64x(ONE_DOUBLE))),
-        |a, b, x| _mm256_and_pd(_mm256_cmp_pd::<_CMP_NEQ_UQ>(a, b), x)
+        |a, b, x| _mm256_and_pd(_mm256_cmp_pd::<_CMP_NEQ_UQ>(a, b), x),
+        _mm256_cvtsd_f64, [|v| _mm256_permute2f128_pd::<1>(v, v), |v| _mm256_permute_pd::<5>(v)]
     );
     softmax!(
         f32x4, ["sse2"], f32, 4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_add_ps, _mm_sub_ps, _mm_mul_ps,
         _mm_max_ps,
         |a, b, c| _mm_add_ps(_mm_mul_ps(a, b), c),
         |n| _mm_castsi128_ps(_mm_add_epi32(_mm_slli_epi32::<23>(_mm_castps_si128(n)), _mm_set1_epi32(ONE_SINGLE))),
-        |a, b, x| _mm_and_ps(_mm_cmpneq_ps(a, b), x)
+        |a, b, x| _mm_and_ps(_mm_cmpneq_ps(a, b), x),
+        _mm_cvtss_f32, [|v| _mm_shuffle_ps::<0x4e>(v, v), |v| _mm_shuffle_ps::<0xb1>(v, v)]
     );
     softmax!(
         f64x2, ["sse2"], f64, 2, _mm_set1_pd, _mm_loadu_pd, _mm_storeu_pd, _mm_add_pd, _mm_sub_pd, _mm_mul_pd,
         _mm_max_pd,
         |a, b, c| _mm_add_pd(_mm_mul_pd(a, b), c),
         |n| _mm_castsi128_pd(_mm_add_epi64(_mm_slli_epi64::<52>(_mm_castpd_si128(n)), _mm_set1_epi64x(ONE_DOUBLE))),
-        |a, b, x| _mm_and_pd(_mm_cmpneq_pd(a, b), x)
+        |a, b, x| _mm_and_pd(_mm_cmpneq_pd(a, b), x),
+        _mm_cvtsd_f64, [|v| _mm_shuffle_pd::<1>(v, v)]
     );
 
     pub(super) unsafe fn run(s: &Softmax) {
@@ -253,13 +252,15 @@ mod arm {
         f32x4, ["neon"], f32, 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vaddq_f32, vsubq_f32, vmulq_f32, vmaxq_f32,
         |a, b, c| vfmaq_f32(c, a, b),
         |n| vreinterpretq_f32_s32(vaddq_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(n)), vdupq_n_s32(127 << 23))),
-        |a, b, x| vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqq_f32(a, b)))
+        |a, b, x| vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqq_f32(a, b))),
+        vgetq_lane_f32::<0>, [|v| vextq_f32::<2>(v, v), |v| vrev64q_f32(v)]
     );
     softmax!(
         f64x2, ["neon"], f64, 2, vdupq_n_f64, vld1q_f64, vst1q_f64, vaddq_f64, vsubq_f64, vmulq_f64, vmaxq_f64,
         |a, b, c| vfmaq_f64(c, a, b),
         |n| vreinterpretq_f64_s64(vaddq_s64(vshlq_n_s64::<52>(vreinterpretq_s64_f64(n)), vdupq_n_s64(1023 << 52))),
-        |a, b, x| vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(x), vceqq_f64(a, b)))
+        |a, b, x| vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(x), vceqq_f64(a, b))),
+        vgetq_lane_f64::<0>, [|v| vextq_f64::<1>(v, v)]
     );
 
     pub(super) unsafe fn run(s: &Softmax) {

@@ -10,7 +10,8 @@ use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
-use crate::kernel::ir::{Access, Buffer, Expr, Memory};
+use crate::kernel::address::{Walk, walks};
+use crate::kernel::ir::{Access, Binary, Buffer, Expr, Memory};
 
 /// Bytes that the safe memory has: a guarded load of all lanes stays inside.
 const SAFE_BYTES: u32 = 256;
@@ -139,13 +140,14 @@ impl Emitter<'_, '_, '_> {
 
     /// The row-major position of an access.
     pub(super) fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
-        let shape = &self.unit.program.buffers[access.buffer].shape;
         let mut at = Val::Int(Affine::constant(0));
-        for (index, dim) in access.index.iter().zip(shape) {
-            let dim = self.size(*dim);
-            let scaled = self.binary(crate::kernel::ir::Binary::Mul, &at, &Val::Int(dim))?;
-            let index = self.expr(*index)?;
-            at = self.binary(crate::kernel::ir::Binary::Add, &scaled, &index)?;
+        for Walk { dims, index } in walks(self.unit.program, self.kernel, access, 0) {
+            for dim in dims {
+                let dim = self.size(dim);
+                at = self.binary(Binary::Mul, &at, &Val::Int(dim))?;
+            }
+            let index = self.expr(index)?;
+            at = self.binary(Binary::Add, &at, &index)?;
         }
         Ok(at)
     }

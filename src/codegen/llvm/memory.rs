@@ -8,6 +8,7 @@ use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
+use crate::kernel::address::{Walk, walks};
 use crate::kernel::ir::{Access, Binary, Buffer, Memory};
 
 /// Bytes that the safe memory has: a guarded load of all lanes stays inside.
@@ -139,14 +140,15 @@ impl Emitter<'_, '_> {
 
     /// The row-major position of an access.
     pub(super) fn offset(&mut self, access: &Access) -> Result<Val, Unsupported> {
-        let shape = &self.unit.program.buffers[access.buffer].shape;
         let mut at = Val::Int(Affine::constant(0));
         let part = usize::from(self.locals.get(&access.buffer).is_some_and(|local| local.by_thread));
-        for (index, dim) in access.index.iter().zip(shape).skip(part) {
-            let dim = self.size(*dim);
-            let scaled = self.binary(Binary::Mul, &at, &Val::Int(dim))?;
-            let index = self.expr(*index)?;
-            at = self.binary(Binary::Add, &scaled, &index)?;
+        for Walk { dims, index } in walks(self.unit.program, self.kernel, access, part) {
+            for dim in dims {
+                let dim = self.size(dim);
+                at = self.binary(Binary::Mul, &at, &Val::Int(dim))?;
+            }
+            let index = self.expr(index)?;
+            at = self.binary(Binary::Add, &at, &index)?;
         }
         Ok(at)
     }
