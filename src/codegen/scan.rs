@@ -123,11 +123,24 @@ pub(super) fn adjacent_stores<'s>(kernel: &Kernel, body: &'s [Stmt]) -> Vec<(&'s
     res
 }
 
-/// Whether an access is to the number after another's, both at known places of the last axis.
+/// Whether an access is to the number after another's, both at places of the last axis that are known, or known but for the same index.
 fn is_next(kernel: &Kernel, last: &Access, to: &Access) -> bool {
     let (Some((x, rows)), Some((y, same))) = (last.index.split_last(), to.index.split_last()) else { return false };
-    let (Expr::Int(x), Expr::Int(y)) = (&kernel.exprs[*x], &kernel.exprs[*y]) else { return false };
-    last.buffer == to.buffer && rows == same && x + 1 == *y
+    let (x, y) = (known_part(kernel, *x), known_part(kernel, *y));
+    last.buffer == to.buffer && rows == same && x.0 == y.0 && x.1 + 1 == y.1
+}
+
+/// An index as one that is not known and a number.
+fn known_part(kernel: &Kernel, index: Id<Expr>) -> (Option<Id<Expr>>, i64) {
+    match kernel.exprs[index] {
+        Expr::Int(k) => (None, k),
+        Expr::Binary { f: Binary::Add, x, y } => match (&kernel.exprs[x], &kernel.exprs[y]) {
+            (_, Expr::Int(k)) => (Some(x), *k),
+            (Expr::Int(k), _) => (Some(y), *k),
+            _ => (Some(index), 0),
+        },
+        _ => (Some(index), 0),
+    }
 }
 
 impl Facts {

@@ -17,6 +17,8 @@ use crate::tensor::op::{Node, Op, Slot, ValueId};
 const MOST_PLACES: usize = 1 << 16;
 /// Runs of places that no term has.
 const MOST_GAPS: usize = 32;
+/// Numbers of a turn of interleaved blocks that are stored together.
+const MOST_IN_A_TURN: usize = 32;
 
 /// One term: a value whose digits `d` are put at the places `begin + Σ scale · d` of an axis.
 struct Block {
@@ -177,6 +179,47 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
     full.then_some((axis_of(&edge.to)?, block))
 }
 
+/// Blocks whose numbers are interleaved: in each of some turns, `stride` places apart, each has the same few places.
+struct Interleaved<'b> {
+    turns: usize,
+    stride: i64,
+    /// The blocks, and which of their digits counts the turns.
+    blocks: Vec<(&'b Block, usize)>,
+}
+
+/// The blocks that are interleaved, those with the same turns together, and the others.
+fn interleaved(blocks: &[Block]) -> (Vec<Interleaved<'_>>, Vec<&Block>) {
+    let (mut rows, mut alone): (Vec<Interleaved<'_>>, Vec<&Block>) = (vec![], vec![]);
+    for block in blocks {
+        let longest = (0..block.dims.len()).max_by_key(|k| block.dims[*k]).filter(|k| block.scale[*k] > 1);
+        let Some(along) = longest.filter(|k| block.dims.iter().product::<usize>() / block.dims[*k] <= MOST_IN_A_TURN)
+        else {
+            alone.push(block);
+            continue;
+        };
+        let (turns, stride) = (block.dims[along], block.scale[along]);
+        let together = rows.iter_mut().find(|row| {
+            let numbers = |(block, along): &(&Block, usize)| block.dims.iter().product::<usize>() / block.dims[*along];
+            let full = row.blocks.iter().map(numbers).sum::<usize>() + numbers(&(block, along)) > MOST_IN_A_TURN;
+            (row.turns, row.stride) == (turns, stride) && !full
+        });
+        match together {
+            Some(row) => row.blocks.push((block, along)),
+            None => rows.push(Interleaved { turns, stride, blocks: vec![(block, along)] }),
+        }
+    }
+    (rows, alone)
+}
+
+/// The digits of a row-major place.
+fn digits_of(mut flat: usize, dims: &[usize]) -> Vec<usize> {
+    let mut digits = vec![0; dims.len()];
+    for (digit, dim) in digits.iter_mut().zip(dims).rev() {
+        (*digit, flat) = (flat % dim, flat / dim);
+    }
+    digits
+}
+
 impl Lowering<'_> {
     /// Stores a concatenation; false where the value is none.
     pub(super) fn concat(&mut self, id: ValueId, home: &Home, stage: Stage) -> bool {
@@ -188,16 +231,21 @@ impl Lowering<'_> {
         let name = format!("concat {}", self.program.buffers[home.buffer].name);
         let dims = self.graph.ty(id).dims.clone();
         let outer: Vec<usize> = home.order.iter().copied().filter(|a| *a != axis).collect();
+        let (rows, alone) = interleaved(&blocks);
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
         cx.element_loops(&outer, &dims, LoopKind::Parallel, &mut index, &mut |cx, index| {
-            for block in &blocks {
+            for row in &rows {
+                cx.put_row(row, home, axis, index);
+            }
+            for block in &alone {
                 // the longest on lanes
                 let mut order: Vec<usize> = (0..block.dims.len()).collect();
                 order.sort_by_key(|k| block.dims[*k]);
                 let mut digits = vec![cx.b.int(0); order.len()];
                 cx.each_digit(&block.dims, &order, &mut digits, &mut |cx, digits| {
-                    cx.put_block(block, home, axis, index, digits);
+                    let (value, place) = cx.number_of(block, index, digits);
+                    cx.put_at(home, axis, index, place, value);
                 });
             }
             for gap in &gaps {
@@ -216,7 +264,36 @@ impl Lowering<'_> {
 }
 
 impl Cx<'_, '_> {
-    fn put_block(&mut self, block: &Block, home: &Home, axis: usize, index: &[Id<Expr>], digits: &[Id<Expr>]) {
+    /// Stores the numbers that are interleaved: all that belong to one turn side by side, a turn a lane.
+    fn put_row(&mut self, row: &Interleaved<'_>, home: &Home, axis: usize, index: &[Id<Expr>]) {
+        let turns = self.b.int(row.turns as i64);
+        self.each(turns, LoopKind::Vector, |cx, turn| {
+            let mut numbers = Vec::new();
+            for (block, along) in &row.blocks {
+                let others = block.dims.iter().enumerate().map(|(k, dim)| if k == *along { 1 } else { *dim });
+                let others: Vec<usize> = others.collect();
+                for flat in 0..others.iter().product() {
+                    let digits = digits_of(flat, &others);
+                    let place: i64 = digits.iter().zip(&block.scale).map(|(digit, scale)| *digit as i64 * scale).sum();
+                    let mut digits: Vec<Id<Expr>> = digits.iter().map(|digit| cx.b.int(*digit as i64)).collect();
+                    digits[*along] = turn;
+                    let (value, _) = cx.number_of(block, index, &digits);
+                    numbers.push((block.begin + place, cx.bind(value)));
+                }
+            }
+            numbers.sort_by_key(|(place, _)| *place);
+            let stride = cx.b.int(row.stride);
+            let first = cx.b.mul(stride, turn);
+            for (place, value) in numbers {
+                let place = cx.b.int(place);
+                let place = cx.b.add(first, place);
+                cx.put_at(home, axis, index, place, value);
+            }
+        });
+    }
+
+    /// A number of a block, and its place along the axis.
+    fn number_of(&mut self, block: &Block, index: &[Id<Expr>], digits: &[Id<Expr>]) -> (Id<Expr>, Id<Expr>) {
         let at = |place: &Place| match place {
             Place::Axis(axis) => index[*axis],
             Place::Digit(digit) => digits[*digit],
@@ -229,6 +306,10 @@ impl Cx<'_, '_> {
             let step = self.b.mul(scale, *digit);
             place = self.b.add(place, step);
         }
+        (value, place)
+    }
+
+    fn put_at(&mut self, home: &Home, axis: usize, index: &[Id<Expr>], place: Id<Expr>, value: Id<Expr>) {
         let mut index = index.to_vec();
         index[axis] = place;
         self.put(home, &index, value);
