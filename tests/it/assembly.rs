@@ -159,6 +159,17 @@ fn llvm_asks_ahead_for_the_rows_of_edges() {
     }
 }
 
+/// The irreps of each channel lie side by side in memory: rows of channels are written whole, by shuffles.
+#[cfg(feature = "llvm")]
+#[test]
+fn llvm_needs_no_scatter_for_irreps() {
+    let graph = crate::gpu::graphs_of("benches/programs/irreps.gdl").remove(0);
+    let (graph, _) = gdlc::rewrite::optimise(&graph, &gdlc::rewrite::Options::default());
+    let program = gdlc::kernel::lower::lower(&graph, "model", Dtype::F32);
+    let assembly = llvm::Llvm.assembly(&program, Target::X86_64(Levels::only(Level::V4))).expect("it is written");
+    assert!(assembly.contains("zmm") && !assembly.contains("vscatter"));
+}
+
 /// What LLVM makes of a contraction: its loops finish tiles, and move no vector to or from the stack.
 #[cfg(feature = "llvm")]
 #[test]

@@ -101,7 +101,6 @@ fn effects_outside_threads_are_refused() {
 }
 
 /// The graphs of a program of the repository, as they are derived.
-#[cfg(feature = "llvm")]
 pub(crate) fn graphs_of(path: &str) -> Vec<gdlc::tensor::graph::Graph> {
     use gdlc::base::span::SourceMap;
     use gdlc::{derive, sema, syntax};

@@ -24,6 +24,7 @@ use gdlc::tensor::op::{Func, Real, Reduction};
 use crate::conformance::{backends, build, computed_by, interface_of};
 use crate::gpu::{self, operations, spread_out};
 
+mod address;
 mod attention_tiles;
 mod cases;
 mod cut;
@@ -42,6 +43,7 @@ mod softmax;
 mod softmax_step;
 mod strips;
 mod totals;
+mod work;
 
 /// A graph with values for its run-time sizes.
 pub(crate) struct Case {

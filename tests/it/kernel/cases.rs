@@ -139,31 +139,43 @@ fn sparse_constants_couple_components() {
 }
 
 /// Blocks of an axis laid down channel by channel, `(0e, 1o, 2e)` of each beside each other: stored block by block where they
-/// share out the axis, with zeros where it is longer, and added up where two of them meet.
+/// share out the axis, with zeros where it is longer, and added up where two of them meet. Channels are fewer than lanes, or some vectors and
+/// a rest; a channel has more numbers than are stored together, or a place that no block has.
 #[test]
 fn interleaved_blocks_are_stored_without_asking() {
-    for (begins, apart, longer) in [([0, 1, 4], true, 0), ([0, 1, 4], true, 7), ([4, 0, 5], false, 0)] {
-        let mut case = Case::new();
-        let n = case.size("n", 5);
-        let axis = Size::fixed(36 + longer);
-        let to = case.g.axis();
-        let mut terms = Vec::new();
-        for (width, begin) in [1, 3, 5].into_iter().zip(begins) {
-            let x = case.input(&format!("x{width}"), &[n, fixed(4), fixed(width)]);
-            let outside = if apart { Outside::Never } else { Outside::Zero };
-            let block = case.affine(&[fixed(4), fixed(width)], axis, &[9, 1], begin, outside);
-            let first = x.axes[0];
-            let block = block.rename(&[(block.axes[0], x.axes[1]), (block.axes[1], x.axes[2]), (block.axes[2], to)]);
-            let term = case.g.contract(&[&x, &block], &[first, to]);
-            terms.push(term);
+    let few = [1, 3, 5];
+    for (widths, begins, apart, [between, longer]) in [
+        (&few[..], &[0, 1, 4][..], true, [0, 0]),
+        (&few, &[0, 1, 4], true, [0, 7]),
+        (&few, &[4, 0, 5], false, [0, 0]),
+        (&few, &[0, 2, 5], true, [1, 3]),
+        (&[7, 9, 11, 13], &[0, 7, 16, 27], true, [0, 0]),
+    ] {
+        for channels in [4, 20] {
+            let stride = widths.iter().sum::<usize>() + between;
+            let axis = Size::fixed(channels * stride + longer);
+            let mut case = Case::new();
+            let n = case.size("n", 5);
+            let to = case.g.axis();
+            let mut terms = Vec::new();
+            for (width, begin) in widths.iter().zip(begins) {
+                let x = case.input(&format!("x{width}"), &[n, fixed(channels), fixed(*width)]);
+                let outside = if apart { Outside::Never } else { Outside::Zero };
+                let block = case.affine(&[fixed(channels), fixed(*width)], axis, &[stride as i64, 1], *begin, outside);
+                let first = x.axes[0];
+                let block =
+                    block.rename(&[(block.axes[0], x.axes[1]), (block.axes[1], x.axes[2]), (block.axes[2], to)]);
+                let term = case.g.contract(&[&x, &block], &[first, to]);
+                terms.push(term);
+            }
+            let row = terms[0].axes[0];
+            let terms: Vec<Val> = terms.iter().map(|t| t.rename(&[(t.axes[0], row)])).collect();
+            let y = case.g.sum(&terms.iter().collect::<Vec<_>>());
+            case.out(&y);
+            let program = case.check();
+            let concat = program.kernels.iter().any(|kernel| kernel.name.starts_with("concat"));
+            assert_eq!(concat, apart, "{program}");
         }
-        let row = terms[0].axes[0];
-        let terms: Vec<Val> = terms.iter().map(|t| t.rename(&[(t.axes[0], row)])).collect();
-        let y = case.g.sum(&terms.iter().collect::<Vec<_>>());
-        case.out(&y);
-        let program = case.check();
-        let concat = program.kernels.iter().any(|kernel| kernel.name.starts_with("concat"));
-        assert_eq!(concat, apart, "{program}");
     }
 }
 
