@@ -198,11 +198,16 @@ impl<'k> Counter<'k> {
 
     /// Whether an expression reads memory, through `Let`.
     fn loads(&self, id: Id<Expr>) -> bool {
-        match &self.kernel.exprs[id] {
-            Expr::Load(_) => true,
-            Expr::Var(var) => self.lets[var.0 as usize].is_some_and(|value| self.loads(value)),
-            expr => operands(expr).iter().any(|operand| self.loads(*operand)),
+        let (mut seen, mut open) = (BTreeSet::new(), vec![id]);
+        while let Some(id) = open.pop() {
+            match &self.kernel.exprs[id] {
+                Expr::Load(_) => return true,
+                _ if !seen.insert(id) => (),
+                Expr::Var(var) => open.extend(self.lets[var.0 as usize]),
+                expr => open.extend(operands(expr)),
+            }
         }
+        false
     }
 
     /// How often a loop runs. Where its bounds are loaded from a table that does not rise, the ranges of all rows together are
