@@ -14,6 +14,7 @@ use crate::math::{Matrix, Rng};
 use crate::sema::hir::{
     Argument, Base, Block, BlockKind, Fibre, Linear, Model, Op, Origin, Over, Program, Radial, Type, Value,
 };
+use crate::symmetry::Rep;
 use crate::tensor::eval::{Arguments, Array, eval};
 use crate::tensor::graph::Graph;
 
@@ -160,20 +161,32 @@ fn coarseness(program: &Program, base: Base) -> usize {
     product
 }
 
-/// One copy of each kind that was not seen before.
+/// One copy of each kind that was not seen before. A block of several kinds stays whole where all of them are new.
 fn single_copies(ty: &Type, seen: &mut Vec<Kind>) -> Type {
     let mut blocks = Vec::new();
     for block in &ty.fibre.blocks {
         let one = Block { count: 1, kind: one_of(&block.kind) };
-        let fibre = Fibre { blocks: vec![block.clone()] };
-        let kinds = signal::blocks(&fibre, 0);
-        let (kind, _) = &kinds[0];
-        if !seen.iter().any(|k| k.same(kind)) {
-            seen.push(kind.clone());
+        let fibre = Fibre { blocks: vec![one.clone()] };
+        let kinds: Vec<Kind> = signal::shapes(&fibre, 0).into_iter().map(|shape| shape.kind).collect();
+        let is_new = |kind: &&Kind| !seen.iter().any(|k| k.same(kind));
+        let new: Vec<Kind> = kinds.iter().filter(is_new).cloned().collect();
+        if new.len() == kinds.len() {
             blocks.push(one);
+        } else {
+            blocks.extend(new.iter().map(|kind| Block { count: 1, kind: alone(kind, &block.kind) }));
         }
+        seen.extend(new);
     }
     Type { base: ty.base, fibre: Fibre { blocks } }
+}
+
+/// One of the kinds of a block as a block of its own.
+fn alone(kind: &Kind, of: &BlockKind) -> BlockKind {
+    match (kind, of) {
+        (Kind::Rep(rep), _) => BlockKind::Rep(rep.clone()),
+        (Kind::Scalar, BlockKind::Rep(rep)) => BlockKind::Rep(Rep::scalar(rep.group()).into()),
+        (Kind::Scalar | Kind::Position(_), _) => of.clone(),
+    }
 }
 
 fn one_of(kind: &BlockKind) -> BlockKind {

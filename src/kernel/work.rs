@@ -23,7 +23,7 @@ pub struct Work {
     pub bytes: f64,
 }
 
-/// The work of a kernel where run-time size `k` is `sizes[k]`. Functions such as `exp` count as one operation: pass
+/// The work of a kernel where run-time size `k` is `sizes[k]`, those that are counted from tables after those that are given. Functions such as `exp` count as one operation: pass
 /// a program after `pass::legalize` to count what they are made of.
 pub fn work(program: &Program, kernel: &Kernel, sizes: &[usize]) -> Work {
     let n_vars = kernel.n_vars as usize;
@@ -60,7 +60,7 @@ fn bytes(program: &Program, id: Id<Buffer>, sizes: &[usize]) -> f64 {
     buffer.shape.iter().map(size).product::<f64>() * buffer.dtype.bytes() as f64
 }
 
-/// A size where run-time size `k` is `sizes[k]`. What tables tell is not known before they are: there it is a guess.
+/// A size where run-time size `k` is `sizes[k]`. What tables tell and nobody gave is a guess.
 pub(super) fn size_at(program: &Program, size: Size, sizes: &[usize]) -> f64 {
     let given = |var: SizeVar| sizes.get(var.0 as usize).copied();
     size.eval(|var| given(var).unwrap_or_else(|| program.sizes.hint(Size::var(var)))) as f64

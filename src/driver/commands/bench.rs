@@ -15,6 +15,7 @@ use crate::kernel::ir::{Program, Stage};
 use crate::kernel::pass::legalize::legalize;
 use crate::kernel::work::{Work, least_bytes, work};
 use crate::math::Rng;
+use crate::tensor::eval;
 use crate::tensor::graph::Graph;
 
 /// Times every model of the file, or the one named.
@@ -166,7 +167,8 @@ impl Times {
         let made = loaded.iter().map(|loaded| bound(timed.interface, loaded, &inputs, &weights));
         let mut instances = made.collect::<Result<Vec<_>, _>>()?;
         let inputs = in_order(timed.interface, &inputs);
-        let work = kernel_work(timed.program, sizes);
+        let counted = eval::counted(graph, &arguments).map_err(Failure::bug)?;
+        let work = kernel_work(timed.program, &counted.sizes);
         let add = |a: Work, b: &(String, Work)| Work { flops: a.flops + b.1.flops, bytes: a.bytes + b.1.bytes };
         let all = work.iter().fold(Work::default(), add);
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

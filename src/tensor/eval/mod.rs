@@ -16,7 +16,7 @@ use crate::tensor::graph::{Graph, Input, InputKind};
 use crate::tensor::op::{Node, Op, Reduction, Slot, ValueId};
 
 use contract::Factor;
-pub use relation::Tabulated;
+pub use relation::{Tabulated, counted};
 pub use scalar::erf;
 
 /// A row-major array.

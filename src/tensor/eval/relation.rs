@@ -70,8 +70,8 @@ pub(super) fn tabulate(graph: &Graph, relation: &Relation, args: &Arguments) -> 
     }
 }
 
-/// The arguments with the sizes that tables tell.
-pub(super) fn counted<'a>(graph: &Graph, args: &'a Arguments) -> Result<Cow<'a, Arguments>, String> {
+/// The arguments with the sizes that tables tell, after those that are given. Errors: a table that is not there.
+pub fn counted<'a>(graph: &Graph, args: &'a Arguments) -> Result<Cow<'a, Arguments>, String> {
     let mut all = Cow::Borrowed(args);
     for (var, most) in graph.sizes.iter_counted() {
         let of = |r: &Relation| match r.map {

@@ -57,6 +57,22 @@ pub(crate) fn certified(text: &str, set: &[(&str, i64)]) {
     }
 }
 
+/// A kind may come alone and as a part of a block of several: the layer has its maps once.
+#[test]
+fn a_kind_in_several_blocks_is_counted_once() {
+    for (z, dim) in [("y ++ x", 2), ("x ++ y", 2), ("x ++ w ++ y", 2), ("w ++ y", 2), ("w ++ x", 2)] {
+        let text = format!(
+            "domain Atoms = points(n ~ 8, m ~ 8) in R3 under E(3)\n\
+             model M(x: Atoms -> 1x3e + 3x0e, y: Atoms -> 3 irreps(0..1), w: Atoms -> 5x1o + 2x2e) = {{\n  \
+             z = {z}\n  z |> linear 3x0e + 2x1o\n}}\n"
+        );
+        let program = checked(&text, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+        let certificates = certify(&program, 3).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(certificates[0].fault(), None, "{z}");
+        assert_eq!(certificates[0].dim, dim, "{z}");
+    }
+}
+
 #[test]
 fn digits_is_certified() {
     certified(&text("examples/digits.gdl"), &[("c", 2)]);
