@@ -15,6 +15,7 @@ use crate::sema::hir;
 use crate::tensor::eval::{Arguments, Array};
 use crate::tensor::graph::{Graph, InputKind};
 use crate::tensor::pass::derivatives::tangent_prefix;
+use crate::tensor::pass::two_passes::is_kept;
 
 /// The library computes what a derivative means, and forward and reverse agree, up to this, relative.
 const EXACT: f64 = 1e-10;
@@ -94,8 +95,8 @@ impl Point<'_> {
         let title = format!("{}, in two passes", self.title());
         as_derived(&format!("{title}, forward"), self.derived().0, &self.arguments, &found, res)?;
         let mut inputs = reference::inputs(&self.reverse.graph, &self.arguments);
-        let kept = passes.pullback.interface.inputs.iter().filter_map(|kept| found.remove_entry(&kept.name));
-        inputs.extend(kept);
+        let kept = passes.pullback.graph.inputs.iter().map(|(_, input)| input).filter(|input| is_kept(input));
+        inputs.extend(kept.filter_map(|input| found.remove_entry(&input.name)));
         as_derived(
             &format!("{title}, reverse"),
             &self.reverse.graph,

@@ -133,7 +133,34 @@ impl<'k> Counter<'k> {
             self.trips[var.0 as usize] = n;
             self.middles[var.0 as usize] = (n - 1.0).max(0.0) / 2.0;
         }
-        rows * c.n_extent as f64 * (2.0 * (c.taps * c.k_extent) as f64 + self.body(&c.epilogue))
+        let products = self.taps(c) * c.k_extent;
+        rows * c.n_extent as f64 * (2.0 * products as f64 + self.body(&c.epilogue))
+    }
+
+    /// The taps of a contraction that some rows have: those at which its guard is not false whatever the row.
+    fn taps(&self, c: &Contraction) -> usize {
+        let Some(guard) = c.guard else { return c.taps };
+        (0..c.taps).filter(|tap| self.truth_at(guard, c.tap, *tap) != Some(false)).count()
+    }
+
+    /// What a condition is where it depends on one index alone, which has this value.
+    fn truth_at(&self, cond: Id<Expr>, index: Var, value: usize) -> Option<bool> {
+        let known = |id| self.number(id, &|var| (var == index).then_some(value as f64));
+        match self.kernel.exprs[cond] {
+            Expr::Compare { f, x, y } => {
+                let (x, y) = (known(x)?, known(y)?);
+                Some(match f {
+                    Comparison::Lt => x < y,
+                    Comparison::Le => x <= y,
+                    Comparison::Eq => x == y,
+                })
+            }
+            Expr::And { x, y } => match (self.truth_at(x, index, value), self.truth_at(y, index, value)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (x, y) => Some(x? && y?),
+            },
+            _ => None,
+        }
     }
 
     /// The operations of an evaluation, shared parts once.

@@ -454,8 +454,8 @@ fn derivatives_in_the_library_are_certified() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// Points that only tables count, more weights a copy than a small instance has points, and gradients that are zero but for rounding
-/// (a softmax does not see what all of its scores share).
+/// Points that only tables count, more weights a copy than a small instance has points, gradients that are zero but for rounding
+/// (a softmax does not see what all of its scores share), and an argument that is called as the result is.
 #[test]
 fn certificates_tell_rounding_and_small_instances_from_faults() {
     let folder = std::env::temp_dir().join(format!("gdlc-faint-{}", std::process::id()));
@@ -465,6 +465,7 @@ fn certificates_tell_rounding_and_small_instances_from_faults() {
         "domain G = graph(n, m)\nmodel M(e: G.edges -> 2): G -> 2 = {\n  z[i] = sum j~i: e[i,j]\n  z\n}\n",
         "domain T = set(n)\nmodel M(x: T -> 1 scalar(9)): T -> 6 = linear 6 (x)\n",
         "domain G = graph(n, m)\nmodel M(h: G -> 2, x: G.edges -> 2): G -> 2 = {\n  z[i] = attend j~i by linear 1 (x[i,j]): linear 2 (x[i,j])\n  z + h\n}\n",
+        "domain T = set(n)\nmodel M(x: T -> 2, y: T -> 3): T -> 2 = (x ++ y) |> linear 4 |> relu |> linear 2\n",
     ];
     for program in programs {
         std::fs::write(&file, program).unwrap();

@@ -48,9 +48,9 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
             drop(progress);
             let limits = Limits { gflops: ceiling.gflops(timed.interface.dtype), gbytes: ceiling.gbytes };
             if options.source.json {
-                say!("{}", json(&timed, &sizes, &times, limits));
+                say!("{}", json(&timed, &times, limits));
             } else {
-                print(&timed, &sizes, &times, limits);
+                print(&timed, &times, limits);
             }
         }
     }
@@ -110,6 +110,8 @@ struct Limits {
 
 /// What was measured: whole calls with one thread and with all, and each kernel of a call with one.
 struct Times {
+    /// Those of the instance, and those that were counted from its tables.
+    sizes: Vec<usize>,
     calls: Vec<Row>,
     kernels: Vec<Row>,
 }
@@ -167,12 +169,15 @@ impl Times {
         let made = loaded.iter().map(|loaded| bound(timed.interface, loaded, &inputs, &weights));
         let mut instances = made.collect::<Result<Vec<_>, _>>()?;
         let inputs = in_order(timed.interface, &inputs);
+        // an instance has as many samples as its points name, and the pairs that its edges make
+        let mut known: Vec<usize> = instances[0].sizes().iter().map(|n| *n as usize).collect();
         let counted = eval::counted(graph, &arguments).map_err(Failure::bug)?;
-        let work = kernel_work(timed.program, &counted.sizes);
+        known.extend(&counted.sizes[known.len()..]);
+        let work = kernel_work(timed.program, &known);
         let add = |a: Work, b: &(String, Work)| Work { flops: a.flops + b.1.flops, bytes: a.bytes + b.1.bytes };
         let all = work.iter().fold(Work::default(), add);
         let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut res = Times { calls: vec![], kernels: vec![] };
+        let mut res = Times { sizes: known, calls: vec![], kernels: vec![] };
         for threads in [1, available] {
             if res.calls.iter().any(|r| r.threads == threads) {
                 continue;
@@ -214,7 +219,7 @@ fn named_sizes(timed: &Timed, sizes: &[usize]) -> Vec<String> {
     timed.interface.sizes.iter().zip(sizes).map(|((_, info), n)| format!("{}={n}", info.name)).collect()
 }
 
-fn json(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) -> serde_json::Value {
+fn json(timed: &Timed, times: &Times, limits: Limits) -> serde_json::Value {
     let row = |r: &Row| {
         let (share, bound) = r.share(limits);
         serde_json::json!({
@@ -224,19 +229,19 @@ fn json(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) -> serde_
         })
     };
     serde_json::json!({
-        "model": timed.name, "sizes": named_sizes(timed, sizes),
+        "model": timed.name, "sizes": named_sizes(timed, &times.sizes),
         "peak_gflops": limits.gflops, "peak_gbytes_s": limits.gbytes,
         "calls": times.calls.iter().map(row).collect::<Vec<_>>(),
         "kernels": times.kernels.iter().map(row).collect::<Vec<_>>(),
-        "least_bytes": least_bytes(timed.program, sizes),
+        "least_bytes": least_bytes(timed.program, &times.sizes),
     })
 }
 
-fn print(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) {
+fn print(timed: &Timed, times: &Times, limits: Limits) {
     let name = timed.name;
     say!(
         "{name} ({}); one core of this machine, measured: {:.0} GFLOP/s, {:.1} GB/s from memory",
-        named_sizes(timed, sizes).join(", "),
+        named_sizes(timed, &times.sizes).join(", "),
         limits.gflops,
         limits.gbytes
     );
@@ -258,7 +263,7 @@ fn print(timed: &Timed, sizes: &[usize], times: &Times, limits: Limits) {
     for r in &times.calls {
         line(r, width, "", limits);
     }
-    let (moved, least) = (times.calls[0].work.bytes, least_bytes(timed.program, sizes));
+    let (moved, least) = (times.calls[0].work.bytes, least_bytes(timed.program, &times.sizes));
     say!(
         "  A call moves {:.3} MB; arguments, weights and results once are {:.3} MB: {:.2} times the floor.",
         moved / 1e6,

@@ -37,3 +37,21 @@ fn attention_counts_the_pairs_of_a_set() {
         assert!(rest > 0.0 && rest < 12.0 * pairs * heads + 0.05 * products, "{sets} sets: {rest} of {products}");
     }
 }
+
+/// `y_nc = Σ_tk x_nk [t = 1] w_tkc`: of the two taps one is there for all rows.
+#[test]
+fn taps_that_no_row_has_are_not_counted() {
+    let mut case = Case::new();
+    let n = case.size("n", 100);
+    let x = case.input("x", &[n, Size::fixed(128)]);
+    let w = case.weight("w", &[2, 128, 64]);
+    let one = case.affine(&[], Size::fixed(2), &[], 1, Outside::Never);
+    let one = one.rename(&[(one.axes[0], w.axes[0])]);
+    let w = w.rename(&[(w.axes[1], x.axes[1])]);
+    let y = case.g.contract(&[&x, &one, &w], &[x.axes[0], w.axes[2]]);
+    case.out(&y);
+    let program = case.check();
+    let calls = program.kernels.iter().filter(|kernel| kernel.stage == Stage::Call);
+    let flops: f64 = calls.map(|kernel| work(&program, kernel, &[100]).flops).sum();
+    assert_eq!(flops, 2.0 * 100.0 * 128.0 * 64.0, "{program}");
+}
