@@ -168,24 +168,25 @@ fn single_copies(ty: &Type, seen: &mut Vec<Kind>) -> Type {
         let one = Block { count: 1, kind: one_of(&block.kind) };
         let fibre = Fibre { blocks: vec![one.clone()] };
         let kinds: Vec<Kind> = signal::shapes(&fibre, 0).into_iter().map(|shape| shape.kind).collect();
-        let is_new = |kind: &&Kind| !seen.iter().any(|k| k.same(kind));
-        let new: Vec<Kind> = kinds.iter().filter(is_new).cloned().collect();
-        if new.len() == kinds.len() {
-            blocks.push(one);
-        } else {
-            blocks.extend(new.iter().map(|kind| Block { count: 1, kind: alone(kind, &block.kind) }));
+        let is_new = |kind: &Kind, seen: &[Kind]| !seen.iter().any(|k| k.same(kind));
+        let whole = kinds.iter().all(|kind| is_new(kind, seen));
+        for kind in kinds {
+            if is_new(&kind, seen) {
+                blocks.extend((!whole).then(|| Block { count: 1, kind: alone(&kind, &block.kind) }));
+                seen.push(kind);
+            }
         }
-        seen.extend(new);
+        blocks.extend(whole.then_some(one));
     }
     Type { base: ty.base, fibre: Fibre { blocks } }
 }
 
-/// One of the kinds of a block as a block of its own.
+/// One of the several kinds of a block, which is a sum of representations, as a block of its own.
 fn alone(kind: &Kind, of: &BlockKind) -> BlockKind {
     match (kind, of) {
         (Kind::Rep(rep), _) => BlockKind::Rep(rep.clone()),
-        (Kind::Scalar, BlockKind::Rep(rep)) => BlockKind::Rep(Rep::scalar(rep.group()).into()),
-        (Kind::Scalar | Kind::Position(_), _) => of.clone(),
+        (Kind::Scalar, BlockKind::Rep(sum)) => BlockKind::Rep(Rep::scalar(sum.group()).into()),
+        (Kind::Scalar | Kind::Position(_), _) => panic!("certificate: only sums of representations have several kinds"),
     }
 }
 

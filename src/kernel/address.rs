@@ -1,6 +1,6 @@
 //! The row-major place of an access, without the divisions that it undoes: an axis that was cut into `i / d` and `i mod d` is walked as one.
 
-use crate::base::arena::Id;
+use crate::base::arena::{Arena, Id};
 use crate::base::size::Size;
 use crate::kernel::ir::{Access, Binary, Expr, Kernel, Program};
 
@@ -15,7 +15,10 @@ pub struct Walk {
 pub fn walks(program: &Program, kernel: &Kernel, access: &Access, first: usize) -> Vec<Walk> {
     let mut res: Vec<Walk> = Vec::new();
     for (index, dim) in access.index.iter().zip(&program.buffers[access.buffer].shape).skip(first) {
-        let whole = res.last().and_then(|outer| rejoined(kernel, outer.index, *index, *dim));
+        let whole = res.last().and_then(|outer| {
+            let (whole, by) = cut(&kernel.exprs, outer.index, *index)?;
+            is_long(&kernel.exprs[by], *dim).then_some(whole)
+        });
         match (whole, res.last_mut()) {
             (Some(whole), Some(outer)) => {
                 outer.dims.push(*dim);
@@ -27,14 +30,18 @@ pub fn walks(program: &Program, kernel: &Kernel, access: &Access, first: usize) 
     res
 }
 
-/// `i` where the indices of two axes are `i / d` and `i mod d`, and the inner axis is `d` long.
-fn rejoined(kernel: &Kernel, outer: Id<Expr>, inner: Id<Expr>, dim: Size) -> Option<Id<Expr>> {
-    let Expr::Binary { f: Binary::Div, x: i, y: by } = kernel.exprs[outer] else { return None };
-    let Expr::Binary { f: Binary::Mod, x: same, y: modulus } = kernel.exprs[inner] else { return None };
-    let long = match kernel.exprs[by] {
-        Expr::Int(n) => dim.as_fixed() == usize::try_from(n).ok(),
-        Expr::Size(size) => size == dim,
+/// `i` and `d` where two indices are `i / d` and `i mod d`.
+pub(super) fn cut(exprs: &Arena<Expr>, outer: Id<Expr>, inner: Id<Expr>) -> Option<(Id<Expr>, Id<Expr>)> {
+    let Expr::Binary { f: Binary::Div, x: i, y: d } = exprs[outer] else { return None };
+    let Expr::Binary { f: Binary::Mod, x: same, y: modulus } = exprs[inner] else { return None };
+    (d == modulus && i == same).then_some((i, d))
+}
+
+/// Whether an expression is the length of an axis.
+fn is_long(expr: &Expr, dim: Size) -> bool {
+    match expr {
+        Expr::Int(n) => dim.as_fixed() == usize::try_from(*n).ok(),
+        Expr::Size(size) => *size == dim,
         _ => false,
-    };
-    (long && by == modulus && i == same).then_some(i)
+    }
 }

@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::base::arena::{Arena, Id};
 use crate::base::size::Size;
+use crate::kernel::address::cut;
+use crate::kernel::interpret_scalar::compare;
 use crate::kernel::ir::{Access, Binary, Buffer, Comparison, Count, Expr, Kernel, Stage, Stmt, Unary, Var};
 
 /// A kernel under construction.
@@ -170,11 +172,7 @@ impl Builder {
         match self.exprs[cond] {
             Expr::Compare { f, x, y } => {
                 let (Expr::Int(x), Expr::Int(y)) = (&self.exprs[x], &self.exprs[y]) else { return None };
-                Some(match f {
-                    Comparison::Lt => x < y,
-                    Comparison::Le => x <= y,
-                    Comparison::Eq => x == y,
-                })
+                Some(compare(f, x, y))
             }
             Expr::And { x, y } => match (self.truth(x), self.truth(y)) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
@@ -197,9 +195,7 @@ impl Builder {
     /// `i` where `x + y` is `(i / d) · d + i mod d`.
     fn rejoined(&self, x: Id<Expr>, y: Id<Expr>) -> Option<Id<Expr>> {
         let Expr::Binary { f: Binary::Mul, x: quotient, y: d } = self.exprs[x] else { return None };
-        let Expr::Binary { f: Binary::Div, x: i, y: by } = self.exprs[quotient] else { return None };
-        let Expr::Binary { f: Binary::Mod, x: same, y: modulus } = self.exprs[y] else { return None };
-        (d == by && d == modulus && i == same).then_some(i)
+        cut(&self.exprs, quotient, y).filter(|(_, by)| *by == d).map(|(i, _)| i)
     }
 
     /// The row-major place of `index` in an array of `dims`.

@@ -1,12 +1,13 @@
 //! What a kernel does at given sizes: floating-point operations and bytes, counted from its statements.
-//! A statement's shared expressions count once a run; a branch counts as taken, but for one that every so many turns take; each array that
-//! outlives the kernel counts once where it is read and once where it is written. What tables say is not known: sorted ones are taken to rise
-//! evenly (`rise`), and a loop counts as it is in the middle turn of those around it.
+//! A statement's shared expressions count once a run; each array that outlives the kernel counts once where it is read and once where it is
+//! written. What tables say is not known: sorted ones are taken to rise evenly (`rise`), and what depends on them, lengths of loops and branches,
+//! is as in the middle turn of the loops around it. Other branches count as taken, one of every so many turns as often.
 
 use std::collections::BTreeSet;
 
 use crate::base::arena::Id;
 use crate::base::size::{Size, SizeVar};
+use crate::kernel::interpret_scalar::compare;
 use crate::kernel::ir::{
     Access, Binary, Buffer, Comparison, Contraction, Expr, Kernel, Memory, Program, Stage, Stmt, Var,
 };
@@ -23,8 +24,8 @@ pub struct Work {
     pub bytes: f64,
 }
 
-/// The work of a kernel where run-time size `k` is `sizes[k]`, those that are counted from tables after those that are given. Functions such as `exp` count as one operation: pass
-/// a program after `pass::legalize` to count what they are made of.
+/// The work of a kernel where run-time size `k` is `sizes[k]`, those that are counted from tables after those that are given. Functions such
+/// as `exp` count as one operation: pass a program after `pass::legalize` to count what they are made of.
 pub fn work(program: &Program, kernel: &Kernel, sizes: &[usize]) -> Work {
     let n_vars = kernel.n_vars as usize;
     let mut counter = Counter {
@@ -147,14 +148,7 @@ impl<'k> Counter<'k> {
     fn truth_at(&self, cond: Id<Expr>, index: Var, value: usize) -> Option<bool> {
         let known = |id| self.number(id, &|var| (var == index).then_some(value as f64));
         match self.kernel.exprs[cond] {
-            Expr::Compare { f, x, y } => {
-                let (x, y) = (known(x)?, known(y)?);
-                Some(match f {
-                    Comparison::Lt => x < y,
-                    Comparison::Le => x <= y,
-                    Comparison::Eq => x == y,
-                })
-            }
+            Expr::Compare { f, x, y } => Some(compare(f, known(x)?, known(y)?)),
             Expr::And { x, y } => match (self.truth_at(x, index, value), self.truth_at(y, index, value)) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
                 (x, y) => Some(x? && y?),
@@ -216,9 +210,8 @@ impl<'k> Counter<'k> {
             return self.value(*turns).map_or(1.0, |turns| 1.0 / turns.max(1.0));
         }
         let of_tables = [x, y].into_iter().any(|side| self.loads(side));
-        match (f, self.mean(x), self.mean(y)) {
-            (Comparison::Lt, Some(x), Some(y)) if of_tables => f64::from(u8::from(x < y)),
-            (Comparison::Le, Some(x), Some(y)) if of_tables => f64::from(u8::from(x <= y)),
+        match (self.mean(x), self.mean(y)) {
+            (Some(x), Some(y)) if of_tables && f != Comparison::Eq => f64::from(u8::from(compare(f, x, y))),
             _ => 1.0,
         }
     }

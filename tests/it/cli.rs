@@ -299,6 +299,10 @@ fn backends_are_timed_kernel_by_kernel() {
             assert!(own > 0.0 && other > 0.0 && own < 1e3 * other && other < 1e3 * own, "{row}");
         }
     }
+    // one point is of one set, whatever sizes are usual
+    let one = gdlc(&["bench", "benches/programs/deepsets.gdl", "--size", "n=1", "--calls", "1", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!(report["sizes"], serde_json::json!(["n=1", "samples=1"]));
     let shown = text(&gdlc(&[&arguments[..], &["--vs", other]].concat()).stdout);
     assert!(shown.matches("the other backend").count() >= 3, "{shown}");
     assert_eq!(gdlc(&[&arguments[..], &["--vs", "nosuch"]].concat()).status.code(), Some(2));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::base::arena::Id;
+use crate::base::size::Size;
 use crate::kernel::ir::{Expr, LoopKind, Stage};
 use crate::kernel::lower::cx::Cx;
 use crate::kernel::lower::homes::{Facts, When};
@@ -21,6 +22,7 @@ const MOST_GAPS: usize = 32;
 const MOST_IN_A_TURN: usize = 32;
 
 /// One term: a value whose digits `d` are put at the places `begin + Σ scale · d` of an axis.
+#[derive(Clone)]
 struct Block {
     value: ValueId,
     /// The axes of the value: those of the result by its axis, those of the block by the digit.
@@ -37,6 +39,18 @@ impl Block {
             places.iter().flat_map(|p| (0..*dim as i64).map(move |d| p + scale * d)).collect()
         };
         self.dims.iter().zip(&self.scale).fold(vec![self.begin], spread)
+    }
+
+    /// How many places it has.
+    fn volume(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// The part of it whose digit `along` is 0.
+    fn turn(&self, along: usize) -> Block {
+        let mut turn = self.clone();
+        turn.dims[along] = 1;
+        turn
     }
 
     /// Whether its places are as they come.
@@ -127,8 +141,7 @@ fn concatenation(graph: &Graph, id: ValueId) -> Option<Concatenation> {
     }
     let axis = axis?;
     let size = graph.ty(id).dims[axis].as_fixed().filter(|n| *n <= MOST_PLACES)?;
-    let volume = |block: &Block| block.dims.iter().product::<usize>();
-    if blocks.iter().map(volume).sum::<usize>() > size {
+    if blocks.iter().map(Block::volume).sum::<usize>() > size {
         return None;
     }
     let mut taken = vec![false; size];
@@ -180,44 +193,33 @@ fn block(graph: &Graph, id: ValueId, outer: &[Slot], sum: &Node) -> Option<(usiz
 }
 
 /// Blocks whose numbers are interleaved: in each of some turns, `stride` places apart, each has the same few places.
-struct Interleaved<'b> {
+struct Interleaved {
     turns: usize,
     stride: i64,
-    /// The blocks, and which of their digits counts the turns.
-    blocks: Vec<(&'b Block, usize)>,
+    /// The first turn of each block, and which of its digits counts the turns.
+    blocks: Vec<(Block, usize)>,
 }
 
 /// The blocks that are interleaved, those with the same turns together, and the others.
-fn interleaved(blocks: &[Block]) -> (Vec<Interleaved<'_>>, Vec<&Block>) {
-    let (mut rows, mut alone): (Vec<Interleaved<'_>>, Vec<&Block>) = (vec![], vec![]);
+fn interleaved(blocks: Vec<Block>) -> (Vec<Interleaved>, Vec<Block>) {
+    let (mut rows, mut alone): (Vec<Interleaved>, Vec<Block>) = (vec![], vec![]);
     for block in blocks {
-        let longest = (0..block.dims.len()).max_by_key(|k| block.dims[*k]).filter(|k| block.scale[*k] > 1);
-        let Some(along) = longest.filter(|k| block.dims.iter().product::<usize>() / block.dims[*k] <= MOST_IN_A_TURN)
-        else {
+        let longest = (0..block.dims.len()).max_by_key(|k| block.dims[*k]);
+        let Some(along) = longest.filter(|k| block.scale[*k] > 1 && block.turn(*k).volume() <= MOST_IN_A_TURN) else {
             alone.push(block);
             continue;
         };
-        let (turns, stride) = (block.dims[along], block.scale[along]);
+        let (turns, stride, first) = (block.dims[along], block.scale[along], block.turn(along));
         let together = rows.iter_mut().find(|row| {
-            let numbers = |(block, along): &(&Block, usize)| block.dims.iter().product::<usize>() / block.dims[*along];
-            let full = row.blocks.iter().map(numbers).sum::<usize>() + numbers(&(block, along)) > MOST_IN_A_TURN;
-            (row.turns, row.stride) == (turns, stride) && !full
+            let numbers = row.blocks.iter().map(|(turn, _)| turn.volume()).sum::<usize>() + first.volume();
+            (row.turns, row.stride) == (turns, stride) && numbers <= MOST_IN_A_TURN
         });
         match together {
-            Some(row) => row.blocks.push((block, along)),
-            None => rows.push(Interleaved { turns, stride, blocks: vec![(block, along)] }),
+            Some(row) => row.blocks.push((first, along)),
+            None => rows.push(Interleaved { turns, stride, blocks: vec![(first, along)] }),
         }
     }
     (rows, alone)
-}
-
-/// The digits of a row-major place.
-fn digits_of(mut flat: usize, dims: &[usize]) -> Vec<usize> {
-    let mut digits = vec![0; dims.len()];
-    for (digit, dim) in digits.iter_mut().zip(dims).rev() {
-        (*digit, flat) = (flat % dim, flat / dim);
-    }
-    digits
 }
 
 impl Lowering<'_> {
@@ -231,7 +233,7 @@ impl Lowering<'_> {
         let name = format!("concat {}", self.program.buffers[home.buffer].name);
         let dims = self.graph.ty(id).dims.clone();
         let outer: Vec<usize> = home.order.iter().copied().filter(|a| *a != axis).collect();
-        let (rows, alone) = interleaved(&blocks);
+        let (rows, alone) = interleaved(blocks);
         let mut cx = Cx::new(self);
         let mut index = vec![cx.b.int(0); dims.len()];
         cx.element_loops(&outer, &dims, LoopKind::Parallel, &mut index, &mut |cx, index| {
@@ -244,8 +246,7 @@ impl Lowering<'_> {
                 order.sort_by_key(|k| block.dims[*k]);
                 let mut digits = vec![cx.b.int(0); order.len()];
                 cx.each_digit(&block.dims, &order, &mut digits, &mut |cx, digits| {
-                    let (value, place) = cx.number_of(block, index, digits);
-                    cx.put_at(home, axis, index, place, value);
+                    cx.put_block(block, home, axis, index, digits);
                 });
             }
             for gap in &gaps {
@@ -265,20 +266,18 @@ impl Lowering<'_> {
 
 impl Cx<'_, '_> {
     /// Stores the numbers that are interleaved: all that belong to one turn side by side, a turn a lane.
-    fn put_row(&mut self, row: &Interleaved<'_>, home: &Home, axis: usize, index: &[Id<Expr>]) {
+    fn put_row(&mut self, row: &Interleaved, home: &Home, axis: usize, index: &[Id<Expr>]) {
         let turns = self.b.int(row.turns as i64);
         self.each(turns, LoopKind::Vector, |cx, turn| {
             let mut numbers = Vec::new();
             for (block, along) in &row.blocks {
-                let others = block.dims.iter().enumerate().map(|(k, dim)| if k == *along { 1 } else { *dim });
-                let others: Vec<usize> = others.collect();
-                for flat in 0..others.iter().product() {
-                    let digits = digits_of(flat, &others);
-                    let place: i64 = digits.iter().zip(&block.scale).map(|(digit, scale)| *digit as i64 * scale).sum();
-                    let mut digits: Vec<Id<Expr>> = digits.iter().map(|digit| cx.b.int(*digit as i64)).collect();
+                let dims: Vec<Size> = block.dims.iter().map(|n| Size::fixed(*n)).collect();
+                for (flat, place) in block.places().into_iter().enumerate() {
+                    let flat = cx.b.int(flat as i64);
+                    let mut digits = cx.b.unflatten(flat, &dims);
                     digits[*along] = turn;
-                    let (value, _) = cx.number_of(block, index, &digits);
-                    numbers.push((block.begin + place, cx.bind(value)));
+                    let value = cx.value_of_block(block, index, &digits);
+                    numbers.push((place, cx.bind(value)));
                 }
             }
             numbers.sort_by_key(|(place, _)| *place);
@@ -292,21 +291,24 @@ impl Cx<'_, '_> {
         });
     }
 
-    /// A number of a block, and its place along the axis.
-    fn number_of(&mut self, block: &Block, index: &[Id<Expr>], digits: &[Id<Expr>]) -> (Id<Expr>, Id<Expr>) {
-        let at = |place: &Place| match place {
-            Place::Axis(axis) => index[*axis],
-            Place::Digit(digit) => digits[*digit],
-        };
-        let from: Vec<Id<Expr>> = block.reads.iter().map(at).collect();
-        let value = self.element(block.value, &from);
+    fn put_block(&mut self, block: &Block, home: &Home, axis: usize, index: &[Id<Expr>], digits: &[Id<Expr>]) {
+        let value = self.value_of_block(block, index, digits);
         let mut place = self.b.int(block.begin);
         for (scale, digit) in block.scale.iter().zip(digits) {
             let scale = self.b.int(*scale);
             let step = self.b.mul(scale, *digit);
             place = self.b.add(place, step);
         }
-        (value, place)
+        self.put_at(home, axis, index, place, value);
+    }
+
+    fn value_of_block(&mut self, block: &Block, index: &[Id<Expr>], digits: &[Id<Expr>]) -> Id<Expr> {
+        let at = |place: &Place| match place {
+            Place::Axis(axis) => index[*axis],
+            Place::Digit(digit) => digits[*digit],
+        };
+        let from: Vec<Id<Expr>> = block.reads.iter().map(at).collect();
+        self.element(block.value, &from)
     }
 
     fn put_at(&mut self, home: &Home, axis: usize, index: &[Id<Expr>], place: Id<Expr>, value: Id<Expr>) {

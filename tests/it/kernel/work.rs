@@ -26,7 +26,7 @@ fn sums_along_rows_count_each_entry_once() {
     assert!((3.0..100.0).contains(&each), "{each}");
 }
 
-/// Four linear maps and two products of each two tokens of a set; what a softmax adds is a tenth of them.
+/// Four linear maps and two products of each two tokens of a set; a softmax adds at most a dozen operations a pair and head, the rest is a twentieth.
 #[test]
 fn attention_counts_the_pairs_of_a_set() {
     let (n, channels, heads) = (2048.0, 256.0, 8.0);
