@@ -23,6 +23,8 @@ const LEAST_CHANNELS: usize = 4;
 pub(super) const LANES: usize = 8;
 /// Channels that meet in one lane at most.
 const MOST_IN_A_LANE: usize = 8;
+/// Products of a number that two kernels compute each for itself.
+const MOST_REPEATED: usize = 8;
 /// Extent of a summed axis that is written out.
 const MOST_WRITTEN: usize = 32;
 /// Places of all written-out axes.
@@ -282,6 +284,13 @@ impl RowSum {
         node.reads[k].iter().any(|s| self.components.contains(s) || self.summed.contains(s))
     }
 
+    /// Whether no row of channels is read that is one entry's own.
+    fn shares_channels(&self, graph: &Graph) -> bool {
+        let node = graph.node(self.id);
+        let own = |k: &usize| node.reads[*k].contains(&self.rows.slot()) && node.reads[*k].contains(&self.channel);
+        !self.factors.iter().any(own)
+    }
+
     /// The values of which several numbers are read on lanes.
     pub(super) fn varying(&self, graph: &Graph) -> Vec<ValueId> {
         let node = graph.node(self.id);
@@ -332,6 +341,13 @@ impl RowRoot {
             self.axes.extend(other.axes);
         }
         fits
+    }
+
+    /// Whether its numbers are sooner computed again than fetched: few products each, of rows of channels that many entries share.
+    pub(super) fn is_soon_repeated(&self, graph: &Graph) -> bool {
+        let n = self.n_components(&graph.ty(self.root).dims);
+        let products: usize = self.sums.iter().map(|sum| sum.terms(graph).len()).sum();
+        products <= n * MOST_REPEATED && self.sums.iter().all(|sum| sum.shares_channels(graph))
     }
 
     /// Whether two roots' sums run over the same rows.

@@ -1,5 +1,5 @@
-//! Values of one entry of a row that only the kernel of that row reads: they are computed there, entry by entry, and kept in local
-//! memory; nothing of size entries x channels is stored.
+//! Values of one entry of a row that only the kernel of that row reads, or two kernels that compute them for less than it takes to fetch
+//! them: they are computed there, entry by entry, and kept in local memory; nothing of size entries x channels is stored.
 //!
 //! In: the row sums that one kernel makes, and all other values. Out: for each kernel the values that it keeps, operands first, each
 //! a sum of products like its row sums, with the entry where those have the row; and the order in which kernels are made.
@@ -38,34 +38,49 @@ impl RowGroup {
         }
     }
 
-    /// Whether all readers of a value are sums of this kernel that read it at their entry, which is its axis `entry`.
-    fn alone_reads(&self, graph: &Graph, value: ValueId, entry: usize, users: &[ValueId]) -> bool {
-        users.iter().all(|user| {
-            let node = graph.node(*user);
-            let at = self.entry_of(*user);
-            let mut reads = node.args.iter().zip(&node.reads).filter(|(arg, _)| **arg == value);
-            at.is_some() && reads.all(|(_, reads)| Some(reads[entry]) == at)
-        })
+    /// Whether a node is a sum of this kernel, and if so whether it reads a value, along whose axis `along` entries lie, at its entry.
+    fn reads_at_entry(&self, graph: &Graph, user: ValueId, value: ValueId, along: usize) -> Option<bool> {
+        let at = self.entry_of(user)?;
+        let node = graph.node(user);
+        let mut reads = node.args.iter().zip(&node.reads).filter(|(arg, _)| **arg == value);
+        Some(reads.all(|(_, reads)| reads[along] == at))
     }
 }
 
 impl Facts {
-    /// Gives each kernel the values that it alone reads, from the last to the first: whoever reads a kept value is settled before.
-    pub(super) fn find_kept(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>) {
+    /// Gives each kernel the values that it alone reads, or with one other where `repeated`, from the last to the first: whoever reads a
+    /// kept value is settled before.
+    pub(super) fn find_kept(&mut self, graph: &Graph, users: &BTreeMap<ValueId, Vec<ValueId>>, repeated: bool) {
         if self.rows.is_empty() {
             return;
         }
-        let candidates = self.candidates(graph, users);
-        for root in candidates.into_iter().rev() {
-            let entry = root.row;
-            let fits = |group: &&mut RowGroup| {
-                let room = root.fits(graph, group.numbers(graph));
-                room && group.alone_reads(graph, root.root, entry, &users[&root.root])
-            };
-            if let Some(group) = self.rows.iter_mut().find(fits) {
-                group.kept.insert(0, root);
+        for root in self.candidates(graph, users).into_iter().rev() {
+            let Some(groups) = self.readers_at_entries(graph, &root, &users[&root.root]) else { continue };
+            let room = groups.iter().all(|g| root.fits(graph, self.rows[*g].numbers(graph)));
+            if !room || groups.len() > 1 && !(repeated && groups.len() == 2 && root.is_soon_repeated(graph)) {
+                continue;
+            }
+            // what two kernels compute is no kernel's alone
+            self.inlined.insert(root.root, groups.len() > 1);
+            for group in groups {
+                self.rows[group].kept.insert(0, root.clone());
             }
         }
+    }
+
+    /// The kernels of row sums that read a value, if all its readers are sums of theirs that read it at their entry.
+    fn readers_at_entries(&self, graph: &Graph, root: &RowRoot, users: &[ValueId]) -> Option<BTreeSet<usize>> {
+        let mut res = BTreeSet::new();
+        for user in users {
+            let reads = |group: &RowGroup| group.reads_at_entry(graph, *user, root.root, root.row);
+            let found = self.rows.iter().enumerate().filter_map(|(g, group)| Some((g, reads(group)?)));
+            let found: Vec<(usize, bool)> = found.collect();
+            if found.is_empty() || found.iter().any(|(_, at_entry)| !at_entry) {
+                return None;
+            }
+            res.extend(found.into_iter().map(|(g, _)| g));
+        }
+        Some(res)
     }
 
     /// Stored values that are sums of products at one place of a long axis, operands first.
@@ -114,7 +129,7 @@ impl Facts {
                 let unit = self.unit(id);
                 if operands_are_done {
                     res.extend(unit);
-                } else if seen.insert(unit[0]) {
+                } else if seen.insert(*unit.last().expect("a unit has a member")) {
                     stack.push((id, true));
                     // what is computed inside of the kernel reads its members, which are seen by now
                     let args = unit.iter().rev().flat_map(|member| graph.node(*member).args.iter().rev());
@@ -133,7 +148,8 @@ impl Facts {
         if let Some(unit) = self.attention_with_statistics(id) {
             return unit;
         }
-        let Some(group) = self.rows.iter().find(|g| g.makes(id)) else { return vec![id] };
+        let group = self.rows.iter().find(|g| g.makes(id)).filter(|_| !self.inlined[&id]);
+        let Some(group) = group else { return vec![id] };
         group.kept.iter().chain(&group.roots).map(|r| r.root).collect()
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn facts(graph: &Graph, hardware: Hardware) -> Facts {
         facts.find_totals(graph);
     }
     facts.find_rows(graph, &users);
-    facts.find_kept(graph, &users);
+    facts.find_kept(graph, &users, hardware == Hardware::Cpu);
     if hardware == Hardware::Cpu {
         facts.find_places(graph, &users);
     }

@@ -4,7 +4,7 @@
 //! stored computed inside (`element`). Sums visit their axes as `plan` says, relations become index arithmetic
 //! (`relation`) or sparse rows (`rows`). Dense sums become `Stmt::Contract` (`dense`); sums of products row by row
 //! (tensor products on edges), sums weighted by a softmax and derivatives of weights and biases have schedules of their own (`edges` and
-//! `row_kernel`, `entry`, `softmax` and `attention` with `attention_tiles` and `attention_heads`, `pairs` and `pair_tiles`, `outer` and `outer_kernel`, `totals`), and so
+//! `row_kernel` with `products`, `entry`, `softmax` and `attention` with `attention_tiles` and `attention_heads`, `pairs` and `pair_tiles`, `outer` and `outer_kernel`, `totals`), and so
 //! have values of few numbers at each place of a long axis (`places` and `places_kernel`).
 
 mod attention;
@@ -29,6 +29,7 @@ mod partial_sums;
 mod places;
 mod places_kernel;
 mod plan;
+mod products;
 mod relation;
 mod row_kernel;
 mod rows;

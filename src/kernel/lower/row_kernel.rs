@@ -14,6 +14,7 @@ use crate::kernel::lower::element::Slots;
 use crate::kernel::lower::entry::RowGroup;
 use crate::kernel::lower::homes::When;
 use crate::kernel::lower::plan::{self, Edge, Step};
+use crate::kernel::lower::products::{Addition, Product};
 use crate::kernel::lower::{Home, Lowering};
 use crate::tensor::op::{Node, Slot};
 
@@ -244,7 +245,7 @@ impl Cx<'_, '_> {
     }
 
     /// `let v = value`, once for each value.
-    fn bind_once(&mut self, value: Id<Expr>, bound: &mut BTreeMap<Id<Expr>, Id<Expr>>) -> Id<Expr> {
+    pub(super) fn bind_once(&mut self, value: Id<Expr>, bound: &mut BTreeMap<Id<Expr>, Id<Expr>>) -> Id<Expr> {
         if let Some(known) = bound.get(&value) {
             return *known;
         }
@@ -312,7 +313,7 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// `totals[component] += Π lanes · Σ numbers`, for one sum at channel `c`.
+    /// Adds one sum at channel `c` to the totals of its components.
     fn add_on_lanes(
         &mut self,
         p: &Prepared,
@@ -337,41 +338,34 @@ impl Cx<'_, '_> {
             let factor = self.bind_once(factor, bound);
             product = Some(product.map_or(factor, |p| self.b.mul(p, factor)));
         }
-        for addend in &p.addends {
-            let inner = self.inner_sum(node, addend, &varying, &mut slots, bound);
-            let key = (p.root, addend.component);
-            let new = match (product, totals.get(&key).copied()) {
-                (Some(product), Some(old)) => self.b.fma(product, inner, old),
-                (Some(product), None) => self.b.mul(product, inner),
-                (None, Some(old)) => self.b.add(inner, old),
-                (None, None) => inner,
-            };
-            totals.insert(key, new);
-        }
+        let sums = p.addends.iter().map(|addend| {
+            let products = self.products(node, addend, &varying, &mut slots, bound);
+            Addition { to: (p.root, addend.component), products }
+        });
+        let sums = sums.collect();
+        self.add_sums(product, sums, bound, totals);
     }
 
-    /// `Σ number · Π varying`
-    fn inner_sum(
+    /// The products of an addend, their factors on lanes in variables.
+    fn products(
         &mut self,
         node: &Node,
         addend: &Addend,
         varying: &[usize],
         slots: &mut Slots,
         bound: &mut BTreeMap<Id<Expr>, Id<Expr>>,
-    ) -> Id<Expr> {
-        let mut inner = None;
-        for (at, number) in &addend.varying {
+    ) -> Vec<Product> {
+        let product = |(at, number): &(BTreeMap<Slot, usize>, Id<Expr>)| {
             for (slot, i) in at {
                 slots[*slot as usize] = Some(self.b.int(*i as i64));
             }
-            let mut factors = vec![*number];
-            for k in varying {
+            let lanes = varying.iter().map(|k| {
                 let factor = self.operand(node, *k, slots);
-                factors.push(self.bind_once(factor, bound));
-            }
-            inner = Some(self.add_product(inner, &factors));
-        }
-        inner.expect("lower: an addend has a term")
+                self.bind_once(factor, bound)
+            });
+            Product { number: *number, lanes: lanes.collect() }
+        };
+        addend.varying.iter().map(product).collect()
     }
 
     /// Stores the finished row of a root, computed from its sums.
