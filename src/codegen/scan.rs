@@ -328,6 +328,32 @@ impl Facts {
         held + n_exprs / 24 + 1
     }
 
+    /// How many numbers of around it a lane's body reads: they are the same on all lanes.
+    pub(super) fn numbers(&self, kernel: &Kernel, body: &[Stmt]) -> usize {
+        let (mut own, mut open) = (BTreeSet::new(), Vec::new());
+        walk(body, &mut |stmt| {
+            if let Stmt::Let { var, .. } = stmt {
+                own.insert(*var);
+            }
+            if let Stmt::Let { value, .. } | Stmt::Store { value, .. } | Stmt::Accumulate { value, .. } = stmt {
+                open.push(*value);
+            }
+        });
+        let (mut seen, mut read) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            match &kernel.exprs[id] {
+                // what an index is made of is no number
+                Expr::Load(_) | Expr::ToFloat { .. } => {}
+                Expr::Var(var) => drop(read.insert(*var)),
+                other => open.extend(operands(other)),
+            }
+        }
+        read.difference(&own).count()
+    }
+
     /// About how many nanoseconds one run of a body takes; loops of unknown length count as their hint, or as 16.
     pub(super) fn cost(&self, kernel: &Kernel, body: &[Stmt], program: &Program) -> i64 {
         let picoseconds = body.iter().map(|stmt| self.cost_of(kernel, stmt, program)).fold(0i64, i64::saturating_add);

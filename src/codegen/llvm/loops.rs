@@ -83,11 +83,20 @@ impl<'u, 'p> Emitter<'u, 'p> {
         if self.lanes > 1 || !self.facts.runs_in_lanes(self.kernel, var, body) {
             return self.serial(var, begin, end, body);
         }
-        let width = self.width(body);
+        let width = if self.is_one_round(begin, end, body) { 2 * self.per_vector() } else { self.width(body) };
         self.in_lanes(begin, end, width, &mut |e, i| {
             e.vars.insert(var, Val::Int(i));
             e.body(body)
         })
+    }
+
+    /// Whether a loop of two vectors should run both at once: where it reads so many numbers, the same on all lanes, that they would be
+    /// spread over vectors before the loop and spill, for two uses each. Of still more, what is spread in the round itself spills.
+    fn is_one_round(&self, begin: Affine, end: Affine, body: &[Stmt]) -> bool {
+        let (Some(begin), Some(end)) = (begin.known(), end.known()) else { return false };
+        let registers = self.processor.registers();
+        let spills = || (registers / 2..=4 * registers).contains(&self.facts.numbers(self.kernel, body));
+        end - begin == 2 * self.per_vector() as i64 && spills()
     }
 
     /// How many lanes a body should have: more share the work that is the same in all lanes, until their registers spill.
