@@ -90,7 +90,7 @@ fn walk<'s>(body: &'s [Stmt], visit: &mut dyn FnMut(&'s Stmt)) {
 }
 
 /// Every expression that the given ones are made of, themselves included, each once.
-fn closure(kernel: &Kernel, roots: impl IntoIterator<Item = Id<Expr>>) -> BTreeSet<Id<Expr>> {
+pub(super) fn closure(kernel: &Kernel, roots: impl IntoIterator<Item = Id<Expr>>) -> BTreeSet<Id<Expr>> {
     let mut seen = BTreeSet::new();
     let mut open: Vec<Id<Expr>> = roots.into_iter().collect();
     while let Some(id) = open.pop() {

@@ -1,4 +1,5 @@
-//! The dense kernel: rows found by address, times packed panels, tile by tile, each finished by the caller's epilogue.
+//! The dense kernel: rows found by address, times packed panels, tile by tile, each finished by the caller's epilogue, or put
+//! where it stays.
 //! Blocks of rows are cut so that they stay in the second-level cache while all panels pass by them.
 //! Every sum runs in the order of `tap`, then `k`, whatever the blocks and threads: the numbers never depend on them.
 
@@ -30,11 +31,17 @@ pub struct Contract {
     pub packed: *const u8,
     /// Writes the addresses of `count` rows from `m`, tap by tap within a row; null where the row is zero.
     pub rows: unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, table: *mut *const u8),
-    /// Finishes `count` rows from `m` of some panels, columns `n..n + width`; rows of `tile` are [`TILE_ROW_BYTES`] apart.
-    pub epilogue:
-        unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8),
+    /// Finishes `count` rows from `m` of some panels, columns `n..n + width`; rows of `tile` are [`TILE_ROW_BYTES`] apart. Null where all
+    /// is written to `out`.
+    pub epilogue: Option<Epilogue>,
     pub data: *const c_void,
+    /// Where sum `(0, 0)` goes, if all are stored as they are, those of a row side by side: panels that are whole are written there.
+    pub out: *mut u8,
+    /// Elements of `out` from one row to the next.
+    pub out_row: i64,
 }
+
+type Epilogue = unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8);
 
 /// Addresses a block holds at most.
 const TABLE: usize = 4096;
@@ -80,6 +87,14 @@ struct Column<T> {
     packed: *const T,
 }
 
+/// Where the sums of some rows and panels are put.
+struct Place<T> {
+    sums: *mut T,
+    /// Numbers from one row to the next.
+    row: i64,
+    is_tile: bool,
+}
+
 impl<'a> Plan<'a> {
     fn new<T: Real>(c: &'a Contract, width: i64) -> Self {
         let bytes = size_of::<T>() as i64;
@@ -113,11 +128,23 @@ impl<'a> Plan<'a> {
         self.c.taps * self.c.k_extent * T::UNIT
     }
 
-    /// Hands the finished rows to the epilogue.
-    unsafe fn finish<T: Real>(&self, column: &Column<T>, m: i64, rows: i64, tile: *const T) {
+    /// Where sums are put: where they stay, unless there is more to do with them or a panel is cut off, which fill a tile first.
+    fn place<T: Real>(&self, column: &Column<T>, m: i64, tile: *mut T) -> Place<T> {
+        let (c, n) = (self.c, column.first * T::UNIT);
+        if c.out.is_null() || n + column.shape.panels * T::UNIT > c.n_extent {
+            return Place { sums: tile, row: T::TILE_ROW, is_tile: true };
+        }
+        let sums = c.out.cast::<T>().wrapping_offset((m * c.out_row + n) as isize);
+        Place { sums, row: c.out_row, is_tile: false }
+    }
+
+    /// Hands the finished rows of a tile to the epilogue.
+    unsafe fn finish<T: Real>(&self, column: &Column<T>, m: i64, rows: i64, place: &Place<T>) {
         let (c, n) = (self.c, column.first * T::UNIT);
         let width = (column.shape.panels * T::UNIT).min(c.n_extent - n);
-        unsafe { (c.epilogue)(c.data, m, rows, n, width, tile.cast()) };
+        if let Some(epilogue) = c.epilogue.filter(|_| place.is_tile) {
+            unsafe { epilogue(c.data, m, rows, n, width, place.sums.cast()) };
+        }
     }
 }
 
@@ -215,6 +242,7 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
         let mut row = 0;
         while row < count {
             let rows = T::take(column.shape.rows, count - row);
+            let place = plan.place(&column, m + row, tile);
             let t = Tile {
                 rows: table.wrapping_add((row * c.taps) as usize),
                 row_step: c.taps,
@@ -224,13 +252,14 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
                 packed: column.packed,
                 tap_skip: 0,
                 panel_step: plan.panel_step::<T>(),
-                tile,
+                sums: place.sums,
+                sums_row: place.row,
                 resume: false,
                 zeros: if c.guarded != 0 { zeros(c) } else { core::ptr::null() },
             };
             unsafe {
                 T::multiply(&t, rows, column.shape.panels);
-                plan.finish(&column, m + row, rows, tile);
+                plan.finish(&column, m + row, rows, &place);
             }
             row += rows;
         }
@@ -252,10 +281,12 @@ unsafe fn rows_beside<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
         let mut row = 0;
         while row < count {
             let rows = T::take_beside(shape.rows, count - row);
-            let t = Outer { n_runs, runs, stride, row, panel: first, panel_step: plan.panel_step::<T>(), tile };
+            let place = plan.place(&column, m + row, tile);
+            let (panel_step, sums, sums_row) = (plan.panel_step::<T>(), place.sums, place.row);
+            let t = Outer { n_runs, runs, stride, row, panel: first, panel_step, sums, sums_row };
             unsafe {
                 T::multiply_beside(&t, rows, shape.panels);
-                plan.finish(&column, m + row, rows, tile);
+                plan.finish(&column, m + row, rows, &place);
             }
             row += rows;
         }
@@ -294,6 +325,7 @@ unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, co
         let mut row = 0;
         while row < count {
             let rows = T::take(most, count - row);
+            let place = plan.place(&column, m + row, tile);
             let mut k = 0;
             while k < c.k_extent {
                 let step = plan.k_step.min(c.k_extent - k);
@@ -311,14 +343,15 @@ unsafe fn stepped_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, co
                     packed: column.packed.wrapping_add((k * T::UNIT) as usize),
                     tap_skip: (c.k_extent - step) * T::UNIT,
                     panel_step: plan.panel_step::<T>(),
-                    tile,
+                    sums: place.sums,
+                    sums_row: place.row,
                     resume: k > 0,
                     zeros: zeros(c),
                 };
                 unsafe { T::multiply(&t, rows, column.shape.panels) };
                 k += step;
             }
-            unsafe { plan.finish(&column, m + row, rows, tile) };
+            unsafe { plan.finish(&column, m + row, rows, &place) };
             row += rows;
         }
     }

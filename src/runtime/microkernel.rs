@@ -12,7 +12,7 @@ use super::abi::{PANEL_BYTES, TILE_ROW_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::cpu;
 
-/// One tile: `tile[r][n] (+)= Σ_tap Σ_k rows[r][tap][k · stride] · packed[n / unit][tap][k][n mod unit]`, panels of `unit` columns.
+/// One tile: `sums[r][n] (+)= Σ_tap Σ_k rows[r][tap][k · stride] · packed[n / unit][tap][k][n mod unit]`, panels of `unit` columns.
 pub(crate) struct Tile<T> {
     pub rows: *const *const T,
     /// Entries of `rows` from one row to the next.
@@ -25,8 +25,10 @@ pub(crate) struct Tile<T> {
     pub tap_skip: i64,
     /// Numbers of `packed` from one panel to the next.
     pub panel_step: i64,
-    pub tile: *mut T,
-    /// Go on from what `tile` holds, instead of from zero.
+    pub sums: *mut T,
+    /// Numbers of `sums` from one row to the next.
+    pub sums_row: i64,
+    /// Go on from what `sums` holds, instead of from zero.
     pub resume: bool,
     /// The row of zeros, or null where there is none: a tap at which all rows are it is passed over.
     pub zeros: *const T,
@@ -40,7 +42,7 @@ pub(crate) struct Run<T> {
     pub columns: *const T,
 }
 
-/// One tile of rows that lie beside each other: `tile[r][n] = Σ_place rows[place][r] · columns[place][n mod unit + n / unit · panel_step]`.
+/// One tile of rows that lie beside each other: `sums[r][n] = Σ_place rows[place][r] · columns[place][n mod unit + n / unit · panel_step]`.
 pub(crate) struct Outer<T> {
     pub n_runs: i64,
     pub runs: *const Run<T>,
@@ -51,7 +53,9 @@ pub(crate) struct Outer<T> {
     pub panel: i64,
     /// Numbers from one panel to the next.
     pub panel_step: i64,
-    pub tile: *mut T,
+    pub sums: *mut T,
+    /// Numbers of `sums` from one row to the next.
+    pub sums_row: i64,
 }
 
 /// Bytes of the short panels of a tile together: half of a first-level cache.
@@ -110,13 +114,12 @@ macro_rules! kernel {
         unsafe fn $name<const MR: usize, const NV: usize>(t: &Tile<$t>, panel: usize, column: usize) {
             unsafe {
                 const UNIT: usize = $lanes * $per;
-                const ROW: usize = <$t as Real>::TILE_ROW as usize;
-                let out = t.tile.add(panel * UNIT + column);
+                let (out, row_step) = (t.sums.add(panel * UNIT + column), t.sums_row as isize);
                 let mut acc = [[$zero(); NV]; MR];
                 if t.resume {
                     for r in 0..MR {
                         for v in 0..NV {
-                            acc[r][v] = $load(out.add(r * ROW + v * $lanes));
+                            acc[r][v] = $load(out.offset(r as isize * row_step).add(v * $lanes));
                         }
                     }
                 }
@@ -149,7 +152,7 @@ macro_rules! kernel {
                 }
                 for r in 0..MR {
                     for v in 0..NV {
-                        $store(out.add(r * ROW + v * $lanes), acc[r][v]);
+                        $store(out.offset(r as isize * row_step).add(v * $lanes), acc[r][v]);
                     }
                 }
             }
@@ -159,7 +162,6 @@ macro_rules! kernel {
         unsafe fn $beside<const MR: usize, const NV: usize>(t: &Outer<$t>, panel: usize, column: usize) {
             unsafe {
                 const UNIT: usize = $lanes * $per;
-                const ROW: usize = <$t as Real>::TILE_ROW as usize;
                 let mut acc = [[$zero(); NV]; MR];
                 let first = (t.panel as usize + panel) * t.panel_step as usize + column;
                 for run in 0..t.n_runs as usize {
@@ -179,10 +181,10 @@ macro_rules! kernel {
                         (a, b) = (a.wrapping_offset(t.stride as isize), b.add(UNIT));
                     }
                 }
-                let out = t.tile.add(panel * UNIT + column);
+                let (out, row_step) = (t.sums.add(panel * UNIT + column), t.sums_row as isize);
                 for r in 0..MR {
                     for v in 0..NV {
-                        $store(out.add(r * ROW + v * $lanes), acc[r][v]);
+                        $store(out.offset(r as isize * row_step).add(v * $lanes), acc[r][v]);
                     }
                 }
             }

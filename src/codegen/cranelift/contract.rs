@@ -9,7 +9,8 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::kernel::ir::{Contraction, Expr, Softmax};
+use crate::codegen::unchanged::target;
+use crate::kernel::ir::{Access, Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
 const UNROLLED_TAPS: usize = 64;
@@ -27,7 +28,10 @@ impl<'p> Emitter<'_, '_, 'p> {
         let used = self.facts.used_by_contraction(self.kernel, c);
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(4, &captures, |e, params| e.rows(c, params))?;
-        let epilogue = self.outline(6, &captures, |e, params| e.epilogue(c, params))?;
+        let epilogue = match self.whole_panels_are_stored(c) {
+            true => None,
+            false => Some(self.outline(6, &captures, |e, params| e.epilogue(c, params))?),
+        };
         let m_extent = self.whole(c.m_extent)?;
         let mut packed = self.base(c.packed);
         if let Some(part) = c.part {
@@ -51,7 +55,12 @@ impl<'p> Emitter<'_, '_, 'p> {
         for k in known {
             words.push(self.iconst(k));
         }
-        words.extend([packed, self.function_address(rows), self.function_address(epilogue), record]);
+        let epilogue = match epilogue {
+            Some(epilogue) => self.function_address(epilogue),
+            None => self.iconst(0),
+        };
+        words.extend([packed, self.function_address(rows), epilogue, record]);
+        words.extend(self.target(c)?);
         let contract = self.words(words);
         let context = self.context();
         let callee = self.unit.contract;
@@ -84,6 +93,27 @@ impl<'p> Emitter<'_, '_, 'p> {
             self.b.ins().store(MemFlagsData::trusted(), v, address, 8 * at as i32);
         }
         address
+    }
+
+    /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
+    fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
+        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some()
+    }
+
+    /// Where sums that are stored as they are go, and the numbers between their rows; null where the epilogue finishes them.
+    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 2], Unsupported> {
+        let Some(target) = target(self.unit.program, self.kernel, c) else {
+            return Ok([self.iconst(0), self.iconst(0)]);
+        };
+        self.memo.clear();
+        self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
+        for (var, value) in target.values {
+            let value = self.expr(value)?;
+            self.vars.insert(var, value);
+        }
+        let place = self.single_address(target.to)?;
+        self.memo.clear();
+        Ok([place, self.iconst(target.row)])
     }
 
     /// An index that is the same for all lanes.
@@ -138,13 +168,13 @@ impl<'p> Emitter<'_, '_, 'p> {
         let zero = self.iconst(0);
         let address = match inside {
             Val::Known(false) => zero,
-            Val::Known(true) => self.row_address(c)?,
+            Val::Known(true) => self.single_address(&c.a)?,
             Val::Bool(inside) => {
                 // Loads that the address itself needs are not made outside.
                 let held = self.guard.replace(Val::Bool(inside));
                 self.n_guards += 1;
                 let number = std::mem::replace(&mut self.guard_number, self.n_guards);
-                let address = self.row_address(c)?;
+                let address = self.single_address(&c.a)?;
                 (self.guard, self.guard_number) = (held, number);
                 self.b.ins().select(inside, address, zero)
             }
@@ -157,10 +187,11 @@ impl<'p> Emitter<'_, '_, 'p> {
         Ok(())
     }
 
-    fn row_address(&mut self, c: &'p Contraction) -> Result<Value, Unsupported> {
-        match self.address(&c.a)? {
+    /// The address of one number.
+    fn single_address(&mut self, access: &Access) -> Result<Value, Unsupported> {
+        match self.address(access)? {
             Address::Same { base, disp } => Ok(self.uniform(Affine { base: Some(base), k: i64::from(disp), lane: 0 })),
-            Address::Next { .. } | Address::Each(_) => panic!("cranelift: rows are found one by one"),
+            Address::Next { .. } | Address::Each(_) => panic!("cranelift: outside of lanes an address is one"),
         }
     }
 

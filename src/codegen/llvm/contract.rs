@@ -7,6 +7,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
+use crate::codegen::unchanged::target;
 use crate::kernel::ir::{Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -30,7 +31,10 @@ impl<'p> Emitter<'_, 'p> {
         let used = self.facts.used_by_contraction(self.kernel, c);
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(&["ptr", "i64", "i64", "ptr"], &captures, |e| e.rows(c))?;
-        let epilogue = self.outline(&["ptr", "i64", "i64", "i64", "i64", "ptr"], &captures, |e| e.epilogue(c))?;
+        let epilogue = match self.whole_panels_are_stored(c) {
+            true => Value::null(),
+            false => self.outline(&["ptr", "i64", "i64", "i64", "i64", "ptr"], &captures, |e| e.epilogue(c))?,
+        };
         let m_extent = self.whole(c.m_extent)?;
         let mut packed = self.base(c.packed);
         if let Some(part) = c.part {
@@ -52,6 +56,8 @@ impl<'p> Emitter<'_, 'p> {
         let mut words: Vec<Value> = vec![m_extent];
         words.extend(known.map(|k| Value::int(I64, k)));
         words.extend([packed, rows, epilogue, record]);
+        let (out, out_row) = self.target(c)?;
+        words.extend([out, out_row]);
         let contract = self.record(&words);
         let context = self.context();
         self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
@@ -70,6 +76,27 @@ impl<'p> Emitter<'_, 'p> {
         let (context, step) = (self.context(), self.record(&words));
         self.f.line(format_args!("call void @gdl_rt_softmax(ptr {context}, ptr {step})"));
         Ok(())
+    }
+
+    /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
+    fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
+        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some()
+    }
+
+    /// Where sums that are stored as they are go, and the numbers between their rows; null where the epilogue finishes them.
+    fn target(&mut self, c: &'p Contraction) -> Result<(Value, Value), Unsupported> {
+        let Some(target) = target(self.unit.program, self.kernel, c) else {
+            return Ok((Value::null(), Value::int(I64, 0)));
+        };
+        self.memo.clear();
+        self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
+        for (var, value) in target.values {
+            let value = self.expr(value)?;
+            self.vars.insert(var, value);
+        }
+        let place = self.place(target.to)?;
+        self.memo.clear();
+        Ok((place.address().expect("llvm: a place of one sum"), Value::int(I64, target.row)))
     }
 
     /// An index that is the same for all lanes.
