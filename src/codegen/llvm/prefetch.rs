@@ -17,6 +17,9 @@ use crate::kernel::ir::{Buffer, Stmt, Var};
 const LINE: i64 = 64;
 /// How long memory takes to answer, in nanoseconds.
 const LATENCY: i64 = 200;
+/// How much longer turns are said to take than they do: costs are those of four lanes at a time, and rather too great, as they decide
+/// whether threads are worth waking.
+const OVERSTATED: i64 = 4;
 /// Turns ahead at most.
 const MOST_AHEAD: i64 = 8;
 /// Lines of a turn that are worth it, and that are not too many for the processor to wait for.
@@ -39,8 +42,9 @@ impl<'p> Emitter<'_, 'p> {
         if rows.is_empty() {
             return;
         }
-        let turn = self.facts.cost(self.kernel, body, self.unit.program).max(1);
-        let ahead = (LATENCY / turn + 1).min(MOST_AHEAD);
+        let stated = self.facts.cost(self.kernel, body, self.unit.program).max(1);
+        let latency = LATENCY * OVERSTATED * (self.per_vector() as i64 / 4).max(1);
+        let ahead = (latency / stated + 1).min(MOST_AHEAD);
         let i = self.uniform(i);
         let next = self.f.binary("add", i, Value::int(I64, ahead));
         let mut found: BTreeMap<&[Id<Buffer>], Value> = BTreeMap::new();
