@@ -55,6 +55,10 @@ fn block_bytes() -> i64 {
 const LEAST_ROWS: i64 = 48;
 /// Numbers a tile holds at most: 12 rows of 64 columns.
 const TILE: usize = 12 * 64;
+/// Bytes that come at once.
+const LINE: usize = 64;
+/// Products of a sum for which it is worth asking for memory ahead.
+const LONG: i64 = 32;
 /// The row of zeros, in bytes.
 const ZERO_BYTES: usize = 64 << 10;
 
@@ -64,6 +68,21 @@ struct Zeros(UnsafeCell<[u8; ZERO_BYTES]>);
 // SAFETY: never written.
 unsafe impl Sync for Zeros {}
 static ZEROS: Zeros = Zeros(UnsafeCell::new([0; ZERO_BYTES]));
+
+impl<T> Place<T> {
+    /// Asks for the memory of `rows` rows of `width` sums, so that it comes while they are computed; a tile is there already.
+    fn ask(&self, rows: i64, width: i64) {
+        if self.is_tile {
+            return;
+        }
+        let line = (LINE / size_of::<T>()) as i64;
+        for row in 0..rows {
+            for at in (0..width).step_by(line as usize) {
+                cpu::ask_to_write(self.sums.wrapping_offset((row * self.row + at) as isize).cast());
+            }
+        }
+    }
+}
 
 /// How the work is cut.
 struct Plan<'a> {
@@ -243,6 +262,9 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
         while row < count {
             let rows = T::take(column.shape.rows, count - row);
             let place = plan.place(&column, m + row, tile);
+            if c.taps * c.k_extent >= LONG {
+                place.ask(rows, column.shape.panels * T::UNIT);
+            }
             let t = Tile {
                 rows: table.wrapping_add((row * c.taps) as usize),
                 row_step: c.taps,
