@@ -7,7 +7,7 @@ pub mod device;
 pub mod frame;
 pub mod llvm;
 mod scan;
-mod unchanged;
+mod target;
 
 /// What the runtime, the code that is made for it and the callers of libraries agree on: the runtime's own file, compiled into gdlc too.
 #[allow(dead_code)]

@@ -35,10 +35,12 @@ pub struct Contract {
     /// is written to `out`.
     pub epilogue: Option<Epilogue>,
     pub data: *const c_void,
-    /// Where sum `(0, 0)` goes, if all are stored as they are, those of a row side by side: panels that are whole are written there.
+    /// Where sum `(0, 0)` goes, if those of a row go side by side, else null: that memory is asked for ahead.
     pub out: *mut u8,
     /// Elements of `out` from one row to the next.
     pub out_row: i64,
+    /// Whether all sums are stored there as they are: panels that are whole then are, without the epilogue.
+    pub unchanged: i64,
 }
 
 type Epilogue = unsafe extern "C" fn(data: *const c_void, m: i64, count: i64, n: i64, width: i64, tile: *const u8);
@@ -68,21 +70,6 @@ struct Zeros(UnsafeCell<[u8; ZERO_BYTES]>);
 // SAFETY: never written.
 unsafe impl Sync for Zeros {}
 static ZEROS: Zeros = Zeros(UnsafeCell::new([0; ZERO_BYTES]));
-
-impl<T> Place<T> {
-    /// Asks for the memory of `rows` rows of `width` sums, so that it comes while they are computed; a tile is there already.
-    fn ask(&self, rows: i64, width: i64) {
-        if self.is_tile {
-            return;
-        }
-        let line = (LINE / size_of::<T>()) as i64;
-        for row in 0..rows {
-            for at in (0..width).step_by(line as usize) {
-                cpu::ask_to_write(self.sums.wrapping_offset((row * self.row + at) as isize).cast());
-            }
-        }
-    }
-}
 
 /// How the work is cut.
 struct Plan<'a> {
@@ -147,14 +134,32 @@ impl<'a> Plan<'a> {
         self.c.taps * self.c.k_extent * T::UNIT
     }
 
+    /// Where the sum of a row and a column goes in the end.
+    fn end<T: Real>(&self, m: i64, n: i64) -> *mut T {
+        self.c.out.cast::<T>().wrapping_offset((m * self.c.out_row + n) as isize)
+    }
+
     /// Where sums are put: where they stay, unless there is more to do with them or a panel is cut off, which fill a tile first.
     fn place<T: Real>(&self, column: &Column<T>, m: i64, tile: *mut T) -> Place<T> {
         let (c, n) = (self.c, column.first * T::UNIT);
-        if c.out.is_null() || n + column.shape.panels * T::UNIT > c.n_extent {
+        if c.unchanged == 0 || n + column.shape.panels * T::UNIT > c.n_extent {
             return Place { sums: tile, row: T::TILE_ROW, is_tile: true };
         }
-        let sums = c.out.cast::<T>().wrapping_offset((m * c.out_row + n) as isize);
-        Place { sums, row: c.out_row, is_tile: false }
+        Place { sums: self.end(m, n), row: c.out_row, is_tile: false }
+    }
+
+    /// Asks for the memory of long sums, so that it comes while they are computed.
+    fn ask<T: Real>(&self, column: &Column<T>, m: i64, rows: i64) {
+        let (c, n) = (self.c, column.first * T::UNIT);
+        if c.out.is_null() || c.taps * c.k_extent < LONG {
+            return;
+        }
+        let width = (column.shape.panels * T::UNIT).min(c.n_extent - n);
+        for row in m..m + rows {
+            for at in (0..width).step_by(LINE / size_of::<T>()) {
+                cpu::ask_to_write(self.end::<T>(row, n + at).cast());
+            }
+        }
     }
 
     /// Hands the finished rows of a tile to the epilogue.
@@ -262,9 +267,7 @@ unsafe fn whole_block<T: Real>(plan: &Plan<'_>, s: &mut Scratch<T>, m: i64, coun
         while row < count {
             let rows = T::take(column.shape.rows, count - row);
             let place = plan.place(&column, m + row, tile);
-            if c.taps * c.k_extent >= LONG {
-                place.ask(rows, column.shape.panels * T::UNIT);
-            }
+            plan.ask(&column, m + row, rows);
             let t = Tile {
                 rows: table.wrapping_add((row * c.taps) as usize),
                 row_step: c.taps,

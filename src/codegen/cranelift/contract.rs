@@ -9,7 +9,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::codegen::unchanged::target;
+use crate::codegen::target::target;
 use crate::kernel::ir::{Access, Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -97,13 +97,13 @@ impl<'p> Emitter<'_, '_, 'p> {
 
     /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
     fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
-        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some()
+        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some_and(|target| target.unchanged)
     }
 
-    /// Where sums that are stored as they are go, and the numbers between their rows; null where the epilogue finishes them.
-    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 2], Unsupported> {
+    /// Where the first sum goes, the numbers between rows, and whether sums are stored as they are; null where that is not known.
+    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 3], Unsupported> {
         let Some(target) = target(self.unit.program, self.kernel, c) else {
-            return Ok([self.iconst(0), self.iconst(0)]);
+            return Ok([0; 3].map(|zero| self.iconst(zero)));
         };
         self.memo.clear();
         self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
@@ -111,9 +111,9 @@ impl<'p> Emitter<'_, '_, 'p> {
             let value = self.expr(value)?;
             self.vars.insert(var, value);
         }
-        let place = self.single_address(target.to)?;
+        let first = self.single_address(&target.to)?;
         self.memo.clear();
-        Ok([place, self.iconst(target.row)])
+        Ok([first, self.iconst(target.row), self.iconst(i64::from(target.unchanged))])
     }
 
     /// An index that is the same for all lanes.

@@ -7,7 +7,7 @@ use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::codegen::unchanged::target;
+use crate::codegen::target::target;
 use crate::kernel::ir::{Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -56,8 +56,7 @@ impl<'p> Emitter<'_, 'p> {
         let mut words: Vec<Value> = vec![m_extent];
         words.extend(known.map(|k| Value::int(I64, k)));
         words.extend([packed, rows, epilogue, record]);
-        let (out, out_row) = self.target(c)?;
-        words.extend([out, out_row]);
+        words.extend(self.target(c)?);
         let contract = self.record(&words);
         let context = self.context();
         self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
@@ -80,13 +79,13 @@ impl<'p> Emitter<'_, 'p> {
 
     /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
     fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
-        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some()
+        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some_and(|target| target.unchanged)
     }
 
-    /// Where sums that are stored as they are go, and the numbers between their rows; null where the epilogue finishes them.
-    fn target(&mut self, c: &'p Contraction) -> Result<(Value, Value), Unsupported> {
+    /// Where the first sum goes, the numbers between rows, and whether sums are stored as they are; null where that is not known.
+    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 3], Unsupported> {
         let Some(target) = target(self.unit.program, self.kernel, c) else {
-            return Ok((Value::null(), Value::int(I64, 0)));
+            return Ok([Value::null(), Value::int(I64, 0), Value::int(I64, 0)]);
         };
         self.memo.clear();
         self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
@@ -94,9 +93,10 @@ impl<'p> Emitter<'_, 'p> {
             let value = self.expr(value)?;
             self.vars.insert(var, value);
         }
-        let place = self.place(target.to)?;
+        let place = self.place(&target.to)?;
         self.memo.clear();
-        Ok((place.address().expect("llvm: a place of one sum"), Value::int(I64, target.row)))
+        let first = place.address().expect("llvm: a place of one sum");
+        Ok([first, Value::int(I64, target.row), Value::int(I64, i64::from(target.unchanged))])
     }
 
     /// An index that is the same for all lanes.

@@ -105,7 +105,8 @@ impl Cx<'_, '_> {
             };
             total = Some(match (&group[..], first) {
                 ([product], first) if !order.collected => {
-                    let factors: Vec<Id<Expr>> = [product.number].into_iter().chain(first).chain(rest(product)).collect();
+                    let factors: Vec<Id<Expr>> =
+                        [product.number].into_iter().chain(first).chain(rest(product)).collect();
                     self.add_product(total, &factors)
                 }
                 (_, first) => {

@@ -1,4 +1,5 @@
-//! Sums of a contraction that are stored as they are: they are written to their place, and no tile of them is copied there.
+//! Where a contraction's sums go: that memory is asked for while they are computed; and those that are stored as they are go there
+//! without a tile between.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +9,31 @@ use crate::kernel::address::walks;
 use crate::kernel::ir::{Access, Binary, Contraction, Expr, Kernel, Program, Stmt, Var};
 
 /// Where such sums go: those of a row side by side.
-pub(super) struct Target<'k> {
+pub(super) struct Target {
     /// The place of sum `(m, n)`.
-    pub(super) to: &'k Access,
+    pub(super) to: Access,
     /// Those values of the row that it reads; none of them loads what only a row has.
     pub(super) values: Vec<(Var, Id<Expr>)>,
     /// Numbers from one row's place to the next's.
     pub(super) row: i64,
+    /// Whether the sums are stored as they are.
+    pub(super) unchanged: bool,
 }
 
-/// Where all sums go, if the epilogue does nothing but store them, each row beside the last one's at a known distance.
-pub(super) fn target<'k>(program: &Program, kernel: &Kernel, c: &'k Contraction) -> Option<Target<'k>> {
+/// Where all sums go, if the epilogue stores one number for each, each row beside the last one's at a known distance.
+pub(super) fn target(program: &Program, kernel: &Kernel, c: &Contraction) -> Option<Target> {
     let [Stmt::Store { to, value }] = &c.epilogue[..] else { return None };
-    let is_sum = kernel.exprs[*value] == Expr::Var(c.acc) && program.buffers[to.buffer].dtype == program.dtype;
-    let step = |var| step(program, kernel, c, to, var);
-    (is_sum && step(c.n)? == 1).then_some(Target { to, values: values_of_row(kernel, c, to), row: step(c.m)? })
+    // an axis that was cut into values of the row is one again
+    let value_of =
+        |index: &Id<Expr>| c.row.iter().find(|(var, _)| kernel.exprs[*index] == Expr::Var(*var)).map(|row| row.1);
+    let index = to.index.iter().map(|index| value_of(index).unwrap_or(*index)).collect();
+    let to = Access { buffer: to.buffer, index };
+    let is_real = program.buffers[to.buffer].dtype == program.dtype;
+    let step = |var| step(program, kernel, c, &to, var);
+    let (along_row, row) = (step(c.n)?, step(c.m)?);
+    let unchanged = kernel.exprs[*value] == Expr::Var(c.acc);
+    let values = values_of_row(kernel, c, &to);
+    (is_real && along_row == 1).then_some(Target { to, values, row, unchanged })
 }
 
 /// The values of the row that an access reads.
