@@ -210,6 +210,71 @@ model SAB(x: Set -> 6) = {
     is("set.SAB", &results(text, &[("n", 14), ("samples", 2)], &inputs, &weights)["z"]);
 }
 
+/// The set transformer's block with four learnt points between: they attend to the set, and the set to them. What the reference computes of
+/// the points alone, their queries, is given; its maps that all points share have the same weights here at each.
+#[test]
+fn induced_set_attention_blocks() {
+    let layers = "domain Set = set(n)
+layer induced(k: Set -> 2 scalar(4), v: Set -> 2 scalar(4)): Set -> 2 scalar(4) = {
+  q    = learn q: 2 scalar(4) = zeros
+  y[i] = q + attend j by dot(q, k[j]) / sqrt(8): v[j]
+  o    = linear 2 scalar(4) (y)
+  y + relu(o)
+}
+layer likeness(q: Set -> 2 scalar(4), h: Set -> 2 scalar(4)): Set -> 2 = {
+  k = linear 2 scalar(4) (h)
+  exp(dot(q, k) / sqrt(8))
+}
+";
+    let each = |f: &dyn Fn(usize) -> String, between: &str| (1..=4).map(f).collect::<Vec<_>>().join(between);
+    let text = format!(
+        "{layers}model ISAB(x: Set -> 6) = {{
+  q = linear 2 scalar(4) (x)
+  k = linear 2 scalar(4) (x)
+  v = linear 2 scalar(4) (x)
+{}
+  y = q + ({}) / ({})
+  o = linear 2 scalar(4) (y)
+  z = y + relu(o)
+  z
+}}
+",
+        each(
+            &|p| format!("  h{p} = induced(k, v)\n  e{p} = likeness(q, h{p})\n  v{p} = linear 2 scalar(4) (h{p})"),
+            "\n"
+        ),
+        each(&|p| format!("e{p} * v{p}"), " + "),
+        each(&|p| format!("e{p}"), " + "),
+    );
+    let of_input = |s| shaped(&scaled(&[8, 6], s), &[2, 4, 6]).permuted(&[0, 2, 1]);
+    let bias = |s| shaped(&scaled(&[8], s), &[2, 4]);
+    let mut weights: Vec<(String, Array)> = Vec::new();
+    let mut add = |name: String, weight: Array, seed: u32| {
+        weights.push((format!("{name}.linear.weight"), weight));
+        weights.push((format!("{name}.linear.bias"), bias(seed + 1)));
+    };
+    for (name, s) in [("k", 13), ("v", 15), ("q", 19)] {
+        add(name.into(), of_input(s), s);
+    }
+    add("o".into(), between_heads(&scaled(&[8, 8], 25)), 25);
+    for p in 1..=4 {
+        add(format!("h{p}.induced.o"), between_heads(&scaled(&[8, 8], 17)), 17);
+        add(format!("e{p}.likeness.k"), between_heads(&scaled(&[8, 8], 21)), 21);
+        add(format!("v{p}"), between_heads(&scaled(&[8, 8], 23)), 23);
+    }
+    let (points, map, shift) = (scaled(&[4, 8], 10), scaled(&[8, 8], 11), scaled(&[8], 12));
+    for p in 0..4 {
+        let query =
+            |o: usize| shift.data[o] + (0..8).map(|i| map.data[8 * o + i] * points.data[8 * p + i]).sum::<f64>();
+        weights.push((format!("h{}.induced.q.q", p + 1), Array { dims: vec![8], data: (0..8).map(query).collect() }));
+    }
+    let weights: Vec<(&str, Array)> = weights.iter().map(|(name, a)| (name.as_str(), a.clone())).collect();
+    let x = shaped(&fill(&[2, 7, 6], 1), &[14, 6]);
+    let index = table((0..14).map(|k| k / 7));
+    let inputs = [("x", &x), ("Set.index", &index)];
+    is("set.ISAB", &results(&text, &[("n", 14), ("samples", 2)], &inputs, &weights)["z"]);
+}
+
 /// Edges both ways between these, by receiver.
 const BONDS: [(usize, usize); 7] = [(0, 1), (0, 2), (1, 2), (2, 3), (3, 4), (4, 5), (1, 4)];
 
@@ -431,6 +496,50 @@ model Product(a: Atoms -> 4x0e + 3x1o + 2x2e, b: Atoms -> 0e + 1o + 2e): Atoms -
         found.extend(results(text, &sizes, &[("a", &a), ("b", &b)], &weights)["y"].data.clone());
     }
     is("e3nn.TP", &Array { dims: vec![5, 23], data: found });
+}
+
+/// NequIP's tensor product of 8x0e + 8x1o with the harmonics 0e + 1o of five vectors, a weight a channel and path. e3nn keeps the results of
+/// paths into one irrep apart, sorted by irrep; ours adds them up: each path is taken alone, the others' weights are zero.
+#[test]
+fn tensor_products_of_channels() {
+    let text = "domain Atoms = points(n, m) in R3 under O(3)
+model Product(a: Atoms -> 8x0e + 8x1o, b: Atoms -> 8x0e + 8x1o) = {
+  y = depthwise bilinear 8x0e + 8x1o + 8x1e (a, b)
+  y
+}
+";
+    // out, a, b, and where the result has the numbers of out
+    const PATHS: [(&str, &str, &str, std::ops::Range<usize>); 5] = [
+        ("0e", "0e", "0e", 0..8),
+        ("0e", "1o", "1o", 0..8),
+        ("1o", "0e", "1o", 8..32),
+        ("1o", "1o", "0e", 8..32),
+        ("1e", "1o", "1o", 32..56),
+    ];
+    let (x, r, w) = (fill(&[5, 32], 1), fill(&[5, 3], 2), fill(&[5, 40], 3));
+    let mut found = Vec::new();
+    for edge in 0..5 {
+        let a = Array { dims: vec![1, 32], data: x.data[32 * edge..32 * (edge + 1)].to_vec() };
+        let vector = [r.data[3 * edge], r.data[3 * edge + 1], r.data[3 * edge + 2]];
+        let harmonics = values_normalised(1, vector, Normalisation::Component);
+        let copied = [harmonics[..1].repeat(8), harmonics[1..].repeat(8)].concat();
+        let b = Array { dims: vec![1, 32], data: copied };
+        for (path, (out, first, second, range)) in PATHS.into_iter().enumerate() {
+            let weight = |k: usize, (o, i, j): (&str, &str, &str)| {
+                let alone = Array { dims: vec![8], data: w.data[40 * edge + 8 * path..][..8].to_vec() };
+                let data = if k == path { alone } else { Array { dims: vec![8], data: vec![0.0; 8] } };
+                (format!("y.bilinear.weight.{o}.{i}.{j}"), data)
+            };
+            let weights = PATHS.iter().enumerate().map(|(k, (o, i, j, _))| weight(k, (o, i, j)));
+            let weights: Vec<(String, Array)> = weights.collect();
+            let weights: Vec<(&str, Array)> = weights.iter().map(|(name, w)| (name.as_str(), w.clone())).collect();
+            let inputs = [("a", &a), ("b", &b)];
+            let y = &results(text, &[("n", 1), ("m", 0), ("samples", 1)], &inputs, &weights)["y"];
+            assert_eq!(y.data.len(), 56, "{out} of {first} and {second}");
+            found.extend_from_slice(&y.data[range]);
+        }
+    }
+    is("e3nn.nequip_uvu", &Array { dims: vec![5, 88], data: found });
 }
 
 /// An encoder layer of the Transformer, normalised after each sum. The normalisation of torch also subtracts the mean over channels, which `norm` does not.
