@@ -290,9 +290,12 @@ impl<'a> Elaborator<'a> {
         let group = self.group_for(&operands, base);
         let place = fibre.span;
         let Some(fibre) = self.fibre_of(fibre, &group, scope) else { return Term::Poison };
-        let same_copies = self.fibre(operands[0]).copies() == self.fibre(operands[1]).copies();
-        let fibre =
-            if depthwise { self.depthwise_fibre(&operands, fibre).filter(|_| same_copies) } else { Some(fibre) };
+        if depthwise && self.fibre(operands[0]).copies() != self.fibre(operands[1]).copies() {
+            let of = |v: &ValueId| self.fibre(*v).describe();
+            let (a, b) = (of(&operands[0]), of(&operands[1]));
+            return self.fail(copies_of_factors(span, &a, &b));
+        }
+        let fibre = if depthwise { self.depthwise_fibre(&operands, fibre) } else { Some(fibre) };
         let Some(fibre) = fibre else { return self.fail(depthwise_copies(place)) };
         if !self.product_exists(operands[0], operands[1], &fibre, span) {
             return Term::Poison;
@@ -335,6 +338,13 @@ impl<'a> Elaborator<'a> {
         }
         Term::Value(operands[0])
     }
+}
+
+fn copies_of_factors(span: Span, a: &str, b: &str) -> Diagnostic {
+    Diagnostic::error("E0310", "`depthwise bilinear` multiplies copy by copy, so both factors have as many copies")
+        .at(span, format!("`{a}` and `{b}`"))
+        .why("each copy of the result is made of one copy of each factor")
+        .hint("`linear F` first gives a factor as many copies; `bilinear` multiplies all copies of one with all of the other")
 }
 
 fn depthwise_copies(place: Span) -> Diagnostic {
