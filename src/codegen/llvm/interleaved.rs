@@ -11,6 +11,8 @@ use crate::kernel::ir::{Access, Expr, Memory, Stmt};
 
 /// Numbers of a row that are read whole to have one of them in each lane.
 const MOST_READ: i64 = 4;
+/// Numbers of a longer row that are read together.
+const PIECES: [i64; 2] = [8, 4];
 
 impl<'p> Emitter<'_, 'p> {
     /// Writes what the first statements store to adjacent numbers of a row a lane; how many statements these are.
@@ -62,9 +64,12 @@ impl<'p> Emitter<'_, 'p> {
         }
         let Some(Expr::Int(column)) = access.index.last().map(|i| &self.kernel.exprs[*i]) else { return Ok(None) };
         let width = self.unit.program.buffers[access.buffer].shape.last().and_then(|n| n.as_fixed());
-        let Some(at) = self.row_of_each(access)?.filter(|at| at.lane <= MOST_READ) else { return Ok(None) };
+        let Some(at) = self.row_of_each(access)? else { return Ok(None) };
         if width != usize::try_from(at.lane).ok() || !(0..at.lane).contains(column) {
             return Ok(None);
+        }
+        if at.lane > MOST_READ {
+            return Ok(self.column_of_rows(access, Affine { k: at.k - column, ..at }, *column).map(Val::Reals));
         }
         let (lanes, step, column) = (self.lanes, at.lane as usize, *column as usize);
         let mut res: Option<Value> = None;
@@ -83,6 +88,55 @@ impl<'p> Emitter<'_, 'p> {
             res = Some(self.shuffled(before, numbers, (0..lanes).map(pick)));
         }
         Ok(res.map(Val::Reals))
+    }
+
+    /// A column of rows of more numbers: rows are read in pieces, the columns of a piece together, and the last piece ends where rows do.
+    fn column_of_rows(&mut self, access: &Access, rows: Affine, column: i64) -> Option<Value> {
+        let piece = PIECES.into_iter().find(|n| *n <= rows.lane && *n as usize <= self.lanes)?;
+        let first = (column / piece * piece).min(rows.lane - piece);
+        let whole = self.lanes / piece as usize;
+        let mut numbers = Vec::new();
+        for group in 0..piece {
+            let of_row = |row: usize| Affine {
+                k: rows.k + first + rows.lane * (group * whole as i64 + row as i64),
+                lane: 0,
+                ..rows
+            };
+            let read: Vec<Value> =
+                (0..whole).map(|row| self.some_numbers(access, of_row(row), piece as usize)).collect();
+            numbers.push(self.joined(read));
+        }
+        Some(self.unzipped(numbers, (column - first) as usize))
+    }
+
+    /// So many numbers side by side.
+    fn some_numbers(&mut self, access: &Access, from: Affine, count: usize) -> Value {
+        let lanes = std::mem::replace(&mut self.lanes, count);
+        let place = self.side_by_side(access.buffer, from);
+        let numbers = self.load_numbers(&place);
+        self.lanes = lanes;
+        numbers
+    }
+
+    /// Vectors one after the other, as one; a power of two of them.
+    fn joined(&mut self, parts: Vec<Value>) -> Value {
+        if let [whole] = parts[..] {
+            return whole;
+        }
+        let halves = parts.chunks(2).map(|pair| self.shuffled(pair[0], pair[1], 0..2 * pair[0].ty.lanes)).collect();
+        self.joined(halves)
+    }
+
+    /// Every so many-th number of vectors that follow each other, from one on: as many as there are vectors.
+    fn unzipped(&mut self, numbers: Vec<Value>, column: usize) -> Value {
+        if let [whole] = numbers[..] {
+            return whole;
+        }
+        let lanes = numbers[0].ty.lanes;
+        let half =
+            numbers.chunks(2).map(|pair| self.shuffled(pair[0], pair[1], (0..lanes).map(|i| 2 * i + column % 2)));
+        let half = half.collect();
+        self.unzipped(half, column / 2)
     }
 
     /// Where an access is, if each lane is at a row of its own of memory outside of the kernel, side by side in no dimension.
