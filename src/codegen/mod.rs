@@ -3,11 +3,11 @@
 
 pub mod abi;
 pub mod cranelift;
+mod destination;
 pub mod device;
 pub mod frame;
 pub mod llvm;
 mod scan;
-mod target;
 
 /// What the runtime, the code that is made for it and the callers of libraries agree on: the runtime's own file, compiled into gdlc too.
 #[allow(dead_code)]

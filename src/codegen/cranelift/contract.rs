@@ -8,8 +8,8 @@ use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
+use crate::codegen::destination::{Destination, destination};
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::codegen::target::target;
 use crate::kernel::ir::{Access, Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -26,9 +26,11 @@ impl<'p> Emitter<'_, '_, 'p> {
             return Err(Unsupported::new(format!("a contraction of {} taps, above {MOST_TAPS}", c.taps)));
         }
         let used = self.facts.used_by_contraction(self.kernel, c);
+        let destination = destination(self.unit.program, self.kernel, c);
+        let takes_all = destination.as_ref().is_some_and(|to| to.takes_all(c));
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(4, &captures, |e, params| e.rows(c, params))?;
-        let epilogue = match self.whole_panels_are_stored(c) {
+        let epilogue = match takes_all {
             true => None,
             false => Some(self.outline(6, &captures, |e, params| e.epilogue(c, params))?),
         };
@@ -60,7 +62,7 @@ impl<'p> Emitter<'_, '_, 'p> {
             None => self.iconst(0),
         };
         words.extend([packed, self.function_address(rows), epilogue, record]);
-        words.extend(self.target(c)?);
+        words.extend(self.first_sum(c, destination)?);
         let contract = self.words(words);
         let context = self.context();
         let callee = self.unit.contract;
@@ -95,25 +97,20 @@ impl<'p> Emitter<'_, '_, 'p> {
         address
     }
 
-    /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
-    fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
-        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some_and(|target| target.unchanged)
-    }
-
     /// Where the first sum goes, the numbers between rows, and whether sums are stored as they are; null where that is not known.
-    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 3], Unsupported> {
-        let Some(target) = target(self.unit.program, self.kernel, c) else {
+    fn first_sum(&mut self, c: &Contraction, destination: Option<Destination>) -> Result<[Value; 3], Unsupported> {
+        let Some(destination) = destination else {
             return Ok([0; 3].map(|zero| self.iconst(zero)));
         };
         self.memo.clear();
         self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
-        for (var, value) in target.values {
+        for (var, value) in destination.values {
             let value = self.expr(value)?;
             self.vars.insert(var, value);
         }
-        let first = self.single_address(&target.to)?;
+        let first = self.single_address(&destination.to)?;
         self.memo.clear();
-        Ok([first, self.iconst(target.row), self.iconst(i64::from(target.unchanged))])
+        Ok([first, self.iconst(destination.row), self.iconst(i64::from(destination.unchanged))])
     }
 
     /// An index that is the same for all lanes.

@@ -6,8 +6,8 @@ use super::value::{Affine, Val};
 use crate::base::arena::Id;
 use crate::base::dtype::Dtype;
 use crate::codegen::Unsupported;
+use crate::codegen::destination::{Destination, destination};
 use crate::codegen::runtime::TILE_ROW_BYTES;
-use crate::codegen::target::target;
 use crate::kernel::ir::{Contraction, Expr, Softmax};
 
 /// Taps whose addresses are written out one by one, their offsets known.
@@ -29,9 +29,11 @@ impl<'p> Emitter<'_, 'p> {
             return Err(Unsupported::new(format!("a contraction of {} taps, above {MOST_TAPS}", c.taps)));
         }
         let used = self.facts.used_by_contraction(self.kernel, c);
+        let destination = destination(self.unit.program, self.kernel, c);
+        let takes_all = destination.as_ref().is_some_and(|to| to.takes_all(c));
         let (record, captures) = self.capture(&used.vars, &used.locals);
         let rows = self.outline(&["ptr", "i64", "i64", "ptr"], &captures, |e| e.rows(c))?;
-        let epilogue = match self.whole_panels_are_stored(c) {
+        let epilogue = match takes_all {
             true => Value::null(),
             false => self.outline(&["ptr", "i64", "i64", "i64", "i64", "ptr"], &captures, |e| e.epilogue(c))?,
         };
@@ -56,7 +58,7 @@ impl<'p> Emitter<'_, 'p> {
         let mut words: Vec<Value> = vec![m_extent];
         words.extend(known.map(|k| Value::int(I64, k)));
         words.extend([packed, rows, epilogue, record]);
-        words.extend(self.target(c)?);
+        words.extend(self.first_sum(c, destination)?);
         let contract = self.record(&words);
         let context = self.context();
         self.f.line(format_args!("call void @gdl_rt_contract(ptr {context}, ptr {contract})"));
@@ -77,26 +79,21 @@ impl<'p> Emitter<'_, 'p> {
         Ok(())
     }
 
-    /// Whether no epilogue is called: all sums are stored as they are, and no panel is cut off.
-    fn whole_panels_are_stored(&self, c: &Contraction) -> bool {
-        c.n_extent % c.panel == 0 && target(self.unit.program, self.kernel, c).is_some_and(|target| target.unchanged)
-    }
-
     /// Where the first sum goes, the numbers between rows, and whether sums are stored as they are; null where that is not known.
-    fn target(&mut self, c: &'p Contraction) -> Result<[Value; 3], Unsupported> {
-        let Some(target) = target(self.unit.program, self.kernel, c) else {
+    fn first_sum(&mut self, c: &Contraction, destination: Option<Destination>) -> Result<[Value; 3], Unsupported> {
+        let Some(destination) = destination else {
             return Ok([Value::null(), Value::int(I64, 0), Value::int(I64, 0)]);
         };
         self.memo.clear();
         self.vars.extend([c.m, c.n].map(|var| (var, Val::Int(Affine::constant(0)))));
-        for (var, value) in target.values {
+        for (var, value) in destination.values {
             let value = self.expr(value)?;
             self.vars.insert(var, value);
         }
-        let place = self.place(&target.to)?;
+        let place = self.place(&destination.to)?;
         self.memo.clear();
         let first = place.address().expect("llvm: a place of one sum");
-        Ok([first, Value::int(I64, target.row), Value::int(I64, i64::from(target.unchanged))])
+        Ok([first, Value::int(I64, destination.row), Value::int(I64, i64::from(destination.unchanged))])
     }
 
     /// An index that is the same for all lanes.

@@ -344,7 +344,7 @@ impl RowRoot {
     }
 
     /// Whether its numbers are sooner computed again than fetched: few products each, of rows of channels that many entries share.
-    pub(super) fn is_soon_repeated(&self, graph: &Graph) -> bool {
+    pub(super) fn is_cheap_to_repeat(&self, graph: &Graph) -> bool {
         let n = self.n_components(&graph.ty(self.root).dims);
         let products: usize = self.sums.iter().map(|sum| sum.terms(graph).len()).sum();
         products <= n * MOST_REPEATED && self.sums.iter().all(|sum| sum.shares_channels(graph))

@@ -57,7 +57,7 @@ impl Facts {
         for root in self.candidates(graph, users).into_iter().rev() {
             let Some(groups) = self.readers_at_entries(graph, &root, &users[&root.root]) else { continue };
             let room = groups.iter().all(|g| root.fits(graph, self.rows[*g].numbers(graph)));
-            if !room || groups.len() > 1 && !(repeated && groups.len() == 2 && root.is_soon_repeated(graph)) {
+            if !room || groups.len() > 1 && !(repeated && groups.len() == 2 && root.is_cheap_to_repeat(graph)) {
                 continue;
             }
             // what two kernels compute is no kernel's alone

@@ -1,7 +1,7 @@
 //! Sums along edges: tensor products over sparse rows, attention, several paths in one kernel; and the sums of their derivatives.
 
 use super::*;
-use gdlc::kernel::ir::{LoopKind, Stmt};
+use gdlc::kernel::ir::{Binary, Expr, LoopKind, Stmt};
 use gdlc::kernel::walk::each_stmt;
 
 fn fixed(n: usize) -> Size {
@@ -125,6 +125,61 @@ fn rows_are_fetched_as_they_are_shortest() {
     }
 }
 
+/// What sums along two tables read at their entries, made of a row that entries share, is made in both; where a third one reads it too it is
+/// made once and stored, and so it is on a GPU, and where it is made of a row of the entry's own.
+#[test]
+fn values_of_entries_are_made_again_for_two_tables() {
+    for (n_tables, own, hardware, stored) in [
+        (1, false, Hardware::Cpu, 0),
+        (1, true, Hardware::Cpu, 0),
+        (2, false, Hardware::Cpu, 0),
+        (2, true, Hardware::Cpu, 2),
+        (3, false, Hardware::Cpu, 2),
+        (2, false, Hardware::Gpu, 2),
+    ] {
+        let mut case = Case::new();
+        let (n, m) = (case.size("n", 5), case.size("m", 14));
+        let x = case.input("x", &[n, fixed(3), fixed(8)]);
+        let y = case.input("y", &[m, fixed(3)]);
+        let tables = ["first", "second", "third"].map(|name| case.table(name, &[m], n, false));
+        let [e, l] = y.axes[..] else { panic!() };
+        let along = |table: &Val, case: &mut Case| {
+            let i = case.g.axis();
+            (i, table.rename(&[(table.axes[0], e), (table.axes[1], i)]))
+        };
+        let (cross, _) = cross_and_dot();
+        let cross = case.constant(&[3, 3, 3], cross);
+        let (j, ends) = along(&tables[0], &mut case);
+        let x = x.rename(&[(x.axes[0], j)]);
+        let (k, c, p) = (x.axes[1], x.axes[2], case.g.axis());
+        let turn = cross.rename(&[(cross.axes[0], k), (cross.axes[1], l), (cross.axes[2], p)]);
+        let turned = case.g.contract(&[&x, &y, &turn, &ends], &[e, p, c]);
+        let (q, again) = (case.g.axis(), if own { &turned } else { &x });
+        let from = if own { p } else { k };
+        let other = case.constant(
+            &[3, 3, 3],
+            (0..27).map(|k| if (k / 9 + k / 3 + k) % 3 == 0 { f64::from(k) + 0.5 } else { 0.0 }).collect(),
+        );
+        let other = other.rename(&[(other.axes[0], from), (other.axes[1], l), (other.axes[2], q)]);
+        let operands = [again, &y, &other, &ends];
+        let twice = case.g.contract(&operands[..if own { 3 } else { 4 }], &[e, q, c]);
+        for (table, name) in tables[..n_tables].iter().zip(["f", "g", "h"]) {
+            let (i, rows) = along(table, &mut case);
+            let weights = case.input(name, &[m, fixed(3)]);
+            let first = weights.rename(&[(weights.axes[0], e), (weights.axes[1], p)]);
+            let second = weights.rename(&[(weights.axes[0], e), (weights.axes[1], q)]);
+            let one = case.g.contract(&[&turned, &first, &rows], &[i, c]);
+            let two = case.g.contract(&[&twice, &second, &rows], &[i, c]);
+            case.out(&one);
+            case.out(&two);
+        }
+        let program = case.check_for(hardware);
+        let by_entry = program.buffers.iter().filter(|(_, b)| b.memory == Memory::Workspace && b.shape[0] == m);
+        let found = by_entry.filter(|(_, b)| b.shape.len() > 1).count();
+        assert!(found == stored, "{n_tables} tables: {found}\n{program}");
+    }
+}
+
 /// Sums over the same rows that need each other stay apart.
 #[test]
 fn a_second_layer_over_the_same_rows_is_another_kernel() {
@@ -186,6 +241,42 @@ fn channels_of_an_edge_are_added_up_in_lanes() {
         let together = kernels.len() == 1 && kernels[0].starts_with("rows");
         assert_eq!(together, channels % 4 == 0, "{program}");
     }
+}
+
+/// Products of a sum are taken in the order of fewest: pairs of 3 and 5 components share the 3 products with the weight, and a number that all
+/// share is multiplied once; of a form in both, `Σ_{i, j} n[e, i, j] x_i y_j`, what an `x_i` is multiplied by is added up first.
+#[test]
+fn products_are_taken_in_the_order_of_fewest() {
+    let count = |out: fn(&mut Case, [&Val; 4], [Axis; 4]) -> Val| {
+        let mut case = Case::new();
+        let m = case.size("m", 7);
+        let x = case.input("x", &[m, fixed(8), fixed(3)]);
+        let y = case.input("y", &[m, fixed(8), fixed(5)]);
+        let w = case.input("w", &[m, fixed(8)]);
+        let n = case.input("n", &[m, fixed(3), fixed(5)]);
+        let [e, c, i] = x.axes[..] else { panic!() };
+        let j = y.axes[2];
+        let y = y.rename(&[(y.axes[0], e), (y.axes[1], c)]);
+        let w = w.rename(&[(w.axes[0], e), (w.axes[1], c)]);
+        let n = n.rename(&[(n.axes[0], e), (n.axes[1], i), (n.axes[2], j)]);
+        let z = out(&mut case, [&x, &y, &w, &n], [e, c, i, j]);
+        case.out(&z);
+        let program = case.check();
+        let [kernel] = &program.kernels[..] else { panic!("{program}") };
+        assert!(kernel.name.starts_with("rows"), "{program}");
+        let products = kernel.exprs.iter().filter(|(_, expr)| match expr {
+            Expr::Binary { f: Binary::Mul, x, .. } => !matches!(kernel.exprs[*x], Expr::Int(_)),
+            expr => matches!(expr, Expr::Fma { .. }),
+        });
+        products.count()
+    };
+    let pairs = count(|case, [x, y, w, _], [e, _, i, j]| {
+        let half = case.g.scalar(0.5);
+        case.g.contract(&[x, y, w, &half], &[e, i, j])
+    });
+    assert_eq!(pairs, 1 + 3 + 15);
+    let form = count(|case, [x, y, _, n], [e, _, _, _]| case.g.contract(&[x, y, n], &[e]));
+    assert_eq!(form, 15 + 3);
 }
 
 /// The derivative of a matrix of weights: `y[k, c] = Σ_e a[e, k] g[e, c]`, also where the rows are gathered.

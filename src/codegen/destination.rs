@@ -9,7 +9,7 @@ use crate::kernel::address::walks;
 use crate::kernel::ir::{Access, Binary, Contraction, Expr, Kernel, Program, Stmt, Var};
 
 /// Where such sums go: those of a row side by side.
-pub(super) struct Target {
+pub(super) struct Destination {
     /// The place of sum `(m, n)`.
     pub(super) to: Access,
     /// Those values of the row that it reads; none of them loads what only a row has.
@@ -20,8 +20,15 @@ pub(super) struct Target {
     pub(super) unchanged: bool,
 }
 
+impl Destination {
+    /// Whether there is nothing else to do with the sums: they are stored as they are, and no panel is cut off.
+    pub(super) fn takes_all(&self, c: &Contraction) -> bool {
+        self.unchanged && c.n_extent % c.panel == 0
+    }
+}
+
 /// Where all sums go, if the epilogue stores one number for each, each row beside the last one's at a known distance.
-pub(super) fn target(program: &Program, kernel: &Kernel, c: &Contraction) -> Option<Target> {
+pub(super) fn destination(program: &Program, kernel: &Kernel, c: &Contraction) -> Option<Destination> {
     let [Stmt::Store { to, value }] = &c.epilogue[..] else { return None };
     // an axis that was cut into values of the row is one again
     let value_of =
@@ -33,7 +40,7 @@ pub(super) fn target(program: &Program, kernel: &Kernel, c: &Contraction) -> Opt
     let (along_row, row) = (step(c.n)?, step(c.m)?);
     let unchanged = kernel.exprs[*value] == Expr::Var(c.acc);
     let values = values_of_row(kernel, c, &to);
-    (is_real && along_row == 1).then_some(Target { to, values, row, unchanged })
+    (is_real && along_row == 1).then_some(Destination { to, values, row, unchanged })
 }
 
 /// The values of the row that an access reads.
