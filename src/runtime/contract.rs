@@ -35,11 +35,11 @@ pub struct Contract {
     /// is written to `out`.
     pub epilogue: Option<Epilogue>,
     pub data: *const c_void,
-    /// Where sum `(0, 0)` goes, if those of a row go side by side, else null: that memory is asked for ahead.
+    /// Where sum `(0, 0)` goes, if those of a row go side by side, else null: where sums are long, that memory is asked for ahead.
     pub out: *mut u8,
     /// Elements of `out` from one row to the next.
     pub out_row: i64,
-    /// Whether all sums are stored there as they are: panels that are whole then are, without the epilogue.
+    /// Whether all sums are stored there as they are: the tiles of which no panel is cut off then are, without the epilogue.
     pub unchanged: i64,
 }
 
@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
         Place { sums: self.end(m, n), row: c.out_row, is_tile: false }
     }
 
-    /// Asks for the memory of long sums, so that it comes while they are computed.
+    /// Asks for the memory where long sums go in the end, so that it comes while they are computed.
     fn ask<T: Real>(&self, column: &Column<T>, m: i64, rows: i64) {
         let (c, n) = (self.c, column.first * T::UNIT);
         if c.out.is_null() || c.taps * c.k_extent < LONG {
@@ -157,7 +157,7 @@ impl<'a> Plan<'a> {
         let width = (column.shape.panels * T::UNIT).min(c.n_extent - n);
         for row in m..m + rows {
             for at in (0..width).step_by(LINE / size_of::<T>()) {
-                cpu::ask_to_write(self.end::<T>(row, n + at).cast());
+                cpu::ask_for(self.end::<T>(row, n + at).cast());
             }
         }
     }

@@ -122,13 +122,13 @@ fn ask() -> u64 {
     0
 }
 
-/// Asks for a line of memory that will be written.
+/// Asks for a line of memory.
 #[inline(always)]
-pub(crate) fn ask_to_write(at: *const u8) {
+pub(crate) fn ask_for(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, for any address.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_ET0 }>(at.cast())
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast())
     };
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

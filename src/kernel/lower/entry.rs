@@ -140,7 +140,8 @@ impl Facts {
         res
     }
 
-    /// The values that are made together with one: those of its kernel of row sums or of places, operands first.
+    /// The values that are made together with one: those of its kernel of row sums or of places, operands first; what several kernels keep
+    /// is in each of theirs too.
     fn unit(&self, id: ValueId) -> Vec<ValueId> {
         if let Some(group) = self.places.iter().find(|g| g.members.contains(&id)) {
             return group.members.clone();
@@ -148,8 +149,11 @@ impl Facts {
         if let Some(unit) = self.attention_with_statistics(id) {
             return unit;
         }
-        let group = self.rows.iter().find(|g| g.makes(id)).filter(|_| !self.inlined[&id]);
-        let Some(group) = group else { return vec![id] };
+        let Some(group) = self.rows.iter().find(|g| g.makes(id)) else { return vec![id] };
+        if self.inlined[&id] {
+            // nothing is made, but what they read: together, as it would be for a kernel of them
+            return group.kept.iter().map(|r| r.root).filter(|kept| self.inlined[kept]).collect();
+        }
         group.kept.iter().chain(&group.roots).map(|r| r.root).collect()
     }
 }

@@ -68,7 +68,7 @@ impl Cx<'_, '_> {
         bound: &mut BTreeMap<Id<Expr>, Id<Expr>>,
     ) -> Option<Id<Expr>> {
         let products = || sums.iter().flat_map(|sum| &sum.products);
-        let number = products().next()?.number;
+        let Some(number) = products().next().map(|p| p.number) else { return common };
         let least = if common.is_some() { 1 } else { 2 };
         let worth = products().all(|p| p.lanes.len() >= least);
         if !worth || number == self.b.float(1.0) || products().any(|p| p.number != number) {

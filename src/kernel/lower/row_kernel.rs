@@ -51,15 +51,23 @@ impl Lowering<'_> {
         cx.each(n_rows, LoopKind::Parallel, |cx, row| {
             let sums: Vec<Id<Buffer>> = roots.iter().map(|root| cx.row_sums(root)).collect();
             let kept: Vec<Home> = group.kept.iter().map(|root| cx.kept_home(root)).collect();
+            let keep = |cx: &mut Cx, at: Id<Expr>| {
+                for (root, home) in group.kept.iter().zip(&kept) {
+                    cx.keep(root, home, at);
+                    cx.low.homes.insert(root.root, home.clone());
+                }
+            };
             match &rows {
                 Row::Entries(edge) => cx.of_row(edge, row, |cx, entry| {
-                    for (root, home) in group.kept.iter().zip(&kept) {
-                        cx.keep(root, home, entry[0]);
-                        cx.low.homes.insert(root.root, home.clone());
+                    if !group.kept.is_empty() {
+                        keep(cx, entry[0]);
                     }
                     cx.entry(roots, &sums, row, entry);
                 }),
-                Row::Place(..) => cx.entry(roots, &sums, row, &[]),
+                Row::Place(..) => {
+                    keep(cx, row);
+                    cx.entry(roots, &sums, row, &[]);
+                }
             }
             for ((root, home), buffer) in roots.iter().zip(homes).zip(&sums) {
                 match root.channel {
@@ -69,6 +77,8 @@ impl Lowering<'_> {
             }
         });
         cx.finish(name, when.stage());
+        // another kernel that keeps them has memory of its own
+        group.kept.iter().for_each(|root| drop(self.homes.remove(&root.root)));
     }
 }
 
