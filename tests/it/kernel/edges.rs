@@ -129,13 +129,17 @@ fn rows_are_fetched_as_they_are_shortest() {
 /// made once and stored, and so it is on a GPU, and where it is made of a row of the entry's own.
 #[test]
 fn values_of_entries_are_made_again_for_two_tables() {
-    for (n_tables, own, hardware, stored) in [
-        (1, false, Hardware::Cpu, 0),
-        (1, true, Hardware::Cpu, 0),
-        (2, false, Hardware::Cpu, 0),
-        (2, true, Hardware::Cpu, 2),
-        (3, false, Hardware::Cpu, 2),
-        (2, false, Hardware::Gpu, 2),
+    for (n_tables, places, own, hardware, stored) in [
+        (1, false, false, Hardware::Cpu, 0),
+        (1, false, true, Hardware::Cpu, 0),
+        (2, false, false, Hardware::Cpu, 0),
+        (2, false, true, Hardware::Cpu, 2),
+        (3, false, false, Hardware::Cpu, 2),
+        (2, false, false, Hardware::Gpu, 2),
+        // a sum of the channels at each entry is another kernel
+        (0, true, false, Hardware::Cpu, 0),
+        (1, true, false, Hardware::Cpu, 0),
+        (2, true, false, Hardware::Cpu, 2),
     ] {
         let mut case = Case::new();
         let (n, m) = (case.size("n", 5), case.size("m", 14));
@@ -170,6 +174,14 @@ fn values_of_entries_are_made_again_for_two_tables() {
             let second = weights.rename(&[(weights.axes[0], e), (weights.axes[1], q)]);
             let one = case.g.contract(&[&turned, &first, &rows], &[i, c]);
             let two = case.g.contract(&[&twice, &second, &rows], &[i, c]);
+            case.out(&one);
+            case.out(&two);
+        }
+        if places {
+            let weights = case.input("w", &[m, fixed(8)]);
+            let weights = weights.rename(&[(weights.axes[0], e), (weights.axes[1], c)]);
+            let one = case.g.contract(&[&turned, &weights], &[e, p]);
+            let two = case.g.contract(&[&twice, &weights], &[e, q]);
             case.out(&one);
             case.out(&two);
         }

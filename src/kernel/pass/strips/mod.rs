@@ -1,13 +1,13 @@
 //! Kernels that go through the same rows one after the other become one kernel, which takes a strip of rows through all of them: what they hand
 //! on then stays in the caches and needs no array of the call (strip-mining and loop fusion).
 //!
-//! The order of the kernels stays: a strip is a run of kernels that read of one another's results their own row only. It is made where what is
-//! handed on would not stay in the caches by itself.
+//! A strip is a run of kernels that read of one another's results their own row only. It is made where what is handed on would not stay in the
+//! caches by itself. Kernels in between that have nothing to do with it step aside, in front of it or behind; else the order stays.
 
 mod fuse;
 mod row_wise;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::arena::Id;
 use crate::base::size::Size;
@@ -26,6 +26,8 @@ const MOST_ROWS: usize = 192;
 const LEAST_DENSE_ROWS: usize = 12;
 /// Rows that every shape of tiles divides.
 const TILES: usize = 24;
+/// Kernels that step aside for one strip.
+const MOST_ASIDE: usize = 8;
 /// Strips there should be, for threads.
 const LEAST_STRIPS: usize = 16;
 
@@ -37,21 +39,30 @@ pub fn strips(program: &mut Program) {
     let old = program.kernels.clone();
     // what is made before the call stays in front of its readers
     program.kernels.retain(|kernel| kernel.stage != Stage::Call);
-    let mut left = &calls[..];
-    while let Some((first, _)) = left.split_first() {
-        let strip = plan.strip(program, &old, left);
-        left = &left[strip.as_ref().map_or(1, |strip| strip.kernels.len())..];
-        let made = match strip {
-            Some(strip) => plan.fuse(program, &old, &strip),
-            None => old[*first].clone(),
+    let mut left: VecDeque<usize> = calls.into();
+    while let Some(first) = left.front().copied() {
+        let strip = plan.strip(program, &old, left.make_contiguous());
+        let Some(strip) = strip else {
+            left.pop_front();
+            program.kernels.push(old[first].clone());
+            continue;
         };
+        left.drain(..strip.reach);
+        program.kernels.extend(strip.before.iter().map(|k| old[*k].clone()));
+        let made = plan.fuse(program, &old, &strip);
         program.kernels.push(made);
+        strip.behind.iter().rev().for_each(|k| left.push_front(*k));
     }
 }
 
 /// Kernels of one strip in the order of execution, and the arrays that only they use.
-struct Strip<'k> {
-    kernels: &'k [usize],
+struct Strip {
+    kernels: Vec<usize>,
+    /// Kernels in between that come before it, and that come after it.
+    before: Vec<usize>,
+    behind: Vec<usize>,
+    /// How many kernels these are together.
+    reach: usize,
     inner: BTreeSet<Id<Buffer>>,
     /// Rows.
     length: usize,
@@ -60,6 +71,8 @@ struct Strip<'k> {
 /// What there is to know of the kernels, by their numbers.
 struct Plan {
     row_wise: Vec<Option<RowWise>>,
+    /// What each reads and writes.
+    arrays: Vec<[BTreeSet<Id<Buffer>>; 2]>,
     /// The kernels that touch an array.
     users: BTreeMap<Id<Buffer>, BTreeSet<usize>>,
 }
@@ -67,29 +80,59 @@ struct Plan {
 impl Plan {
     fn new(program: &Program) -> Plan {
         let row_wise = program.kernels.iter().map(|k| row_wise(program, k)).collect();
+        let set = |buffers: Vec<Id<Buffer>>| buffers.into_iter().collect::<BTreeSet<_>>();
+        let touched = |k| [set(reads(program, k)), set(writes(program, k))];
+        let arrays: Vec<[BTreeSet<Id<Buffer>>; 2]> = program.kernels.iter().map(touched).collect();
         let mut users: BTreeMap<Id<Buffer>, BTreeSet<usize>> = BTreeMap::new();
-        for (k, kernel) in program.kernels.iter().enumerate() {
-            for buffer in reads(program, kernel).into_iter().chain(writes(program, kernel)) {
-                users.entry(buffer).or_default().insert(k);
+        for (k, touched) in arrays.iter().enumerate() {
+            for buffer in touched.iter().flatten() {
+                users.entry(*buffer).or_default().insert(k);
             }
         }
-        Plan { row_wise, users }
+        Plan { row_wise, arrays, users }
     }
 
     /// The strip that the first of the kernels begins, where there is one that saves something.
-    fn strip<'k>(&self, program: &Program, old: &[Kernel], kernels: &'k [usize]) -> Option<Strip<'k>> {
+    fn strip(&self, program: &Program, old: &[Kernel], kernels: &[usize]) -> Option<Strip> {
         self.row_wise[kernels[0]].as_ref()?;
-        let mut n = 1;
-        while n < kernels.len() && self.joins(&kernels[..n], kernels[n]) && self.fits(program, old, &kernels[..=n]) {
-            n += 1;
+        // by place among the kernels: those of the strip, and those that step aside
+        let (mut members, mut before, mut behind) = (vec![0], vec![], vec![]);
+        let at = |places: &[usize]| places.iter().map(|p| kernels[*p]).collect::<Vec<usize>>();
+        for (place, k) in kernels.iter().enumerate().skip(1) {
+            let with = at(&[&members[..], &[place]].concat());
+            let apart = |places: &[usize]| places.iter().all(|p| self.are_apart(kernels[*p], *k));
+            if apart(&behind) && self.joins(&at(&members), *k) && self.fits(program, old, &with) {
+                members.push(place);
+            } else if before.len() + behind.len() == MOST_ASIDE {
+                break;
+            } else if apart(&members) && apart(&behind) {
+                before.push(place);
+            } else {
+                behind.push(place);
+            }
         }
-        let inner = self.inner(program, &kernels[..n]);
+        let inner = self.inner(program, &at(&members));
         let hands_on = |k: &usize| self.touched(*k).any(|b| inner.contains(&b));
         // what stands outside of what is handed on gains nothing
-        let last = kernels[..n].iter().rposition(hands_on).filter(|_| hands_on(&kernels[0]))?;
-        let strip = Strip { kernels: &kernels[..=last], inner, length: 0 };
+        let last = members.iter().rposition(|p| hands_on(&kernels[*p])).filter(|_| hands_on(&kernels[0]))?;
+        let reach = members[last] + 1;
+        let within = |places: Vec<usize>| at(&places.into_iter().filter(|p| *p < reach).collect::<Vec<_>>());
+        let strip = Strip {
+            kernels: at(&members[..=last]),
+            before: within(before),
+            behind: within(behind),
+            reach,
+            inner,
+            length: 0,
+        };
         let length = self.length(program, &strip)?;
         Some(Strip { length, ..strip })
+    }
+
+    /// Whether neither of two kernels writes what the other touches: their order does not matter.
+    fn are_apart(&self, a: usize, b: usize) -> bool {
+        let ([reads, writes], [other_reads, other_writes]) = (&self.arrays[a], &self.arrays[b]);
+        writes.is_disjoint(other_reads) && writes.is_disjoint(other_writes) && reads.is_disjoint(other_writes)
     }
 
     fn rows(&self, k: usize) -> &RowWise {
@@ -154,7 +197,7 @@ impl Plan {
         }
         let most = (STRIP_BYTES / bytes.max(1)).min(MOST_ROWS).min((hint / LEAST_STRIPS).max(TILES));
         let length = if most >= TILES { most / TILES * TILES } else { most };
-        (length * self.dense_rows(strip.kernels) >= LEAST_DENSE_ROWS).then_some(length)
+        (length * self.dense_rows(&strip.kernels) >= LEAST_DENSE_ROWS).then_some(length)
     }
 
     fn fuse(&self, program: &mut Program, old: &[Kernel], strip: &Strip) -> Kernel {
