@@ -81,6 +81,17 @@ fn fewer_instructions_give_the_same_classes_or_a_clear_error() {
     assert!(said.contains("lacks AVX2") && said.contains("--cpu x86-64-v2"), "{said}");
 }
 
+/// Without AVX an instruction reads from memory whole vectors that lie on whole vectors only, and rows of 31 numbers do not.
+#[test]
+fn rows_between_vectors_are_compared_without_avx() {
+    let file = std::env::temp_dir().join(format!("gdlc-greatest-{}.gdl", std::process::id()));
+    let program = "domain N = graph(n, m)\nmodel M(x: N -> 31): N -> 31 = {\n  y[i] = max j~i: x[j]\n  y\n}\n";
+    std::fs::write(&file, program).expect("it is written");
+    let output = gdlc(&["verify", file.to_str().expect("a file"), "--cpu", "x86-64-v2", "--grad", "1"]);
+    std::fs::remove_file(&file).expect("it goes");
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
 #[test]
 fn the_same_architecture_under_shift_collapses_when_turned() {
     let weights = ["--weights", "examples/data/lenet.weights.safetensors", "--json"];

@@ -210,6 +210,15 @@ impl Emitter<'_, '_, '_> {
             .collect()
     }
 
+    /// A vector from any address. What is cast is no operand that an instruction reads from memory itself.
+    fn load_vector(&mut self, base: Value, disp: i32) -> Value {
+        let cast = self.unit.aligned_operands;
+        let ty = if cast { self.mask_type() } else { self.vector_type() };
+        let v = self.b.ins().load(ty, Self::flags(), base, disp);
+        let ty = self.vector_type();
+        self.cast(ty, v)
+    }
+
     fn load_at(&mut self, address: &Address, dtype: Dtype) -> Val {
         let float = dtype.is_float();
         match address {
@@ -218,10 +227,8 @@ impl Emitter<'_, '_, '_> {
                 if float { Val::Real(v) } else { Val::Int(Affine::value(v)) }
             }
             Address::Next { base, disp } if float && self.lanes > 1 => {
-                let (ty, n) = (self.vector_type(), self.lanes / self.per_vector());
-                let vectors =
-                    (0..n as i32).map(|i| self.b.ins().load(ty, Self::flags(), *base, *disp + 16 * i)).collect();
-                Val::Reals(vectors)
+                let n = self.lanes / self.per_vector();
+                Val::Reals((0..n as i32).map(|i| self.load_vector(*base, *disp + 16 * i)).collect())
             }
             _ => {
                 let each = self.addresses(address, dtype);

@@ -33,6 +33,8 @@ pub(super) struct Unit<'p> {
     pub contract: FuncId,
     /// `gdl_rt_softmax(context, step)`
     pub softmax: FuncId,
+    /// Operands in memory lie on whole vectors: without AVX. Cranelift takes what a comparison reads into it all the same.
+    pub aligned_operands: bool,
     n_outlined: usize,
     /// Which text of the functions is kept.
     kept: Option<Text>,
@@ -62,6 +64,7 @@ impl<'p> Unit<'p> {
             parallel,
             contract,
             softmax,
+            aligned_operands: matches!(target, Target::X86_64(levels) if levels.least() == Level::V2),
             n_outlined: 0,
             kept,
             text: String::new(),
