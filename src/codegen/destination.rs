@@ -31,9 +31,11 @@ impl Destination {
 pub(super) fn destination(program: &Program, kernel: &Kernel, c: &Contraction) -> Option<Destination> {
     let [Stmt::Store { to, value }] = &c.epilogue[..] else { return None };
     // an axis that was cut into values of the row is one again
-    let value_of =
-        |index: &Id<Expr>| c.row.iter().find(|(var, _)| kernel.exprs[*index] == Expr::Var(*var)).map(|row| row.1);
-    let index = to.index.iter().map(|index| value_of(index).unwrap_or(*index)).collect();
+    let whole = |index: &Id<Expr>| match kernel.exprs[*index] {
+        Expr::Var(var) => value_of_row(c, var).unwrap_or(*index),
+        _ => *index,
+    };
+    let index = to.index.iter().map(whole).collect();
     let to = Access { buffer: to.buffer, index };
     let is_real = program.buffers[to.buffer].dtype == program.dtype;
     let step = |var| step(program, kernel, c, &to, var);
@@ -41,6 +43,11 @@ pub(super) fn destination(program: &Program, kernel: &Kernel, c: &Contraction) -
     let unchanged = kernel.exprs[*value] == Expr::Var(c.acc);
     let values = values_of_row(kernel, c, &to);
     (is_real && along_row == 1).then_some(Destination { to, values, row, unchanged })
+}
+
+/// What a variable of the row stands for.
+fn value_of_row(c: &Contraction, var: Var) -> Option<Id<Expr>> {
+    c.row.iter().find(|(of_row, _)| *of_row == var).map(|(_, value)| *value)
 }
 
 /// The values of the row that an access reads.
@@ -77,7 +84,7 @@ fn slope(kernel: &Kernel, c: &Contraction, index: Id<Expr>, var: Var) -> Option<
         Expr::Int(_) | Expr::Size(_) => Some(0),
         Expr::Load(access) if access.index.is_empty() => Some(0),
         Expr::Var(v) if *v == var => Some(1),
-        Expr::Var(v) => c.row.iter().find(|(row, _)| row == v).map_or(Some(0), |(_, value)| of(value)),
+        Expr::Var(v) => value_of_row(c, *v).map_or(Some(0), |value| of(&value)),
         Expr::Binary { f: Binary::Add, x, y } => Some(of(x)? + of(y)?),
         Expr::Binary { f: Binary::Sub, x, y } => Some(of(x)? - of(y)?),
         Expr::Binary { f, x, y } => match (f, of(x)?, of(y)?, &kernel.exprs[*x], &kernel.exprs[*y]) {

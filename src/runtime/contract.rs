@@ -157,7 +157,7 @@ impl<'a> Plan<'a> {
         let width = (column.shape.panels * T::UNIT).min(c.n_extent - n);
         for row in m..m + rows {
             for at in (0..width).step_by(LINE / size_of::<T>()) {
-                cpu::ask_for(self.end::<T>(row, n + at).cast());
+                ask_for(self.end::<T>(row, n + at).cast());
             }
         }
     }
@@ -170,6 +170,18 @@ impl<'a> Plan<'a> {
             unsafe { epilogue(c.data, m, rows, n, width, place.sums.cast()) };
         }
     }
+}
+
+/// Asks for a line of memory.
+#[inline(always)]
+fn ask_for(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, for any address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 fn round_up(n: i64, to: i64) -> i64 {

@@ -121,15 +121,3 @@ fn absent() -> Option<&'static str> {
 fn ask() -> u64 {
     0
 }
-
-/// Asks for a line of memory.
-#[inline(always)]
-pub(crate) fn ask_for(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, for any address.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast())
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}

@@ -99,26 +99,20 @@ impl Cx<'_, '_> {
                     self.bind_once(scaled, bound)
                 })
             });
-            let rest = |p: &Product| {
+            let without_first = |p: &Product| {
                 let others = p.lanes.iter().enumerate().filter(|(k, _)| *k != order.first).map(|(_, factor)| *factor);
                 others.collect::<Vec<_>>()
             };
-            total = Some(match (&group[..], first) {
-                ([product], first) if !order.collected => {
-                    let factors: Vec<Id<Expr>> =
-                        [product.number].into_iter().chain(first).chain(rest(product)).collect();
-                    self.add_product(total, &factors)
-                }
-                (_, first) => {
-                    let mut inner = None;
-                    for product in &group {
-                        let factors: Vec<Id<Expr>> = [product.number].into_iter().chain(rest(product)).collect();
-                        inner = Some(self.add_product(inner, &factors));
-                    }
-                    let factors: Vec<Id<Expr>> = inner.into_iter().chain(first).collect();
-                    self.add_product(total, &factors)
-                }
-            });
+            let factors: Vec<Id<Expr>> = if order.collected {
+                let inner = group.iter().fold(None, |inner, p| {
+                    let factors = [vec![p.number], without_first(p)].concat();
+                    Some(self.add_product(inner, &factors))
+                });
+                inner.into_iter().chain(first).collect()
+            } else {
+                [group[0].number].into_iter().chain(first).chain(without_first(group[0])).collect()
+            };
+            total = Some(self.add_product(total, &factors));
         }
         total.expect("lower: a sum has a product")
     }

@@ -51,21 +51,19 @@ impl Lowering<'_> {
         cx.each(n_rows, LoopKind::Parallel, |cx, row| {
             let sums: Vec<Id<Buffer>> = roots.iter().map(|root| cx.row_sums(root)).collect();
             let kept: Vec<Home> = group.kept.iter().map(|root| cx.kept_home(root)).collect();
-            let keep = |cx: &mut Cx, at: Id<Expr>| {
+            let keep = |cx: &mut Cx, entry: &[Id<Expr>]| {
                 for (root, home) in group.kept.iter().zip(&kept) {
-                    cx.keep(root, home, at);
+                    cx.keep(root, home, entry[0]);
                     cx.low.homes.insert(root.root, home.clone());
                 }
             };
             match &rows {
                 Row::Entries(edge) => cx.of_row(edge, row, |cx, entry| {
-                    if !group.kept.is_empty() {
-                        keep(cx, entry[0]);
-                    }
+                    keep(cx, entry);
                     cx.entry(roots, &sums, row, entry);
                 }),
                 Row::Place(..) => {
-                    keep(cx, row);
+                    keep(cx, &[row]);
                     cx.entry(roots, &sums, row, &[]);
                 }
             }

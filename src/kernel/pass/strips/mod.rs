@@ -47,7 +47,7 @@ pub fn strips(program: &mut Program) {
             program.kernels.push(old[first].clone());
             continue;
         };
-        left.drain(..strip.reach);
+        left.drain(..strip.kernels.len() + strip.before.len() + strip.behind.len());
         program.kernels.extend(strip.before.iter().map(|k| old[*k].clone()));
         let made = plan.fuse(program, &old, &strip);
         program.kernels.push(made);
@@ -61,8 +61,6 @@ struct Strip {
     /// Kernels in between that come before it, and that come after it.
     before: Vec<usize>,
     behind: Vec<usize>,
-    /// How many kernels these are together.
-    reach: usize,
     inner: BTreeSet<Id<Buffer>>,
     /// Rows.
     length: usize,
@@ -95,14 +93,29 @@ impl Plan {
     /// The strip that the first of the kernels begins, where there is one that saves something.
     fn strip(&self, program: &Program, old: &[Kernel], kernels: &[usize]) -> Option<Strip> {
         self.row_wise[kernels[0]].as_ref()?;
-        // by place among the kernels: those of the strip, and those that step aside
-        let (mut members, mut before, mut behind) = (vec![0], vec![], vec![]);
+        let [members, before, behind] = self.gathered(program, old, kernels);
         let at = |places: &[usize]| places.iter().map(|p| kernels[*p]).collect::<Vec<usize>>();
+        let inner = self.inner(program, &at(&members));
+        let hands_on = |p: &usize| self.touched(kernels[*p]).any(|b| inner.contains(&b));
+        // what stands outside of what is handed on gains nothing
+        let last = members.iter().rposition(hands_on).filter(|_| hands_on(&0))?;
+        let within = |places: Vec<usize>| at(&places[..places.partition_point(|p| *p < members[last])]);
+        let (before, behind) = (within(before), within(behind));
+        let strip = Strip { kernels: at(&members[..=last]), before, behind, inner, length: 0 };
+        let length = self.length(program, &strip)?;
+        Some(Strip { length, ..strip })
+    }
+
+    /// By their places among the kernels: those that a strip from the first on may have, and those in between, before it and behind it.
+    fn gathered(&self, program: &Program, old: &[Kernel], kernels: &[usize]) -> [Vec<usize>; 3] {
+        let (mut members, mut before, mut behind) = (vec![0], vec![], vec![]);
+        let mut strip = vec![kernels[0]];
         for (place, k) in kernels.iter().enumerate().skip(1) {
-            let with = at(&[&members[..], &[place]].concat());
             let apart = |places: &[usize]| places.iter().all(|p| self.are_apart(kernels[*p], *k));
-            if apart(&behind) && self.joins(&at(&members), *k) && self.fits(program, old, &with) {
+            let with = [&strip[..], &[*k]].concat();
+            if apart(&behind) && self.joins(&strip, *k) && self.fits(program, old, &with) {
                 members.push(place);
+                strip = with;
             } else if before.len() + behind.len() == MOST_ASIDE {
                 break;
             } else if apart(&members) && apart(&behind) {
@@ -111,22 +124,7 @@ impl Plan {
                 behind.push(place);
             }
         }
-        let inner = self.inner(program, &at(&members));
-        let hands_on = |k: &usize| self.touched(*k).any(|b| inner.contains(&b));
-        // what stands outside of what is handed on gains nothing
-        let last = members.iter().rposition(|p| hands_on(&kernels[*p])).filter(|_| hands_on(&kernels[0]))?;
-        let reach = members[last] + 1;
-        let within = |places: Vec<usize>| at(&places.into_iter().filter(|p| *p < reach).collect::<Vec<_>>());
-        let strip = Strip {
-            kernels: at(&members[..=last]),
-            before: within(before),
-            behind: within(behind),
-            reach,
-            inner,
-            length: 0,
-        };
-        let length = self.length(program, &strip)?;
-        Some(Strip { length, ..strip })
+        [members, before, behind]
     }
 
     /// Whether neither of two kernels writes what the other touches: their order does not matter.
