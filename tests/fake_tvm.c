@@ -1,4 +1,4 @@
-/* What a library of gdlc asks of TVM-FFI (`libtvm_ffi.so`), for tests: an allocator whose memory is that of `fake_cuda.c`, the stream 7, and the
+/* What a library of gdlc asks of TVM-FFI (`libtvm_ffi.so`), for tests: an allocator whose memory is that of `simulated_gpu`, the stream 7, and the
  * last error. */
 #include <stdint.h>
 #include <stdio.h>

@@ -172,6 +172,12 @@ impl Case {
         let path = build(&spread, &self.interface, Code::default(), test);
         let got = computed(&spread, &path, &self.sizes, &self.inputs, &self.weights);
         self.agrees(&got, &wanted, &format!("{test}, spread over threads, compiled"), tolerance);
+        #[cfg(feature = "llvm")]
+        {
+            let arguments = [self.inputs.clone(), self.weights.clone()];
+            let got = crate::cuda::computed(&self.program, &self.sizes, arguments, None, test);
+            self.agrees(&got, &wanted, &format!("{test}, on a GPU"), tolerance);
+        }
         self.conforms_on_cpus(test, tolerance);
     }
 
@@ -258,7 +264,11 @@ fn llvm_assembly_is_wide() {
 
 /// A library in a folder of its own.
 pub(crate) fn build(program: &Program, interface: &Interface, code: Code, test: &str) -> PathBuf {
-    let library = gdlc::package::build(program, interface, code.backend, code.target).expect("it builds");
+    saved(&gdlc::package::build(program, interface, code.backend, code.target).expect("it builds"), test)
+}
+
+/// A library's files in a folder of their own.
+pub(crate) fn saved(library: &gdlc::package::Library, test: &str) -> PathBuf {
     // A file that is loaded must not be written again.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -155,6 +155,15 @@ fn tiles_of_warps_compute_the_products_of_rounded_factors() {
         if operations(&spread, &case.sizes) < 4.0 * MOST_OPERATIONS {
             all.push(case.interpreted_as(&spread).remove(0));
         }
+        if let [compiled, interpreted] = &all[..] {
+            assert_eq!(compiled, interpreted, "{test}");
+        }
+        #[cfg(feature = "llvm")]
+        {
+            let arguments = [case.inputs.clone(), case.weights.clone()];
+            let got = crate::cuda::computed(&case.program, &case.sizes, arguments, Some(narrow), "tensor-cores");
+            all.push(got[0].reals().to_vec());
+        }
         // sums of f32; each factor is off by half a unit, and both may be
         let terms = (3 * shape.1 + 1) as f64;
         let half = 2f64.powi(-narrow.digits() - 1);
@@ -168,9 +177,6 @@ fn tiles_of_warps_compute_the_products_of_rounded_factors() {
             }
         }
         assert!(rounded > 0.05, "{test}: nothing was rounded ({rounded})");
-        if let [compiled, interpreted] = &all[..] {
-            assert_eq!(compiled, interpreted, "{test}");
-        }
     }
 }
 

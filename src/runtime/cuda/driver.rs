@@ -38,10 +38,13 @@ enum Function {
     StreamGetCtx,
     CtxPushCurrent,
     CtxPopCurrent,
+    DevicePrimaryCtxGetState,
+    DevicePrimaryCtxRetain,
+    DevicePrimaryCtxRelease,
     GetErrorName,
 }
 
-const NAMES: [&CStr; 18] = [
+const NAMES: [&CStr; 21] = [
     c"cuInit",
     c"cuCtxGetCurrent",
     c"cuCtxGetDevice",
@@ -59,6 +62,9 @@ const NAMES: [&CStr; 18] = [
     c"cuStreamGetCtx",
     c"cuCtxPushCurrent_v2",
     c"cuCtxPopCurrent_v2",
+    c"cuDevicePrimaryCtxGetState",
+    c"cuDevicePrimaryCtxRetain",
+    c"cuDevicePrimaryCtxRelease",
     c"cuGetErrorName",
 ];
 
@@ -71,6 +77,16 @@ static READY: AtomicUsize = AtomicUsize::new(0);
 /// The driver, open and initialised.
 #[derive(Clone, Copy)]
 pub(super) struct Driver(());
+
+/// What a call has made current, until [`Driver::leave`].
+pub(super) enum Entered {
+    /// Nothing: the caller's context is used.
+    Nothing,
+    /// The context of a stream.
+    OfStream,
+    /// The context that CUDA's runtime has for a GPU.
+    Primary(c_int),
+}
 
 /// A kernel of a loaded module.
 pub(super) type Kernel = *mut c_void;
@@ -337,7 +353,7 @@ impl Driver {
             // a context that is gone has taken its memory along
             if push(cuda_context as *mut c_void) == SUCCESS {
                 self.free(data);
-                self.leave();
+                self.pop();
             }
         }
     }
@@ -353,23 +369,80 @@ impl Driver {
         Ok(status != 0)
     }
 
-    /// Makes the context of a stream the current one, until [`Driver::leave`].
-    pub(super) unsafe fn enter(self, context: &mut Context, stream: *mut c_void) -> Checked {
+    /// Makes a context current: that of the stream where the caller names no GPU, and where the thread has none, that of CUDA's runtime. A
+    /// framework's thread may well have asked the runtime for nothing yet: PyTorch's threads of backward passes take memory from a cache.
+    pub(super) unsafe fn enter(self, context: &mut Context, device: i32, stream: *mut c_void) -> Checked<Entered> {
+        if device == OF_STREAM {
+            unsafe { self.enter_stream(context, stream)? };
+            return Ok(Entered::OfStream);
+        }
+        let (mut current, mut flags, mut active): (*mut c_void, u32, c_int) = (null_mut(), 0, 0);
+        unsafe {
+            let get: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxGetCurrent);
+            self.check(context, "cuCtxGetCurrent", get(&mut current))?;
+            if !current.is_null() {
+                return Ok(Entered::Nothing);
+            }
+            let get: unsafe extern "C" fn(c_int, *mut u32, *mut c_int) -> c_int =
+                self.function(Function::DevicePrimaryCtxGetState);
+            // no such GPU, or nobody uses it: `current` says that there is no context
+            if get(device, &mut flags, &mut active) != SUCCESS || active == 0 {
+                return Ok(Entered::Nothing);
+            }
+            let retain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int =
+                self.function(Function::DevicePrimaryCtxRetain);
+            self.check(context, "cuDevicePrimaryCtxRetain", retain(&mut current, device))?;
+            let entered = self.push(context, current);
+            if entered.is_err() {
+                self.release(device);
+            }
+            entered.map(|()| Entered::Primary(device))
+        }
+    }
+
+    unsafe fn enter_stream(self, context: &mut Context, stream: *mut c_void) -> Checked {
         let mut of_stream: *mut c_void = null_mut();
         unsafe {
             let get: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> c_int =
                 self.function(Function::StreamGetCtx);
             self.check(context, "cuStreamGetCtx", get(stream, &mut of_stream))?;
-            let push: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::CtxPushCurrent);
-            self.check(context, "cuCtxPushCurrent", push(of_stream))
+            self.push(context, of_stream)
         }
     }
 
-    pub(super) unsafe fn leave(self) {
+    unsafe fn push(self, context: &mut Context, cuda_context: *mut c_void) -> Checked {
+        unsafe {
+            let push: unsafe extern "C" fn(*mut c_void) -> c_int = self.function(Function::CtxPushCurrent);
+            self.check(context, "cuCtxPushCurrent", push(cuda_context))
+        }
+    }
+
+    /// Makes current what was current before.
+    pub(super) unsafe fn leave(self, entered: Entered) {
+        unsafe {
+            match entered {
+                Entered::Nothing => {}
+                Entered::OfStream => self.pop(),
+                Entered::Primary(device) => {
+                    self.pop();
+                    self.release(device);
+                }
+            }
+        }
+    }
+
+    unsafe fn pop(self) {
         let mut left: *mut c_void = null_mut();
         unsafe {
             let pop: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxPopCurrent);
             pop(&mut left);
+        }
+    }
+
+    unsafe fn release(self, device: c_int) {
+        unsafe {
+            let release: unsafe extern "C" fn(c_int) -> c_int = self.function(Function::DevicePrimaryCtxRelease);
+            release(device);
         }
     }
 }

@@ -33,7 +33,8 @@ struct Work<'a> {
     driver: Driver,
 }
 
-/// Runs `work` with the driver open and the current context's GPU being the one that the caller named, or in the context of the stream.
+/// Runs `work` with the driver open and the current context's GPU being the one that the caller named, or in the context of the stream; where
+/// the thread has no context, in that of CUDA's runtime.
 unsafe fn on_gpu(
     context: *mut CudaContext,
     model: *const Model,
@@ -44,13 +45,9 @@ unsafe fn on_gpu(
     let context = &mut outer.context;
     let begin = || -> Checked {
         let driver = driver::open(context)?;
-        if device.id == OF_STREAM {
-            unsafe { driver.enter(context, stream)? };
-        }
+        let entered = unsafe { driver.enter(context, device.id, stream)? };
         let done = unsafe { in_current(context, model, driver, (device.id, stream), work) };
-        if device.id == OF_STREAM {
-            unsafe { driver.leave() };
-        }
+        unsafe { driver.leave(entered) };
         done
     };
     match begin() {

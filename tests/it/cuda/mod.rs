@@ -1,17 +1,25 @@
-//! Libraries for GPUs, called where there is none: a driver in their place (`fake`) keeps the GPU's memory apart from the host's, runs the kernels'
-//! CPU form, and writes down what it is asked for, in order. What a real driver or GPU does otherwise is not seen here.
+//! Libraries for GPUs, called where there is none: a simulated one (`tests/simulated_gpu`) keeps its memory apart from the host's, runs the
+//! kernels' PTX, and writes down what it is asked for, in order. What a real driver or GPU does otherwise is not seen here.
 
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../src/runtime/abi.rs"]
 mod abi;
-mod fake;
+mod machine;
+mod programs;
+mod simulated;
 mod torch;
 mod tvm;
 mod xla;
 
 use std::ffi::c_void;
 
-use fake::{Case, Fake, Given, Pointers, context, message};
+use gdlc::codegen::device::Architecture;
+use gdlc::driver::tensors::Tensor;
+use gdlc::kernel::ir::Program;
+use gdlc::kernel::narrow::Narrow;
+use gdlc::package::device::DeviceTarget;
+
+use simulated::{Case, Given, Gpu, Pointers, context, message};
 
 /// The attention layer of the benchmarks, on a graph of two samples: tables, a kernel of prepare, weights.
 const GAT: &str = "benches/programs/gat.gdl";
@@ -31,6 +39,23 @@ fn run_with(case: &Case, [inputs, weights, outputs]: &[Vec<Given>; 3], mut conte
     (status, message(&context))
 }
 
+/// What the PTX of a program computes, with its products on tensor cores where they are asked for.
+pub(crate) fn computed(
+    program: &Program,
+    sizes: &[usize],
+    arguments: [Vec<Tensor>; 2],
+    products: Option<Narrow>,
+    test: &str,
+) -> Vec<Tensor> {
+    let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products };
+    let case = Case::given(program, sizes, arguments, &device, test);
+    let gpu = Gpu::start();
+    let given = case.arguments(&gpu, false);
+    assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{test}: {:?}", gpu.log());
+    let outputs = given[2].iter();
+    outputs.map(|g| Tensor::real(g.shape.iter().map(|n| *n as usize).collect(), g.reals(&gpu))).collect()
+}
+
 /// The lines that begin with a word.
 fn count(log: &[String], word: &str) -> usize {
     log.iter().filter(|line| line.starts_with(word)).count()
@@ -43,23 +68,23 @@ fn captured(log: &[String]) -> usize {
 
 #[test]
 fn run_binds_once_and_waits_at_the_end() {
-    let fake = Fake::start();
+    let gpu = Gpu::start();
     for (path, sizes) in [(GAT, &GAT_SIZES[..]), (LENET, &[8, 2][..])] {
-        let case = Case::new(&fake, path, sizes, "cuda-run");
-        let given = case.arguments(&fake, false);
-        let live = fake.live();
+        let case = Case::new(path, sizes, "cuda-run");
+        let given = case.arguments(&gpu, false);
+        let live = gpu.live();
         assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{path}");
-        case.agrees(&fake, &given[2]);
-        let log = fake.log();
+        case.agrees(&gpu, &given[2]);
+        let log = gpu.log();
         let [load, copied, allocated] = ["load", "to the GPU", "allocate"].map(|word| count(&log, word));
         assert_eq!((load, copied, allocated), (1, 1, 2), "{path}: {log:?}");
         assert!(log.iter().filter(|line| line.contains(" on ")).all(|line| line.ends_with("on 7")), "{log:?}");
         assert_eq!(log[log.len() - 2..], ["wait for 7", "free"], "{path}");
-        assert_eq!(fake.live(), live + 1, "what bind made is kept");
-        let given = case.arguments(&fake, false);
+        assert_eq!(gpu.live(), live + 1, "what bind made is kept");
+        let given = case.arguments(&gpu, false);
         assert_eq!(run(&case, &given, 7).0, abi::OK);
-        case.agrees(&fake, &given[2]);
-        let log = fake.log();
+        case.agrees(&gpu, &given[2]);
+        let log = gpu.log();
         assert_eq!(
             [count(&log, "load"), count(&log, "to the GPU"), count(&log, "allocate")],
             [0, 0, 1],
@@ -74,7 +99,7 @@ fn derivatives_are_those_of_the_cpu() {
     use gdlc::driver::compiled::Passes;
     use gdlc::tensor::graph::Graph;
     use gdlc::tensor::pass::derivatives::{jvp, vjp};
-    let fake = Fake::start();
+    let gpu = Gpu::start();
     let of = |name: &str| crate::gpu::graphs_of(&format!("benches/programs/{name}.gdl")).remove(0);
     let mut derivatives: Vec<(&str, &str, Graph)> = Vec::new();
     for name in ["irreps", "sgemm", "gat"] {
@@ -93,32 +118,32 @@ fn derivatives_are_those_of_the_cpu() {
             _ => 2,
         });
         let sizes: Vec<usize> = hints.collect();
-        let case = Case::of(&fake, program, &sizes, &format!("cuda-{name}-{mode}"));
-        let given = case.arguments(&fake, false);
+        let case = Case::of(program, &sizes, &format!("cuda-{name}-{mode}"));
+        let given = case.arguments(&gpu, false);
         assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{name}.{mode}");
-        case.agrees(&fake, &given[2]);
+        case.agrees(&gpu, &given[2]);
     }
 }
 
 #[test]
 fn instances_are_of_one_stream_and_of_the_tables() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-streams");
+    let gpu = Gpu::start();
+    let mut case = Case::new(GAT, &GAT_SIZES, "cuda-streams");
     let call = |case: &Case, stream: usize| {
-        let given = case.arguments(&fake, false);
+        let given = case.arguments(&gpu, false);
         assert_eq!(run(case, &given, stream), (abi::OK, String::new()));
-        case.agrees(&fake, &given[2]);
-        count(&fake.log(), "to the GPU")
+        case.agrees(&gpu, &given[2]);
+        count(&gpu.log(), "to the GPU")
     };
     assert_eq!([call(&case, 7), call(&case, 8), call(&case, 7), call(&case, 8)], [1, 1, 0, 0]);
     let senders = case.program.inputs.iter().position(|a| a.name.ends_with("senders")).expect("it has senders");
     let gdlc::driver::tensors::Numbers::Index(values) = &mut case.inputs[senders].numbers else { panic!("indices") };
     values.reverse();
     assert_eq!([call(&case, 7), call(&case, 7)], [1, 0], "other tables are bound");
-    let given = case.arguments(&fake, true);
+    let given = case.arguments(&gpu, true);
     assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "tables on the GPU");
-    case.agrees(&fake, &given[2]);
-    let log = fake.log();
+    case.agrees(&gpu, &given[2]);
+    let log = gpu.log();
     let tables = case.inputs.len() - 1;
     assert_eq!(count(&log, "to the host"), tables, "{log:?}");
     assert_eq!([count(&log, "to the GPU"), count(&log, "wait")], [0, 2], "they are the tables of before: {log:?}");
@@ -127,47 +152,47 @@ fn instances_are_of_one_stream_and_of_the_tables() {
 /// Memory on the GPU of instances that are kept no longer is given back, also by a thread that has no context of CUDA.
 #[test]
 fn what_is_displaced_is_given_back_without_a_context() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, LENET, &[8, 2], "cuda-displaced");
-    let given = case.arguments(&fake, false);
-    let live = fake.live();
+    let gpu = Gpu::start();
+    let mut case = Case::new(LENET, &[8, 2], "cuda-displaced");
+    let given = case.arguments(&gpu, false);
+    let live = gpu.live();
     assert_eq!(run(&case, &given, 7), (abi::OK, String::new()));
-    assert_eq!(fake.live(), live + 1, "what bind made is kept");
-    fake.set("context", 0);
+    assert_eq!(gpu.live(), live + 1, "what bind made is kept");
+    gpu.set("context", 0);
     // more instances on the CPU than are kept: each is of another number of images
     for images in 3..30 {
         case.sizes[1] = images;
         case.inputs = vec![crate::conformance::numbers(vec![images, 8, 8, 1], images)];
         let mut on_cpu = context(0);
         on_cpu.device.kind = abi::CPU;
-        assert_eq!(run_with(&case, &case.on_cpu(&fake), on_cpu), (abi::OK, String::new()));
+        assert_eq!(run_with(&case, &case.on_cpu(&gpu), on_cpu), (abi::OK, String::new()));
     }
-    let log = fake.log();
-    assert_eq!(fake.live(), live, "{log:?}");
+    let log = gpu.log();
+    assert_eq!(gpu.live(), live, "{log:?}");
     assert_eq!(log[log.len() - 3..], ["enter", "free", "leave"], "nothing else is asked of the driver");
 }
 
 /// Weights are prepared at each call: new numbers in the same memory are seen.
 #[test]
 fn changed_weights_are_seen() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-weights");
+    let gpu = Gpu::start();
+    let mut case = Case::new(GAT, &GAT_SIZES, "cuda-weights");
     for round in 0..3 {
         for (k, weight) in case.weights.iter_mut().enumerate() {
             *weight = crate::conformance::numbers(weight.shape.clone(), 40 + 5 * k + round);
         }
-        let given = case.arguments(&fake, false);
+        let given = case.arguments(&gpu, false);
         assert_eq!(run(&case, &given, 7).0, abi::OK);
-        case.agrees(&fake, &given[2]);
+        case.agrees(&gpu, &given[2]);
     }
 }
 
 /// What can be captured in a graph: the three steps with the caller's memory.
 #[test]
 fn prepare_and_call_allocate_nothing_and_wait_for_nothing() {
-    let fake = Fake::start();
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-steps");
-    let given = case.arguments(&fake, false);
+    let gpu = Gpu::start();
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-steps");
+    let given = case.arguments(&gpu, false);
     let [inputs, weights, outputs] = [0, 1, 2].map(|k| Pointers::of(&given[k]));
     let mut context = context(9);
     let first = &raw mut context.context;
@@ -181,26 +206,26 @@ fn prepare_and_call_allocate_nothing_and_wait_for_nothing() {
         assert_eq!((model.memory_fn)(first, sizes.as_ptr(), memory.as_mut_ptr()), abi::OK);
         let mut host = [3, 4].map(|k: usize| vec![0u8; memory[k].bytes as usize]);
         for (k, memory) in memory.iter_mut().enumerate() {
-            memory.data = if k < 3 { fake.allocate(memory.bytes as usize).cast() } else { host[k - 3].as_mut_ptr() };
+            memory.data = if k < 3 { gpu.allocate(memory.bytes as usize).cast() } else { host[k - 3].as_mut_ptr() };
         }
         assert_eq!((model.bind_fn)(first, inputs.get(), sizes.as_ptr(), memory.as_ptr()), abi::OK);
         let launches = (*model.cuda).prepare.count + (*model.cuda).call.count;
-        fake.log();
-        fake.set("capturing", 1);
+        gpu.log();
+        gpu.set("capturing", 1);
         assert_eq!((model.prepare_fn)(first, weights.get(), memory.as_ptr()), abi::OK);
         assert_eq!((model.call_fn)(first, inputs.get(), outputs.get(), memory.as_ptr()), abi::OK);
-        let log = fake.log();
+        let log = gpu.log();
         assert!(count(&log, "launch") <= launches as usize && count(&log, "launch") > 0, "{log:?}");
         assert_eq!(captured(&log), log.len(), "{log:?}");
         assert!(log.iter().all(|line| line.ends_with("on 9")), "{log:?}");
     }
-    case.agrees(&fake, &given[2]);
+    case.agrees(&gpu, &given[2]);
 }
 
 /// Machine code of sm_80 runs on sm_89 too; where the driver is too old for it, or the GPU is of another kind, PTX is taken.
 #[test]
 fn machine_code_is_taken_where_the_driver_knows_it() {
-    let fake = Fake::start();
+    let gpu = Gpu::start();
     let settings: [(&str, i64, &[&str]); 4] = [
         ("minor", 0, &["load cubin"]),
         ("minor", 9, &["load cubin"]),
@@ -208,12 +233,12 @@ fn machine_code_is_taken_where_the_driver_knows_it() {
         ("major", 9, &["load ptx"]),
     ];
     for (setting, value, expected) in settings {
-        fake.set(setting, value);
-        let case = Case::assembled(&fake, GAT, &GAT_SIZES, "cuda-cubin");
-        let given = case.arguments(&fake, false);
+        gpu.set(setting, value);
+        let case = Case::assembled(GAT, &GAT_SIZES, "cuda-cubin");
+        let given = case.arguments(&gpu, false);
         assert_eq!(run(&case, &given, 7), (abi::OK, String::new()), "{setting}");
-        case.agrees(&fake, &given[2]);
-        let log = fake.log();
+        case.agrees(&gpu, &given[2]);
+        let log = gpu.log();
         let loads: Vec<&String> = log.iter().filter(|line| line.starts_with("load")).collect();
         assert_eq!(loads, expected, "{setting}");
     }
@@ -222,39 +247,54 @@ fn machine_code_is_taken_where_the_driver_knows_it() {
 /// What is wrong with the GPU, the driver or the arguments is an error that says what to do.
 #[test]
 fn what_a_gpu_cannot_do_is_said() {
-    let fake = Fake::start();
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-wrong");
-    let given = case.arguments(&fake, false);
+    let gpu = Gpu::start();
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-wrong");
+    let given = case.arguments(&gpu, false);
     let refused = |setting: &str, (bad, good): (i64, i64), status: i32, words: &[&str]| {
-        let live = fake.live();
-        fake.set(setting, bad);
+        let live = gpu.live();
+        gpu.set(setting, bad);
         let (found, message) = run(&case, &given, 7);
-        fake.set(setting, good);
+        gpu.set(setting, good);
         assert_eq!(found, status, "{setting}: {message}");
         words.iter().for_each(|word| assert!(message.contains(word), "{setting}: {message}"));
-        assert_eq!(fake.live(), live, "{setting}: nothing stays allocated");
+        assert_eq!(gpu.live(), live, "{setting}: nothing stays allocated");
     };
     refused("context", (0, 1), abi::CUDA_FAILED, &["no CUDA context is current", "cudaSetDevice"]);
     refused("device", (1, 0), abi::INVALID, &["is of device 1, not 0", "cudaSetDevice"]);
     refused("major", (7, 8), abi::UNSUPPORTED, &["this GPU is sm_70", "sm_75 and later"]);
-    fake.set("minor", 5);
+    gpu.set("minor", 5);
     refused(
         "major",
         (7, 8),
         abi::UNSUPPORTED,
         &["built for sm_80 and later", "this GPU is sm_75: build with --arch sm_75"],
     );
-    fake.set("minor", 0);
+    gpu.set("minor", 0);
     refused("fail load", (1, 0), abi::CUDA_FAILED, &["Unsupported .version 8.6", "driver", "--arch"]);
     refused("room", (100, 1 << 30), abi::NO_MEMORY, &["no memory on the GPU", "bytes are needed"]);
     assert_eq!(run(&case, &given, 7).0, abi::OK, "and then it runs");
     refused("fail launch", (701, 0), abi::UNSUPPORTED, &["more registers or shared memory", "--arch"]);
     refused("capturing", (1, 0), abi::INVALID, &["cannot be captured", "bind, prepare and call"]);
-    let mut wrong = case.arguments(&fake, false);
+    let mut wrong = case.arguments(&gpu, false);
     wrong[0][0].device = abi::Device { kind: abi::CPU, id: 0 };
     assert!(run(&case, &wrong, 7).1.contains("must be on CUDA (2:0)"));
     wrong[0][0].device = abi::Device { kind: abi::CUDA, id: 1 };
     assert!(run(&case, &wrong, 7).1.contains("is on device 2:1, and must be on CUDA (2:0)"));
+}
+
+/// A thread that has no context yet, of a program that uses CUDA's runtime: PyTorch's backward pass is such a thread.
+#[test]
+fn the_context_of_the_runtime_is_taken_where_a_thread_has_none() {
+    let gpu = Gpu::start();
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-no-context");
+    gpu.set("context", 0);
+    gpu.set("primary", 1);
+    let given = case.arguments(&gpu, false);
+    assert_eq!(run(&case, &given, 7), (abi::OK, String::new()));
+    case.agrees(&gpu, &given[2]);
+    let log = gpu.log();
+    assert_eq!(log[..2], ["retain", "enter"], "{log:?}");
+    assert_eq!(log[log.len() - 2..], ["leave", "release"], "{log:?}");
 }
 
 /// A function that the driver does not have, and the driver that every other test uses does.
@@ -263,9 +303,9 @@ fn a_driver_that_is_too_old_is_named() {
     if crate::gpu::done_alone("cuda::a_driver_that_is_too_old_is_named") {
         return;
     }
-    let fake = Fake::start_with(&["-DcuStreamIsCapturing=cuStreamIsCapturing_of_later"]);
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-old");
-    let (status, message) = run(&case, &case.arguments(&fake, false), 7);
+    let gpu = Gpu::start_without("cuStreamIsCapturing");
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-old");
+    let (status, message) = run(&case, &case.arguments(&gpu, false), 7);
     assert_eq!(status, abi::CUDA_FAILED);
     assert!(message.contains("no `cuStreamIsCapturing`") && message.contains("install a newer one"), "{message}");
 }
@@ -273,31 +313,31 @@ fn a_driver_that_is_too_old_is_named() {
 /// An index out of its range is found by the host, wherever the table is.
 #[test]
 fn wrong_tables_on_the_gpu_are_named() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-tables");
+    let gpu = Gpu::start();
+    let mut case = Case::new(GAT, &GAT_SIZES, "cuda-tables");
     let senders = case.program.inputs.iter().position(|a| a.name.ends_with("senders")).expect("it has senders");
     let gdlc::driver::tensors::Numbers::Index(values) = &mut case.inputs[senders].numbers else { panic!("indices") };
     values[3] = 12;
     for on_gpu in [false, true] {
-        let given = case.arguments(&fake, on_gpu);
-        let live = fake.live();
+        let given = case.arguments(&gpu, on_gpu);
+        let live = gpu.live();
         let (status, message) = run(&case, &given, 7);
         assert_eq!(status, abi::INVALID);
         assert!(message.contains("senders`: element 3 is 12, outside 0..12"), "{message}");
-        assert_eq!(fake.live(), live);
+        assert_eq!(gpu.live(), live);
     }
 }
 
 /// Gives memory on the GPU as a framework does, and counts what it gave.
 struct Lending<'a> {
-    fake: &'a Fake,
+    gpu: &'a Gpu,
     borrowed: Vec<*mut c_void>,
 }
 
 unsafe extern "C" fn borrow(host: *mut c_void, bytes: i64) -> *mut u8 {
     // SAFETY: the lender's own.
     let lending = unsafe { &mut *host.cast::<Lending<'_>>() };
-    let data = lending.fake.allocate(bytes as usize);
+    let data = lending.gpu.allocate(bytes as usize);
     lending.borrowed.push(data);
     data.cast()
 }
@@ -305,13 +345,13 @@ unsafe extern "C" fn borrow(host: *mut c_void, bytes: i64) -> *mut u8 {
 /// Under a graph's capture: what was bound before is used, whatever the stream, and stays.
 #[test]
 fn a_capture_uses_what_was_bound_before() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-capture");
+    let gpu = Gpu::start();
+    let mut case = Case::new(GAT, &GAT_SIZES, "cuda-capture");
     let call = |case: &Case, stream: usize| {
-        let given = case.arguments(&fake, false);
+        let given = case.arguments(&gpu, false);
         let [inputs, weights, outputs] = [0, 1, 2].map(|k| Pointers::of(&given[k]));
         let mut context = context(stream);
-        let mut lending = Lending { fake: &fake, borrowed: vec![] };
+        let mut lending = Lending { gpu: &gpu, borrowed: vec![] };
         let host = (&raw mut lending).cast();
         let lender = abi::Lender { host, borrow, keep: None, release: None };
         // SAFETY: arrays as long as the table says, alive during the call.
@@ -319,22 +359,22 @@ fn a_capture_uses_what_was_bound_before() {
             let run = (*case.model.cuda).run_fn;
             run(&mut context, case.model, inputs.get(), weights.get(), outputs.get(), &lender)
         };
-        lending.borrowed.iter().for_each(|data| fake.free(*data));
+        lending.borrowed.iter().for_each(|data| gpu.free(*data));
         if status == abi::OK {
-            case.agrees(&fake, &given[2]);
+            case.agrees(&gpu, &given[2]);
         }
-        (message(&context), fake.log())
+        (message(&context), gpu.log())
     };
-    fake.set("capturing", 1);
+    gpu.set("capturing", 1);
     let (why, _) = call(&case, 7);
     assert!(why.contains("call it once before"), "{why}");
-    fake.set("capturing", 0);
+    gpu.set("capturing", 0);
     let (why, log) = call(&case, 7);
     assert_eq!((why.as_str(), count(&log, "to the GPU"), count(&log, "wait")), ("", 1, 0), "{log:?}");
-    fake.set("capturing", 1);
+    gpu.set("capturing", 1);
     let (why, log) = call(&case, 8);
     assert_eq!((why.as_str(), captured(&log)), ("", log.len()), "{log:?}");
-    fake.set("capturing", 0);
+    gpu.set("capturing", 0);
     // Other tables, more often than instances are kept: the captured one is neither bound anew nor freed.
     let senders = case.program.inputs.iter().position(|a| a.name.ends_with("senders")).expect("it has senders");
     let before = case.inputs[senders].clone();
@@ -346,7 +386,7 @@ fn a_capture_uses_what_was_bound_before() {
         assert_eq!(call(&case, 7 + round % 3).0, "");
     }
     case.inputs[senders] = before;
-    fake.set("capturing", 1);
+    gpu.set("capturing", 1);
     let (why, log) = call(&case, 9);
     assert_eq!((why.as_str(), captured(&log)), ("", log.len()), "{log:?}");
 }
@@ -358,8 +398,8 @@ fn a_library_for_aarch64_has_a_part_for_gpus() {
     use crate::emulated::{COMPILER, EMULATOR, ROOT, codes, computed};
     use gdlc::codegen::{BACKENDS, Target, device::Architecture};
     use gdlc::package::{Member, build_all, device::DeviceTarget};
-    let fake = Fake::start();
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-aarch64");
+    let _gpu = Gpu::start();
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-aarch64");
     let interface = crate::conformance::interface_of(&case.program);
     let member = Member::alone(&case.program, &interface);
     let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas: None, products: None };
@@ -368,7 +408,7 @@ fn a_library_for_aarch64_has_a_part_for_gpus() {
     }
     for backend in BACKENDS {
         let library = build_all(&[member], *backend, Target::Aarch64, Some(&device)).expect("it builds");
-        let folder = case.cpu.with_file_name(format!("aarch64-{}", backend.name()));
+        let folder = case.path.with_file_name(format!("aarch64-{}", backend.name()));
         std::fs::create_dir_all(&folder).expect("a folder for the test");
         let path = folder.join("library.so");
         std::fs::write(&path, &library.so_bytes).expect("the library is written");

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use super::abi;
-use super::fake::{Case, Fake, Given};
+use super::simulated::{Case, Given, Gpu};
 use super::{GAT, GAT_SIZES, count};
 
 /// What a handle points at.
@@ -28,9 +28,9 @@ static HANDLES: AtomicI64 = AtomicI64::new(0);
 static THROWN: Mutex<String> = Mutex::new(String::new());
 const STREAM: usize = 7;
 
-fn driver<'a>() -> &'a Fake {
+fn driver<'a>() -> &'a Gpu {
     // SAFETY: it is the driver of the test that runs, for one runs at a time.
-    unsafe { &*(DRIVER.load(Ordering::Relaxed) as *const Fake) }
+    unsafe { &*(DRIVER.load(Ordering::Relaxed) as *const Gpu) }
 }
 
 fn handle(tensor: Tensor) -> *mut Tensor {
@@ -219,58 +219,58 @@ fn tensors(given: &[Vec<Given>; 3]) -> Vec<Tensor> {
 
 #[test]
 fn calls_of_torch_are_on_its_stream_and_in_its_memory() {
-    let fake = Fake::start();
-    DRIVER.store(&raw const fake as usize, Ordering::Relaxed);
+    let gpu = Gpu::start();
+    DRIVER.store(&raw const gpu as usize, Ordering::Relaxed);
     HANDLES.store(0, Ordering::Relaxed);
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-torch");
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-torch");
     for round in 0..3 {
-        let given = case.arguments(&fake, round == 2);
-        let live = fake.live();
+        let given = case.arguments(&gpu, round == 2);
+        let live = gpu.live();
         let found = call(&case, &tensors(&given), true).expect("it runs");
-        let log = fake.log();
+        let log = gpu.log();
         assert_eq!([count(&log, "allocate"), count(&log, "to the GPU")], [0, usize::from(round == 0)], "{log:?}");
         let waits = if round == 2 { 1 } else { 0 };
         assert_eq!(count(&log, "wait"), waits, "only for tables that are on the GPU: {log:?}");
         assert!(log.iter().filter(|line| line.contains(" on ")).all(|line| line.ends_with("on 7")), "{log:?}");
         let kept = if round == 0 { 1 } else { 0 };
-        assert_eq!(fake.live() - live, found.len() as i64 + kept, "the outputs, and what bind made");
+        assert_eq!(gpu.live() - live, found.len() as i64 + kept, "the outputs, and what bind made");
         assert_eq!(HANDLES.load(Ordering::Relaxed), 1 + found.len() as i64 * (round + 1));
         let outputs: Vec<Given> = found.iter().map(|t| Given::on_gpu(t.data, t.sizes.clone())).collect();
-        case.agrees(&fake, &outputs);
+        case.agrees(&gpu, &outputs);
     }
     // not row-major: x transposed
-    let given = case.arguments(&fake, false);
+    let given = case.arguments(&gpu, false);
     let mut turned = tensors(&given);
     let x = &mut turned[0];
     let [rows, columns] = x.sizes[..] else { panic!("a matrix") };
-    let bytes = fake.read(x.data, (4 * rows * columns) as usize);
+    let bytes = gpu.read(x.data, (4 * rows * columns) as usize);
     let at = |r: i64, c: i64| (4 * (r * columns + c)) as usize;
     let by_column = (0..columns)
         .flat_map(|c| (0..rows).map(move |r| (r, c)))
         .flat_map(|(r, c)| bytes[at(r, c)..at(r, c) + 4].to_vec());
-    fake.write(x.data, &by_column.collect::<Vec<u8>>());
+    gpu.write(x.data, &by_column.collect::<Vec<u8>>());
     x.strides = vec![1, rows];
     let found = call(&case, &turned, true).expect("it runs");
     let outputs: Vec<Given> = found.iter().map(|t| Given::on_gpu(t.data, t.sizes.clone())).collect();
-    case.agrees(&fake, &outputs);
+    case.agrees(&gpu, &outputs);
 }
 
 #[test]
 fn tensors_on_the_wrong_device_are_named() {
-    let fake = Fake::start();
-    DRIVER.store(&raw const fake as usize, Ordering::Relaxed);
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-torch-wrong");
-    let given = case.arguments(&fake, false);
+    let gpu = Gpu::start();
+    DRIVER.store(&raw const gpu as usize, Ordering::Relaxed);
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-torch-wrong");
+    let given = case.arguments(&gpu, false);
     assert!(call(&case, &tensors(&given), true).is_ok());
     let n_inputs = given[0].len();
     let weight = &case.program.weights[0].name;
     let refused = |change: &dyn Fn(&mut Vec<Tensor>), has_cuda: bool, words: &[&str]| {
         let mut tensors = tensors(&given);
         change(&mut tensors);
-        let live = fake.live();
+        let live = gpu.live();
         let why = call(&case, &tensors, has_cuda).err().expect("it is refused");
         words.iter().for_each(|word| assert!(why.contains(word), "{why}"));
-        assert_eq!(fake.live(), live, "{why}");
+        assert_eq!(gpu.live(), live, "{why}");
     };
     let on = |device: i32, index: i32| move |t: &mut Tensor| (t.device, t.index) = (device, index);
     refused(

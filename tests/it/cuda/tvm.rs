@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use super::abi;
-use super::fake::{Case, Fake, Given, compiled};
+use super::simulated::{Case, Given, Gpu, compiled};
 use super::{GAT, GAT_SIZES, count};
 
 #[repr(C)]
@@ -48,34 +48,34 @@ fn row_major(shape: &[i64]) -> Vec<i64> {
 
 #[test]
 fn calls_of_tvm_are_on_its_stream_in_its_memory() {
-    let fake = Fake::start();
-    let tvm = compiled("fake_tvm.c", "libtvm_ffi.so", &[]);
+    let gpu = Gpu::start();
+    let tvm = compiled("fake_tvm.c", "libtvm_ffi.so");
     let live = || unsafe { tvm.get::<unsafe extern "C" fn() -> i64>(b"tvm_live").expect("the test's")() };
     let start = |allocate: *const c_void| unsafe {
         type Start = unsafe extern "C" fn(*const c_void, *const c_void);
-        tvm.get::<Start>(b"tvm_start").expect("the test's")(allocate, fake.address("fake_free"));
+        tvm.get::<Start>(b"tvm_start").expect("the test's")(allocate, gpu.address("simulated_free"));
     };
-    start(fake.address("fake_allocate"));
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-tvm");
+    start(gpu.address("simulated_allocate"));
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-tvm");
     for round in 0..3 {
-        let given = case.arguments(&fake, round == 2);
+        let given = case.arguments(&gpu, round == 2);
         call(&case, tvm, &given).expect("it runs");
-        case.agrees(&fake, &given[2]);
-        let log = fake.log();
+        case.agrees(&gpu, &given[2]);
+        let log = gpu.log();
         let asked = ["allocate", "to the GPU", "wait"].map(|word| count(&log, word));
         assert_eq!(asked, [0, usize::from(round == 0), usize::from(round == 2)], "{log:?}");
         assert!(log.iter().filter(|line| line.contains(" on ")).all(|line| line.ends_with("on 7")), "{log:?}");
         assert_eq!(live(), 1, "what bind made is kept");
     }
-    let mut wrong = case.arguments(&fake, false);
+    let mut wrong = case.arguments(&gpu, false);
     wrong[1][0].device = abi::Device { kind: abi::CPU, id: 0 };
     let why = call(&case, tvm, &wrong).expect_err("it is refused");
     assert!(why.starts_with("ValueError: weight `") && why.contains("must be on CUDA (2:0)"), "{why}");
     start(std::ptr::null());
-    let given = case.arguments(&fake, false);
+    let given = case.arguments(&gpu, false);
     call(&case, tvm, &given).expect("it runs");
-    case.agrees(&fake, &given[2]);
-    let log = fake.log();
+    case.agrees(&gpu, &given[2]);
+    let log = gpu.log();
     assert_eq!(
         (count(&log, "allocate"), count(&log, "wait")),
         (1, 1),

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::size_of;
 use std::ptr::{null, null_mut};
 
-use super::fake::{Case, Fake, Given};
+use super::simulated::{Case, Given, Gpu};
 use super::{GAT, GAT_SIZES, LENET, count};
 
 #[repr(C)]
@@ -58,7 +58,7 @@ struct Words {
 
 /// What a call may use of XLA, behind its execution context.
 struct Execution<'a> {
-    fake: &'a Fake,
+    gpu: &'a Gpu,
     stream: usize,
     has_memory: bool,
     log: RefCell<Vec<String>>,
@@ -91,7 +91,7 @@ unsafe extern "C" fn allocate(words: *mut Words) -> *mut c_void {
         return error("out of memory");
     }
     execution.log.borrow_mut().push(format!("allocate {size}"));
-    words.words[3] = execution.fake.allocate(size) as usize;
+    words.words[3] = execution.gpu.allocate(size) as usize;
     null_mut()
 }
 unsafe extern "C" fn free(words: *mut Words) -> *mut c_void {
@@ -100,7 +100,7 @@ unsafe extern "C" fn free(words: *mut Words) -> *mut c_void {
     let [context, size, data, _] = words.words;
     let execution = unsafe { &*(context as *const Execution<'_>) };
     execution.log.borrow_mut().push(format!("free {size}"));
-    execution.fake.free(data as *mut c_void);
+    execution.gpu.free(data as *mut c_void);
     null_mut()
 }
 
@@ -154,20 +154,20 @@ fn call(case: &Case, given: &[Vec<Given>; 3], entry: &str, execution: &Execution
 
 #[test]
 fn calls_of_xla_are_on_its_stream_in_its_memory() {
-    let fake = Fake::start();
+    let gpu = Gpu::start();
     // none is current in a thread of XLA
-    fake.set("context", 0);
+    gpu.set("context", 0);
     for (path, sizes) in [(GAT, &GAT_SIZES[..]), (LENET, &[8, 2][..])] {
-        let case = Case::new(&fake, path, sizes, "cuda-xla");
+        let case = Case::new(path, sizes, "cuda-xla");
         let has_tables = case.inputs.len() > 1;
         for round in 0..2 {
-            let execution = Execution { fake: &fake, stream: 5, has_memory: true, log: RefCell::default() };
-            let given = case.arguments(&fake, true);
+            let execution = Execution { gpu: &gpu, stream: 5, has_memory: true, log: RefCell::default() };
+            let given = case.arguments(&gpu, true);
             call(&case, &given, "xla_cuda", &execution).expect("it runs");
-            case.agrees(&fake, &given[2]);
+            case.agrees(&gpu, &given[2]);
             let asked = execution.log.take();
             assert!(asked.len() == 2 && asked[0][9..] == asked[1][5..], "memory of XLA, given back: {asked:?}");
-            let log = fake.log();
+            let log = gpu.log();
             let bound = [count(&log, "load"), count(&log, "allocate"), count(&log, "to the GPU")];
             assert_eq!(bound, [usize::from(round == 0); 3], "{path}: {log:?}");
             assert_eq!(count(&log, "wait"), usize::from(has_tables), "only for tables: {log:?}");
@@ -179,19 +179,19 @@ fn calls_of_xla_are_on_its_stream_in_its_memory() {
 
 #[test]
 fn what_xla_or_a_gpu_cannot_do_is_an_error_of_xla() {
-    let fake = Fake::start();
-    let case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-xla-wrong");
-    let given = case.arguments(&fake, true);
+    let gpu = Gpu::start();
+    let case = Case::new(GAT, &GAT_SIZES, "cuda-xla-wrong");
+    let given = case.arguments(&gpu, true);
     let refused = |stream: usize, has_memory: bool, code: i32, words: &str| {
-        let execution = Execution { fake: &fake, stream, has_memory, log: RefCell::default() };
+        let execution = Execution { gpu: &gpu, stream, has_memory, log: RefCell::default() };
         let (message, found) = call(&case, &given, "xla_cuda", &execution).expect_err("it is refused");
         assert!(found == code && message.contains(words), "{found}: {message}");
     };
     refused(0, true, 13, "XLA gives no stream of a GPU");
     refused(5, false, 8, "no memory on the GPU");
-    fake.set("major", 5);
-    let other = Case::new(&fake, GAT, &GAT_SIZES, "cuda-xla-old");
-    let execution = Execution { fake: &fake, stream: 5, has_memory: true, log: RefCell::default() };
+    gpu.set("major", 5);
+    let other = Case::new(GAT, &GAT_SIZES, "cuda-xla-old");
+    let execution = Execution { gpu: &gpu, stream: 5, has_memory: true, log: RefCell::default() };
     let (message, code) = call(&other, &given, "xla_cuda", &execution).expect_err("it is refused");
     assert!(code == 12 && message.contains("sm_75 and later"), "{message}");
 }
@@ -199,11 +199,11 @@ fn what_xla_or_a_gpu_cannot_do_is_an_error_of_xla() {
 /// The entry for GPUs is in every library, and says how to build one that has the code.
 #[test]
 fn a_library_for_the_cpu_says_so_to_xla() {
-    let fake = Fake::start();
-    let mut case = Case::new(&fake, GAT, &GAT_SIZES, "cuda-xla-cpu");
-    (case.library, case.model) = super::fake::open(&case.cpu, &case.program.name);
+    let gpu = Gpu::start();
+    let mut case = Case::new(GAT, &GAT_SIZES, "cuda-xla-cpu");
+    (case.library, case.model) = super::simulated::open(&case.on_cpu_alone(), &case.program.name);
     assert!(case.model.cuda.is_null());
-    let execution = Execution { fake: &fake, stream: 5, has_memory: true, log: RefCell::default() };
-    let (message, code) = call(&case, &case.arguments(&fake, true), "xla_cuda", &execution).expect_err("it is refused");
+    let execution = Execution { gpu: &gpu, stream: 5, has_memory: true, log: RefCell::default() };
+    let (message, code) = call(&case, &case.arguments(&gpu, true), "xla_cuda", &execution).expect_err("it is refused");
     assert!(code == 12 && message.contains("gdlc build --target cuda"), "{message}");
 }

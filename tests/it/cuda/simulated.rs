@@ -1,12 +1,12 @@
-//! A driver of CUDA without a GPU (`tests/fake_cuda.c`), and libraries whose kernels it runs on the CPU: the kernel programs that become PTX,
-//! compiled by Cranelift. Its memory can be touched by the driver alone, and it says what it was asked for.
+//! The simulated GPU (`tests/simulated_gpu`) in the place of CUDA's driver, and libraries to call on it. Its memory can be touched by the driver
+//! alone, it runs the PTX of their kernels, and it says what it was asked for.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use gdlc::base::dtype::Dtype;
 use gdlc::codegen::{BACKENDS, Target, device::Architecture};
@@ -15,17 +15,28 @@ use gdlc::kernel::ir::{ArgumentKind, Program};
 use gdlc::package::{Member, build_all, device::DeviceTarget};
 
 use super::abi::{self, Model};
-use crate::conformance::{build, computed, interface_of, numbers};
-use crate::gpu::{programs_of, spread_out};
+use crate::conformance::{build, computed, interface_of, numbers, saved};
+use crate::gpu::programs_of;
+
+/// The driver's file, which cargo built beside this test.
+pub(super) fn driver() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a file");
+    test.with_file_name("libsimulated_gpu.so")
+}
 
 /// The driver, used by one test at a time.
-pub(super) struct Fake {
+pub(super) struct Gpu {
     library: &'static libloading::Library,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// A library in C of these tests, which whoever opens `name` afterwards finds; compiled once, with `options` of the first who asks.
-pub(super) fn compiled(source: &str, name: &str, options: &[&str]) -> &'static libloading::Library {
+fn opened(path: &Path) -> libloading::Library {
+    // SAFETY: libraries of these tests do nothing when they are loaded.
+    unsafe { libloading::Library::new(path).expect("it loads") }
+}
+
+/// A library in C of these tests, which whoever opens `name` afterwards finds; compiled once.
+pub(super) fn compiled(source: &str, name: &str) -> &'static libloading::Library {
     static LIBRARIES: Mutex<BTreeMap<String, &'static libloading::Library>> = Mutex::new(BTreeMap::new());
     let mut libraries = LIBRARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     *libraries.entry(name.to_string()).or_insert_with(|| {
@@ -33,41 +44,37 @@ pub(super) fn compiled(source: &str, name: &str, options: &[&str]) -> &'static l
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
         let always = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"];
         let mut compiler = Command::new("cc");
-        let done = compiler
-            .args(always)
-            .args(options)
-            .arg(format!("-Wl,-soname,{name}"))
-            .arg(source)
-            .arg("-o")
-            .arg(&to)
-            .status();
+        let done = compiler.args(always).arg(format!("-Wl,-soname,{name}")).arg(source).arg("-o").arg(&to).status();
         assert!(done.is_ok_and(|status| status.success()), "cc compiles {name}");
-        // SAFETY: it does nothing when it is loaded.
-        Box::leak(Box::new(unsafe { libloading::Library::new(&to).expect("it loads") }))
+        Box::leak(Box::new(opened(&to)))
     })
 }
 
-impl Fake {
+impl Gpu {
     /// The driver, as after a start: GPU 0 of compute capability 8.0, with a current context.
-    pub(super) fn start() -> Fake {
-        Fake::start_with(&[])
+    pub(super) fn start() -> Gpu {
+        static LIBRARY: LazyLock<libloading::Library> = LazyLock::new(|| opened(&driver()));
+        Gpu::started(&LIBRARY)
     }
 
-    /// One that was compiled with other options, where it is the first in this process.
-    pub(super) fn start_with(options: &[&str]) -> Fake {
+    /// One that does not have a function, in a process that has no other.
+    pub(super) fn start_without(function: &str) -> Gpu {
+        let mut bytes = std::fs::read(driver()).expect("it is there");
+        let name = format!("\0{function}\0").into_bytes();
+        let at = bytes.windows(name.len()).position(|part| part == name).expect("it has the function");
+        bytes[at + function.len()] = b'_';
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-older.so", std::process::id()));
+        std::fs::write(&path, bytes).expect("it is written");
+        Gpu::started(Box::leak(Box::new(opened(&path))))
+    }
+
+    fn started(library: &'static libloading::Library) -> Gpu {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fake = Fake { library: compiled("fake_cuda.c", "libcuda.so.1", options), _alone: alone };
-        let start = [("device", 0), ("major", 8), ("minor", 0), ("capturing", 0), ("context", 1)];
-        // SAFETY: as it is defined in C.
-        unsafe { fake.function::<unsafe extern "C" fn()>("fake_start")() };
-        for (name, value) in
-            start.into_iter().chain([("fail load", 0), ("fail launch", 0), ("fail cubin", 0), ("room", 1 << 30)])
-        {
-            fake.set(name, value);
-        }
-        fake.log();
-        fake
+        let gpu = Gpu { library, _alone: alone };
+        // SAFETY: as `simulated-gpu` defines it; so of all functions below.
+        unsafe { gpu.function::<unsafe extern "C" fn()>("simulated_start")() };
+        gpu
     }
 
     /// A function of the driver, of the type that it has.
@@ -82,65 +89,45 @@ impl Fake {
     }
 
     pub(super) fn set(&self, name: &str, value: i64) {
-        let name = CString::new(name).expect("no zero");
-        // SAFETY: as it is defined in C; so below.
-        unsafe { self.function::<unsafe extern "C" fn(*const c_char, i64)>("fake_set")(name.as_ptr(), value) }
+        let c_name = CString::new(name).expect("no zero");
+        let set = unsafe { self.function::<unsafe extern "C" fn(*const c_char, i64) -> bool>("simulated_set") };
+        assert!(unsafe { set(c_name.as_ptr(), value) }, "it has {name}");
     }
 
     /// What was asked for since the last time, a line each.
     pub(super) fn log(&self) -> Vec<String> {
         unsafe {
-            let text = CStr::from_ptr(self.function::<unsafe extern "C" fn() -> *const c_char>("fake_log")());
-            let lines = text.to_string_lossy().lines().map(str::to_string).collect();
-            self.function::<unsafe extern "C" fn()>("fake_clear")();
+            let text = self.function::<unsafe extern "C" fn() -> *mut c_char>("simulated_log")();
+            let lines = CStr::from_ptr(text).to_string_lossy().lines().map(str::to_string).collect();
+            self.function::<unsafe extern "C" fn(*mut c_char)>("simulated_forget")(text);
             lines
         }
     }
 
     pub(super) fn allocate(&self, bytes: usize) -> *mut c_void {
-        unsafe { self.function::<unsafe extern "C" fn(u64) -> u64>("fake_allocate")(bytes as u64) as *mut c_void }
+        unsafe { self.function::<unsafe extern "C" fn(u64) -> u64>("simulated_allocate")(bytes as u64) as *mut c_void }
     }
 
     pub(super) fn free(&self, data: *mut c_void) {
-        let status = unsafe { self.function::<unsafe extern "C" fn(u64) -> i32>("fake_free")(data as u64) };
+        let status = unsafe { self.function::<unsafe extern "C" fn(u64) -> i32>("simulated_free")(data as u64) };
         assert_eq!(status, 0, "it was allocated, and is freed once");
     }
 
     /// The allocations that are not freed.
     pub(super) fn live(&self) -> i64 {
-        unsafe { self.function::<unsafe extern "C" fn() -> i64>("fake_live")() }
+        unsafe { self.function::<unsafe extern "C" fn() -> i64>("simulated_live")() }
     }
 
     pub(super) fn write(&self, to: *mut c_void, bytes: &[u8]) {
-        let write = unsafe { self.function::<unsafe extern "C" fn(u64, *const u8, usize)>("fake_write") };
+        let write = unsafe { self.function::<unsafe extern "C" fn(u64, *const u8, usize)>("simulated_write") };
         unsafe { write(to as u64, bytes.as_ptr(), bytes.len()) }
     }
 
     pub(super) fn read(&self, from: *const c_void, bytes: usize) -> Vec<u8> {
         let mut found = vec![0; bytes];
-        let read = unsafe { self.function::<unsafe extern "C" fn(*mut u8, u64, usize)>("fake_read") };
+        let read = unsafe { self.function::<unsafe extern "C" fn(*mut u8, u64, usize)>("simulated_read") };
         unsafe { read(found.as_mut_ptr(), from as u64, bytes) }
         found
-    }
-
-    /// Tells the driver what runs in place of each kernel of a model.
-    fn kernels(&self, model: &Model, on_cpu: &Model) {
-        type Register = unsafe extern "C" fn(*const c_char, Option<abi::Kernel>, *const i64, i64, i64);
-        // SAFETY: both tables are static data of libraries that stay loaded; their kernels are the same, in the same order.
-        unsafe {
-            let register = self.function::<Register>("fake_kernel");
-            let cuda = &*model.cuda;
-            let first = 1 + model.sizes.count;
-            for (launches, kernels) in [(&cuda.prepare, &on_cpu.prepare), (&cuda.call, &on_cpu.call)] {
-                assert_eq!(launches.count, kernels.count, "a launch a kernel");
-                for (launch, kernel) in launches.get().iter().zip(kernels.get()) {
-                    register(launch.name, Some(*kernel), launch.words.items, launch.words.count, first);
-                }
-            }
-            for check in [c"gdl_check_i32", c"gdl_check_i64"] {
-                register(check.as_ptr(), None, std::ptr::null(), 0, 0);
-            }
-        }
     }
 }
 
@@ -163,39 +150,30 @@ pub(super) struct Case {
     pub sizes: Vec<usize>,
     pub inputs: Vec<Tensor>,
     pub weights: Vec<Tensor>,
-    pub cpu: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Case {
-    pub(super) fn new(fake: &Fake, path: &str, sizes: &[usize], test: &str) -> Case {
-        Case::of(fake, programs_of(path).remove(0), sizes, test)
+    pub(super) fn new(path: &str, sizes: &[usize], test: &str) -> Case {
+        Case::of(programs_of(path).remove(0), sizes, test)
     }
 
     /// With machine code, which no assembler made: the driver tells it by how it begins.
-    pub(super) fn assembled(fake: &Fake, path: &str, sizes: &[usize], test: &str) -> Case {
+    pub(super) fn assembled(path: &str, sizes: &[usize], test: &str) -> Case {
         let ptxas = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ptxas-{}", std::process::id()));
-        std::fs::write(&ptxas, "#!/bin/sh\nprintf '\\177ELF' > \"$5\"\n").expect("the script is written");
+        std::fs::write(&ptxas, "#!/bin/sh\n{ printf '\\177ELF'; cat \"$3\"; } > \"$5\"\n")
+            .expect("the script is written");
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&ptxas, executable).expect("it can be run");
-        Case::with(fake, programs_of(path).remove(0), sizes, test, Some(ptxas))
+        Case::with(programs_of(path).remove(0), sizes, test, Some(ptxas))
     }
 
-    pub(super) fn of(fake: &Fake, program: Program, sizes: &[usize], test: &str) -> Case {
-        Case::with(fake, program, sizes, test, None)
+    pub(super) fn of(program: Program, sizes: &[usize], test: &str) -> Case {
+        Case::with(program, sizes, test, None)
     }
 
-    fn with(fake: &Fake, program: Program, sizes: &[usize], test: &str, ptxas: Option<PathBuf>) -> Case {
-        let interface = interface_of(&program);
-        assert_eq!(sizes.len(), program.sizes.len(), "{test}: {:?}", program.sizes);
-        let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas, products: None };
-        let member = Member::alone(&program, &interface);
-        let library = build_all(&[member], BACKENDS[0], Target::ANY_X86_64, Some(&device)).expect("it builds");
-        let cpu = build(&program, &interface, Default::default(), test);
-        let gpu = cpu.with_file_name("on_gpu.so");
-        std::fs::write(&gpu, &library.so_bytes).expect("the library is written");
-        let in_its_place = build(&spread_out(&program), &interface, Default::default(), test);
-        let (library, model) = open(&gpu, &program.name);
-        fake.kernels(model, open(&in_its_place, &program.name).1);
+    /// A program with numbers and tables that are made up.
+    fn with(program: Program, sizes: &[usize], test: &str, ptxas: Option<PathBuf>) -> Case {
         let argument = |k: usize, buffer, kind| {
             let shape: Vec<usize> =
                 program.buffers[buffer].shape.iter().map(|s| s.eval(|v| sizes[v.0 as usize])).collect();
@@ -211,46 +189,71 @@ impl Case {
             }
             Tensor { shape, numbers: Numbers::Index(values) }
         };
-        let inputs = program.inputs.iter().enumerate().map(|(k, a)| argument(k, a.buffer, a.kind)).collect();
-        let weights = program.weights.iter().enumerate().map(|(k, a)| argument(k + 20, a.buffer, a.kind)).collect();
-        Case { library, model, sizes: sizes.to_vec(), inputs, weights, cpu, program }
+        let inputs: Vec<Tensor> =
+            program.inputs.iter().enumerate().map(|(k, a)| argument(k, a.buffer, a.kind)).collect();
+        let weights: Vec<Tensor> =
+            program.weights.iter().enumerate().map(|(k, a)| argument(k + 20, a.buffer, a.kind)).collect();
+        let device = DeviceTarget { architectures: vec![Architecture(80)], ptxas, products: None };
+        Case::given(&program, sizes, [inputs, weights], &device, test)
     }
 
-    /// What the library for the CPU computes.
+    /// A program as a library, with its inputs and weights.
+    pub(super) fn given(
+        program: &Program,
+        sizes: &[usize],
+        [inputs, weights]: [Vec<Tensor>; 2],
+        device: &DeviceTarget,
+        test: &str,
+    ) -> Case {
+        assert_eq!(sizes.len(), program.sizes.len(), "{test}: {:?}", program.sizes);
+        let interface = interface_of(program);
+        let member = Member::alone(program, &interface);
+        let library = build_all(&[member], BACKENDS[0], Target::ANY_X86_64, Some(device)).expect("it builds");
+        let path = saved(&library, test);
+        let (library, model) = open(&path, &program.name);
+        Case { library, model, sizes: sizes.to_vec(), inputs, weights, path, program: program.clone() }
+    }
+
+    /// A library for the CPU alone.
+    pub(super) fn on_cpu_alone(&self) -> PathBuf {
+        build(&self.program, &interface_of(&self.program), Default::default(), "expected")
+    }
+
+    /// What that computes.
     pub(super) fn expected(&self) -> Vec<Tensor> {
-        computed(&self.program, &self.cpu, &self.sizes, &self.inputs, &self.weights)
+        computed(&self.program, &self.on_cpu_alone(), &self.sizes, &self.inputs, &self.weights)
     }
 
     /// The arguments where they are wanted, inputs, weights, outputs; index tables on the GPU or not.
-    pub(super) fn arguments(&self, fake: &Fake, tables_on_gpu: bool) -> [Vec<Given>; 3] {
-        self.placed(fake, tables_on_gpu, true)
+    pub(super) fn arguments(&self, gpu: &Gpu, tables_on_gpu: bool) -> [Vec<Given>; 3] {
+        self.placed(gpu, tables_on_gpu, true)
     }
 
     /// The arguments of a call on the CPU.
-    pub(super) fn on_cpu(&self, fake: &Fake) -> [Vec<Given>; 3] {
-        self.placed(fake, false, false)
+    pub(super) fn on_cpu(&self, gpu: &Gpu) -> [Vec<Given>; 3] {
+        self.placed(gpu, false, false)
     }
 
-    fn placed(&self, fake: &Fake, tables_on_gpu: bool, rest_on_gpu: bool) -> [Vec<Given>; 3] {
+    fn placed(&self, gpu: &Gpu, tables_on_gpu: bool, rest_on_gpu: bool) -> [Vec<Given>; 3] {
         let real = self.program.dtype;
         let inputs = self.program.inputs.iter().zip(&self.inputs).map(|(a, t)| {
             let is_table = matches!(a.kind, ArgumentKind::Table { .. });
-            Given::new(fake, t, real, if is_table { tables_on_gpu } else { rest_on_gpu })
+            Given::new(gpu, t, real, if is_table { tables_on_gpu } else { rest_on_gpu })
         });
-        let weights = self.weights.iter().map(|t| Given::new(fake, t, real, rest_on_gpu)).collect();
+        let weights = self.weights.iter().map(|t| Given::new(gpu, t, real, rest_on_gpu)).collect();
         let outputs = self.program.outputs.iter().map(|a| {
             let shape = self.program.buffers[a.buffer].shape.iter().map(|s| s.eval(|v| self.sizes[v.0 as usize]));
             let shape: Vec<usize> = shape.collect();
             let n = shape.iter().product();
-            Given::new(fake, &Tensor::real(shape, vec![f64::NAN; n]), real, rest_on_gpu)
+            Given::new(gpu, &Tensor::real(shape, vec![f64::NAN; n]), real, rest_on_gpu)
         });
         [inputs.collect(), weights, outputs.collect()]
     }
 
     /// The outputs are those of the CPU, up to the rounding of sums in another order.
-    pub(super) fn agrees(&self, fake: &Fake, outputs: &[Given]) {
+    pub(super) fn agrees(&self, gpu: &Gpu, outputs: &[Given]) {
         for (found, expected) in outputs.iter().zip(self.expected()) {
-            let (found, expected) = (found.reals(fake), expected.reals().to_vec());
+            let (found, expected) = (found.reals(gpu), expected.reals().to_vec());
             let scale = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
             let tolerance = if self.program.dtype == Dtype::F64 { 1e-12 } else { 1e-5 };
             assert!(scale > 0.0 && found.len() == expected.len());
@@ -272,7 +275,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    fn new(fake: &Fake, tensor: &Tensor, real: Dtype, on_gpu: bool) -> Given {
+    fn new(gpu: &Gpu, tensor: &Tensor, real: Dtype, on_gpu: bool) -> Given {
         let (bytes, code, bits): (Vec<u8>, u8, u8) = match &tensor.numbers {
             Numbers::Real(v) if real == Dtype::F64 => (v.iter().flat_map(|x| x.to_le_bytes()).collect(), 2, 64),
             Numbers::Real(v) => (v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(), 2, 32),
@@ -280,8 +283,8 @@ impl Given {
         };
         let mut host = vec![0u64; bytes.len() / 8 + 1];
         let (kind, data) = if on_gpu {
-            let data = fake.allocate(bytes.len().max(1));
-            fake.write(data, &bytes);
+            let data = gpu.allocate(bytes.len().max(1));
+            gpu.write(data, &bytes);
             (abi::CUDA, data)
         } else {
             for (k, byte) in bytes.iter().enumerate() {
@@ -312,9 +315,9 @@ impl Given {
         }
     }
 
-    pub(super) fn reals(&self, fake: &Fake) -> Vec<f64> {
+    pub(super) fn reals(&self, gpu: &Gpu) -> Vec<f64> {
         let n = self.shape.iter().product::<i64>() as usize;
-        let bytes = fake.read(self.data, n * usize::from(self.dtype.bits) / 8);
+        let bytes = gpu.read(self.data, n * usize::from(self.dtype.bits) / 8);
         match self.dtype.bits {
             64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
             _ => bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
