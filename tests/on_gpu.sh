@@ -32,6 +32,7 @@ build)
     python3 -c 'import sys; sys.path.insert(0, "tests"); import python_package; python_package.write_programs(sys.argv[1])' "$2"
     build "$2/packages/messages" "$2/messages.gdl" --grad 2 --dtype f64 --bind python
     build "$2/packages/digits" examples/digits.gdl --grad 1 --bind python
+    build "$2/packages/atoms" "$2/atoms.gdl" --grad 1 --dtype f64 --bind python
     ;;
 run)
     status=0

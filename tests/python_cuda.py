@@ -1,7 +1,7 @@
 """The Python packages of libraries for GPUs: PyTorch, TVM-FFI and JAX with tensors on a GPU, beside the same library on the CPU.
 
 `python tests/python_cuda.py FOLDER`, with the packages of `tests/on_gpu.sh build`: FOLDER/messages of the graph model of `python_package.py` (f64, --grad 2),
-FOLDER/digits (--grad 1). Without a GPU, or without a host's own CUDA, that host's part is left out with a word, and the exit status is 77 where nothing ran.
+FOLDER/digits (--grad 1), FOLDER/atoms (f64, --grad 1). Without a GPU, or without a host's own CUDA, that host's part is left out with a word, and the exit status is 77 where nothing ran.
 
 `--simulated LIBRARY` puts the GPU of `tests/simulated_gpu` in the place of CUDA's driver and, for PyTorch, of its runtime: two GPUs whose streams do nothing
 before somebody waits for them. PyTorch's own kernels do not run there, so what needs them is for a GPU alone; the rest asks PyTorch for memory and copies only.
@@ -141,6 +141,28 @@ def torch_training(torch, digits):
     print("torch: three steps of training reach the weights of the CPU")
 
 
+def torch_forces(torch, atoms):
+    """Energies and forces of points, and the derivatives of a loss of both by the weights; pairs of edges are counted."""
+    numbers = torch.Generator().manual_seed(2)
+    r, z = 3 * torch.rand(9, 3, dtype=torch.float64, generator=numbers), torch.arange(9) % 4
+    near = torch.cdist(r, r) < 3.0
+    receivers, senders = torch.nonzero(near & ~torch.eye(9, dtype=torch.bool), as_tuple=True)
+    net = atoms.Forces()
+    gpu = atoms.Forces()
+    gpu.load_state_dict(net.state_dict())
+    gpu.cuda()
+
+    def both(model, device):
+        energy, force = model(z.to(device), r.to(device), senders=senders, receivers=receivers, samples=1)
+        weighting = [torch.ones(t.shape, dtype=t.dtype).to(device) for t in (energy, force)]
+        return [t.detach() for t in (energy, force, *torch.autograd.grad((energy, force), list(model.parameters()), weighting))]
+
+    for k, (found, wanted) in enumerate(zip(both(gpu, "cuda"), both(net, "cpu"))):
+        assert found.is_cuda and found.shape == wanted.shape
+        close(found.cpu(), wanted, 1e-10, f"value {k}")
+    print(f"torch: energies and forces of {len(senders)} edges, and the derivatives of both by the weights, are those of the CPU")
+
+
 def torch_streams(torch, gpu, image, messages, simulated):
     """Other streams, memory that does not grow, graphs."""
     gpu.requires_grad_(False)
@@ -235,6 +257,7 @@ def on_torch(simulated):
     if not torch.cuda.is_available():
         print(f"torch {torch.__version__} sees no GPU: its part was left out")
         return False
+    import atoms.torch
     import digits.torch
     import messages.torch
 
@@ -242,6 +265,7 @@ def on_torch(simulated):
     print(f"torch {torch.__version__} on {torch.cuda.get_device_name(0)}")
     gpu, image = torch_models(torch, messages.torch, digits.torch, simulated)
     torch_training(torch, digits.torch)
+    torch_forces(torch, atoms.torch)
     torch_streams(torch, gpu, image, messages.torch, simulated)
     torch_wrong(torch, messages.torch, gpu, image)
     tvm(torch, messages)
@@ -336,10 +360,10 @@ done
 """
 
 
-def in_simulation(library):
-    """Starts again, where the loader finds the simulated GPU by the names of CUDA's libraries, and nothing is taken in advance."""
+def in_simulation(library, host, names):
+    """Starts again for one host, where the loader finds the simulated GPU by these names of CUDA's libraries, and nothing is taken in advance."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ["libcuda.so.1", "libcudart.so.13", "libnvidia-ml.so.1", "libcudnn.so.9"]:
+        for name in names:
             os.symlink(os.path.abspath(library), os.path.join(folder, name))
         for name in ["ptxas", "nvlink"]:
             with open(os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY, 0o755), "w") as file:
@@ -349,23 +373,32 @@ def in_simulation(library):
             "LD_LIBRARY_PATH": folder,
             "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        return subprocess.run([sys.executable, *sys.argv, "--simulate"], env={**os.environ, **settings}, check=False).returncode
+        return subprocess.run([sys.executable, *sys.argv, "--host", host], env={**os.environ, **settings}, check=False).returncode
+
+
+# What each host opens of CUDA; PyTorch has libraries of its own in the place of the others (`torch_without_cuda.py`).
+HOSTS = {
+    "torch": (on_torch, ["libcuda.so.1"]),
+    "jax": (on_jax, ["libcuda.so.1", "libcudart.so.13", "libnvidia-ml.so.1", "libcudnn.so.9"]),
+}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--simulated", metavar="LIBRARY")
-    parser.add_argument("--simulate", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--host", choices=HOSTS, help="this one alone")
     given = parser.parse_args()
-    if given.simulated and not given.simulate:
-        sys.exit(in_simulation(given.simulated))
-    for name in ["messages", "digits"]:
+    if given.simulated and not given.host:
+        statuses = [in_simulation(given.simulated, host, names) for host, (_, names) in HOSTS.items()]
+        sys.exit(next((s for s in statuses if s not in (0, LEFT_OUT)), min(statuses)))
+    for name in ["messages", "digits", "atoms"]:
         sys.path.insert(0, os.path.join(os.path.abspath(given.folder), name))
     if given.simulated:
         simulate(given.simulated)
-    ran = [part(bool(given.simulated)) for part in (on_torch, on_jax)]
+    ran = [part(bool(given.simulated)) for host, (part, _) in HOSTS.items() if given.host in (None, host)]
     sys.exit(0 if any(ran) else LEFT_OUT)
 
 

@@ -28,10 +28,22 @@ model Pooled(x: S -> 3): 2 = x |> linear 4 over all |> relu |> pool mean |> line
 TABLES = {"senders": [1, 2, 0, 1, 4, 3, 3], "receivers": [0, 0, 1, 2, 3, 4, 4], "index": [0, 0, 0, 1, 1]}
 
 
+# Energies and forces, whose weights have derivatives of derivatives.
+ATOMS = """
+domain Atoms = points(n ~ 20, m ~ 100) in R3 under E(3)
+model Forces(z: Atoms -> class(4), r: Atoms -> position) = {
+  f = linear 4 irreps(0..1) (z)
+  repeat 2: f = f + (f |> depthwise irreps(0..1) over 3.0 at r by mlp[8] |> linear 4 irreps(0..1) |> gate)
+  energy = f |> linear 1 |> pool sum
+  (energy, force = -grad(energy, r))
+}
+"""
+
+
 def write_programs(folder):
     """The files of the models of these tests, by name."""
     programs = {}
-    for name, text in [("messages", GRAPH), ("pooled", POOLED)]:
+    for name, text in [("messages", GRAPH), ("pooled", POOLED), ("atoms", ATOMS)]:
         programs[name] = os.path.join(folder, f"{name}.gdl")
         with open(programs[name], "w") as file:
             file.write(text)
