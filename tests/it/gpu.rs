@@ -181,13 +181,14 @@ fn derivatives_of_weights_are_tiles_and_spill_nothing() {
     use gdlc::package::device::{assemble, find_ptxas};
     use gdlc::tensor::pass::derivatives::vjp;
     let paths = ["benches/programs/conv.gdl", "benches/programs/p4m.gdl", "benches/programs/sgemm.gdl"];
-    for path in paths.into_iter().chain(["examples/digits.gdl"]) {
-        let program = lowered(&vjp(&graphs_of(path)[0]));
+    let all = paths.into_iter().chain(["examples/digits.gdl"]);
+    for (path, dtype) in all.flat_map(|path| [(path, Dtype::F32), (path, Dtype::F64)]) {
+        let program = lowered_to(&vjp(&graphs_of(path)[0]), dtype);
         for architecture in [75, 80, 90, 100].map(Architecture) {
             let code = emit(&program, architecture, None).expect("it is emitted");
             let tiles = || code.kernels.iter().filter(|k| k.launch.owns == "a tile of a sum of products");
             let blocks: Vec<usize> = tiles().map(|k| k.launch.blocks(|size| program.sizes.hint(size))).collect();
-            assert!(!blocks.is_empty() && blocks.iter().all(|n| *n > 100), "{path}: {blocks:?}");
+            assert!(!blocks.is_empty() && blocks.iter().all(|n| *n > 100), "{path} in {dtype}: {blocks:?}");
             let Some(ptxas) = find_ptxas() else { continue };
             let (_, said) = assemble(&ptxas, &code.ptx, architecture).expect("it assembles");
             for kernel in tiles() {

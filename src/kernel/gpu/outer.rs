@@ -67,8 +67,12 @@ impl Outer<'_> {
         let full = TILES.iter().find(|t| tiles(t) >= MULTIPROCESSORS);
         let (rows, columns) = *full.or(TILES.last().filter(|t| tiles(t) >= LEAST_BLOCKS))?;
         // two parts of both sides, and half of the threads' sums, in the 48 KiB that every GPU has
-        let depth = if rows + columns <= 64 { 64 } else { 32 };
-        Some(OuterTile { rows, columns, depth: if dtype == Dtype::F64 { depth / 2 } else { depth } })
+        let depth = match dtype {
+            Dtype::F64 => 16,
+            _ if rows + columns <= 64 => 64,
+            _ => 32,
+        };
+        Some(OuterTile { rows, columns, depth })
     }
 }
 

@@ -32,9 +32,14 @@ pub fn current() -> Option<i32> {
 /// Makes the runtime's context of a device the current one.
 pub fn make_current(device: i32) {
     gpu().primary.insert(device);
+    set_current(Some(device));
+}
+
+/// Makes another context the current one, or none.
+fn set_current(device: Option<i32>) {
     CONTEXTS.with_borrow_mut(|contexts| {
         contexts.pop();
-        contexts.push(Some(device));
+        contexts.push(device);
     });
 }
 
@@ -313,6 +318,12 @@ pub unsafe extern "C" fn cuStreamGetCtx(stream: *mut c_void, context: *mut *mut 
     let id = stream_of(stream);
     let device = if id.1 == 0 { current() } else { Some(id.0) };
     unsafe { put(context, context_of(device)) }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxSetCurrent(context: *mut c_void) -> c_int {
+    set_current(device_of(context));
+    status::OK
 }
 
 #[unsafe(no_mangle)]

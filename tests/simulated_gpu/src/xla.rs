@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use crate::driver::{cuModuleLoadDataEx, make_current, put, stream_of};
+use crate::driver::{cuModuleLoadDataEx, put, stream_of};
 use crate::memory::{ALIGN, BYTES};
 use crate::runtime;
 use crate::stream::{Work, gpu, status};
@@ -53,12 +53,6 @@ pub unsafe extern "C" fn cuDeviceCanAccessPeer(to: *mut c_int, _device: c_int, _
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDevicePrimaryCtxSetFlags_v2(_device: c_int, _flags: c_uint) -> c_int {
-    status::OK
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn cuCtxSetCurrent(context: *mut c_void) -> c_int {
-    make_current((context as usize as i32) - 1);
     status::OK
 }
 

@@ -17,10 +17,6 @@ use crate::stream::{Work, gpu, status};
 const INVALID_DEVICE: c_int = 101;
 const NO_KERNEL_IMAGE: c_int = 209;
 
-/// Directions of a copy.
-const TO_HOST: c_int = 2;
-const DEFAULT: c_int = 4;
-
 thread_local! {
     /// The status that `cudaGetLastError` gives.
     static LAST: Cell<c_int> = const { Cell::new(status::OK) };
@@ -251,7 +247,7 @@ pub unsafe extern "C" fn cudaMemcpyAsync(
     to: *mut c_void,
     from: *const c_void,
     bytes: usize,
-    kind: c_int,
+    _kind: c_int,
     stream: *mut c_void,
 ) -> c_int {
     here();
@@ -272,9 +268,7 @@ pub unsafe extern "C" fn cudaMemcpyAsync(
             unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to.cast::<u8>(), bytes) };
             failed
         }
-        [false, false] if kind == TO_HOST || kind == DEFAULT || bytes == 0 => {
-            status::INVALID_VALUE * c_int::from(bytes > 0)
-        }
+        [false, false] if bytes == 0 => status::OK,
         [false, false] => status::INVALID_VALUE,
     };
     said(done)
@@ -295,7 +289,7 @@ pub unsafe extern "C" fn cudaMemcpyPeerAsync(
     bytes: usize,
     stream: *mut c_void,
 ) -> c_int {
-    unsafe { cudaMemcpyAsync(to, from, bytes, DEFAULT, stream) }
+    unsafe { cudaMemcpyAsync(to, from, bytes, 0, stream) }
 }
 
 #[unsafe(no_mangle)]
