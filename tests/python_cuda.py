@@ -3,8 +3,9 @@
 `python tests/python_cuda.py FOLDER`, with the packages of `tests/on_gpu.sh build`: FOLDER/messages of the graph model of `python_package.py` (f64, --grad 2),
 FOLDER/digits (--grad 1), FOLDER/atoms (f64, --grad 1). Without a GPU, or without a host's own CUDA, that host's part is left out with a word, and the exit status is 77 where nothing ran.
 
-`--simulated LIBRARY` puts the GPU of `tests/simulated_gpu` in the place of CUDA's driver and, for PyTorch, of its runtime: two GPUs whose streams do nothing
-before somebody waits for them. PyTorch's own kernels do not run there, so what needs them is for a GPU alone; the rest asks PyTorch for memory and copies only.
+`--simulated LIBRARY` puts the GPU of `tests/simulated_gpu` in the place of CUDA's driver and, for PyTorch, of its runtime: two GPUs of compute capability 8.0 (packages
+are built without `--arch`, as by `./test`), whose streams do nothing before somebody waits for them. PyTorch's own
+kernels do not run there, so what needs them is for a GPU alone; the rest asks PyTorch for memory and copies only.
 """
 
 import argparse
@@ -163,6 +164,33 @@ def torch_forces(torch, atoms):
     print(f"torch: energies and forces of {len(senders)} edges, and the derivatives of both by the weights, are those of the CPU")
 
 
+def torch_tables(torch, messages):
+    """Tables that are copied on a stream of their own are read in its order, and many entries are summed as on the CPU."""
+    numbers = torch.Generator().manual_seed(3)
+    nodes, entries = 300, 2000
+    x, e = (torch.randn(n, k, dtype=torch.float64, generator=numbers) for n, k in [(nodes, 3), (entries, 2)])
+    tables = {name: torch.randint(0, nodes, (entries,), generator=numbers) for name in ["senders", "receivers"]}
+    tables["receivers"] = tables["receivers"].sort().values
+    tables["index"] = torch.arange(nodes) // 100
+    net = messages.Messages()
+    gpu = messages.Messages()
+    gpu.load_state_dict(net.state_dict())
+    gpu.cuda()
+
+    def gradients(model, device, tables):
+        given = [x.to(device, copy=True, non_blocking=True).requires_grad_(), e.to(device, non_blocking=True), *model.parameters()]
+        y = model(*given[:2], **tables, samples=3)
+        found = torch.autograd.grad(y, [given[0], *given[2:]], torch.ones(y.shape, dtype=y.dtype).to(device, non_blocking=True))
+        return [v.detach().cpu() for v in (y, *found)]
+
+    wanted = gradients(net, "cpu", tables)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for given in [tables, {name: table.to("cuda", non_blocking=True) for name, table in tables.items()}]:
+            for k, (found, expected) in enumerate(zip(gradients(gpu, "cuda", given), wanted)):
+                close(found, expected, 1e-10, f"value {k} of many entries")
+    print(f"torch: tables of {entries} entries on a stream of their own, on the CPU and on the GPU")
+
+
 def torch_streams(torch, gpu, image, messages, simulated):
     """Other streams, memory that does not grow, graphs."""
     gpu.requires_grad_(False)
@@ -266,7 +294,9 @@ def on_torch(simulated):
     gpu, image = torch_models(torch, messages.torch, digits.torch, simulated)
     torch_training(torch, digits.torch)
     torch_forces(torch, atoms.torch)
-    torch_streams(torch, gpu, image, messages.torch, simulated)
+    torch_tables(torch, messages.torch)
+    if not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING"):
+        torch_streams(torch, gpu, image, messages.torch, simulated)
     torch_wrong(torch, messages.torch, gpu, image)
     tvm(torch, messages)
     if simulated:
@@ -336,7 +366,7 @@ def on_jax(simulated):
 def simulate(library):
     """Puts the simulated GPU where PyTorch, XLA and libraries look for CUDA."""
     gpu = ctypes.CDLL(os.path.abspath(library), mode=ctypes.RTLD_GLOBAL)
-    for name, value in [("devices", 2), ("lazy", 1), ("context", 0)]:
+    for name, value in [("devices", 2), ("lazy", 1), ("context", 0), ("blocks", int(os.environ.get("GDL_TEST_BLOCKS", "0")))]:
         assert gpu.simulated_set(name.encode(), ctypes.c_int64(value))
     if importlib.util.find_spec("jax") is not None:
         from jax._src import hardware_utils
@@ -360,8 +390,8 @@ done
 """
 
 
-def in_simulation(library, host, names):
-    """Starts again for one host, where the loader finds the simulated GPU by these names of CUDA's libraries, and nothing is taken in advance."""
+def in_simulation(library, host, names, more):
+    """Starts again for one host and more settings, where the loader finds the simulated GPU by these names of CUDA's libraries, and nothing is taken in advance."""
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             os.symlink(os.path.abspath(library), os.path.join(folder, name))
@@ -374,6 +404,7 @@ def in_simulation(library, host, names):
             "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            **more,
         }
         return subprocess.run([sys.executable, *sys.argv, "--host", host], env={**os.environ, **settings}, check=False).returncode
 
@@ -385,6 +416,11 @@ HOSTS = {
 }
 
 
+# PyTorch again with an allocation of the driver for each tensor, whose bounds are watched then (its graphs want its own allocator); and with few blocks, which
+# go round.
+RUNS = [("torch", {}), ("torch", {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "GDL_TEST_BLOCKS": "2"}), ("jax", {})]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
@@ -392,7 +428,7 @@ def main():
     parser.add_argument("--host", choices=HOSTS, help="this one alone")
     given = parser.parse_args()
     if given.simulated and not given.host:
-        statuses = [in_simulation(given.simulated, host, names) for host, (_, names) in HOSTS.items()]
+        statuses = [in_simulation(given.simulated, host, HOSTS[host][1], more) for host, more in RUNS]
         sys.exit(next((s for s in statuses if s not in (0, LEFT_OUT)), min(statuses)))
     for name in ["messages", "digits", "atoms"]:
         sys.path.insert(0, os.path.join(os.path.abspath(given.folder), name))

@@ -11,6 +11,7 @@ import collections
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -50,6 +51,11 @@ def wanted(folder):
 
 def main():
     packages = sysconfig.get_path("purelib")
+    if not os.path.isdir(os.path.join(packages, "torch", "lib")):
+        raise SystemExit(f"PyTorch is not in {packages}: install it first")
+    for tool in ["cc", "readelf"]:
+        if shutil.which(tool) is None:
+            raise SystemExit(f"`{tool}` is not on the PATH: install a C compiler and binutils")
     needed, versions, free = wanted(os.path.join(packages, "torch", "lib"))
     # a symbol without a version is found wherever it is
     free = {name for name in free if re.match(r"cu|nccl|nv|_*cuda", name)}

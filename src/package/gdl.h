@@ -32,7 +32,8 @@ typedef struct {
 } gdl_context;
 
 /* To compute on a GPU (libraries of `gdlc build --target cuda`): set context.version to GDL_VERSION_CUDA and pass &context everywhere. The
- * CUDA context that is current in the thread is used, everything is done in the order of the stream, and nothing waits for it. Tensors are
+ * CUDA context that is current in the thread is used (where there is none, the stream's, of a default stream that of CUDA's runtime),
+ * everything is done in the order of the stream, and nothing waits for it. Tensors are
  * on the GPU, but for index tables, which bind reads on the CPU (run takes them on either, and waits for those on the GPU). The memories are
  * five: bound, prepared, workspace on the GPU, then on the CPU what bind and prepare keep of the first two. run waits for its results. An
  * index given at a call and out of its range stops the GPU (a failed launch). */

@@ -43,7 +43,7 @@ pub struct Context {
 #[repr(C)]
 pub struct CudaContext {
     pub context: Context,
-    /// The GPU of the current CUDA context; the CPU for calls on the CPU.
+    /// The GPU of the current CUDA context, or of the stream's where the thread has none; the CPU for calls on the CPU.
     pub device: Device,
     /// The stream (`CUstream`, `cudaStream_t`) that everything is done on.
     pub stream: *mut c_void,

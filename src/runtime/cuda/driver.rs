@@ -18,6 +18,9 @@ const OUT_OF_MEMORY: c_int = 2;
 /// `CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES`
 const OUT_OF_RESOURCES: c_int = 701;
 
+/// The streams of those who made none: null, `CU_STREAM_LEGACY`, `CU_STREAM_PER_THREAD`.
+const LAST_DEFAULT_STREAM: usize = 2;
+
 /// The functions, in the order of [`NAMES`].
 #[derive(Clone, Copy)]
 enum Function {
@@ -369,8 +372,9 @@ impl Driver {
         Ok(status != 0)
     }
 
-    /// Makes a context current: that of the stream where the caller names no GPU, and where the thread has none, that of CUDA's runtime. A
-    /// framework's thread may well have asked the runtime for nothing yet: PyTorch's threads of backward passes take memory from a cache.
+    /// Makes a context current: that of the stream where the caller names no GPU, or the thread has none; of a default stream it is that of
+    /// CUDA's runtime. A framework's thread may well have asked the runtime for nothing yet: PyTorch's threads of backward passes take
+    /// memory from a cache.
     pub(super) unsafe fn enter(self, context: &mut Context, device: i32, stream: *mut c_void) -> Checked<Entered> {
         if device == OF_STREAM {
             unsafe { self.enter_stream(context, stream)? };
@@ -382,6 +386,10 @@ impl Driver {
             self.check(context, "cuCtxGetCurrent", get(&mut current))?;
             if !current.is_null() {
                 return Ok(Entered::Nothing);
+            }
+            if stream as usize > LAST_DEFAULT_STREAM {
+                self.enter_stream(context, stream)?;
+                return Ok(Entered::OfStream);
             }
             let get: unsafe extern "C" fn(c_int, *mut u32, *mut c_int) -> c_int =
                 self.function(Function::DevicePrimaryCtxGetState);

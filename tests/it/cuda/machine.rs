@@ -92,6 +92,7 @@ fn what_no_gpu_promises_stops_it() {
     stops(run("\tst.global.v2.b32 [%rd4], {%r1, %r1};"), "which is no multiple");
     stops(run("\tadd.s64 %rd5, %rd9, 4;\n\tst.shared.b32 [%rd5], %r1;"), "4 bytes at 256 of 256");
     stops(run("\tst.global.b32 [%rd4], %r1;\n\tld.global.nc.b32 %r2, [%rd4];"), "read-only cache");
+    stops(run("\tld.global.nc.b32 %r2, [%rd4];\n\tst.global.b32 [%rd4], %r1;"), "is written");
     stops(run("\tsetp.lt.u32 %p1, %r1, 32;\n\t@%p1 bra $END;\n\tbar.sync 0;\n$END:"), "not all threads of the block");
     stops(run("\tsetp.lt.u32 %p1, %r1, 7;\n\t@%p1 bra $END;\n\ttrap;\n$END:"), "a trap");
     let product = "\tmma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32\n\t\t{%r2, %r3, %r4, %r5},\n\t\t{%r2, %r3, %r4, %r5},\n\t\t{%r2, %r3},\n\t\t{%r2, %r3, %r4, %r5};\n";
@@ -144,6 +145,8 @@ fn operations_compute_what_the_manual_says() {
         ("bfe.s32", [0xf0, 4, 4], 0xffff_ffff),
         ("cvt.s64.s32", [0xffff_ffff, 0, 0], u64::MAX),
         ("cvt.u64.u32", [0xffff_ffff, 0, 0], 0xffff_ffff),
+        ("cvt.rzi.s64.f32", [f(f32::NAN), 0, 0], 1 << 63),
+        ("cvt.rzi.s32.f32", [f(-2.7), 0, 0], (-2i32) as u32 as u64),
         ("cvt.u16.u64", [0x12_3456, 0, 0], 0x3456),
         ("cvt.s64.s8", [0x80, 0, 0], (-128i64) as u64),
         ("selp.f32", [1, 2, 0], 2),

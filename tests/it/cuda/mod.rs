@@ -259,7 +259,6 @@ fn what_a_gpu_cannot_do_is_said() {
         words.iter().for_each(|word| assert!(message.contains(word), "{setting}: {message}"));
         assert_eq!(gpu.live(), live, "{setting}: nothing stays allocated");
     };
-    refused("context", (0, 1), abi::CUDA_FAILED, &["no CUDA context is current", "cudaSetDevice"]);
     refused("device", (1, 0), abi::INVALID, &["is of device 1, not 0", "cudaSetDevice"]);
     refused("major", (7, 8), abi::UNSUPPORTED, &["this GPU is sm_70", "sm_75 and later"]);
     gpu.set("minor", 5);
@@ -282,19 +281,43 @@ fn what_a_gpu_cannot_do_is_said() {
     assert!(run(&case, &wrong, 7).1.contains("is on device 2:1, and must be on CUDA (2:0)"));
 }
 
-/// A thread that has no context yet, of a program that uses CUDA's runtime: PyTorch's backward pass is such a thread.
+/// A thread that has no context yet: PyTorch's backward pass is such a thread. A stream has one, and of a default stream it is that of CUDA's
+/// runtime, if anybody uses it.
 #[test]
-fn the_context_of_the_runtime_is_taken_where_a_thread_has_none() {
+fn a_thread_without_a_context_takes_that_of_the_stream() {
     let gpu = Gpu::start();
     let case = Case::new(GAT, &GAT_SIZES, "cuda-no-context");
     gpu.set("context", 0);
-    gpu.set("primary", 1);
     let given = case.arguments(&gpu, false);
-    assert_eq!(run(&case, &given, 7), (abi::OK, String::new()));
-    case.agrees(&gpu, &given[2]);
-    let log = gpu.log();
-    assert_eq!(log[..2], ["retain", "enter"], "{log:?}");
-    assert_eq!(log[log.len() - 2..], ["leave", "release"], "{log:?}");
+    let (status, message) = run(&case, &given, 0);
+    assert_eq!(status, abi::CUDA_FAILED);
+    assert!(message.contains("no CUDA context is current") && message.contains("cudaSetDevice"), "{message}");
+    gpu.log();
+    for (stream, entered, left) in
+        [(7, &["enter"][..], &["leave"][..]), (0, &["retain", "enter"], &["leave", "release"])]
+    {
+        gpu.set("primary", 1);
+        let given = case.arguments(&gpu, false);
+        assert_eq!(run(&case, &given, stream), (abi::OK, String::new()));
+        case.agrees(&gpu, &given[2]);
+        let log = gpu.log();
+        assert_eq!(log[..entered.len()], *entered, "{log:?}");
+        assert_eq!(log[log.len() - left.len()..], *left, "{log:?}");
+    }
+    // what fails is left as well
+    for (setting, value) in [("fail launch", 1), ("fail load", 1), ("room", 1)] {
+        let other = Case::new(GAT, &GAT_SIZES, "cuda-no-context-failing");
+        let given = other.arguments(&gpu, false);
+        gpu.set(setting, value);
+        assert_ne!(run(&other, &given, 0).0, abi::OK, "{setting}");
+        gpu.set(setting, if setting == "room" { 1 << 30 } else { 0 });
+        let log = gpu.log();
+        assert_eq!(
+            [count(&log, "retain"), count(&log, "enter")],
+            [count(&log, "release"), count(&log, "leave")],
+            "{log:?}"
+        );
+    }
 }
 
 /// A function that the driver does not have, and the driver that every other test uses does.

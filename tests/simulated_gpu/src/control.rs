@@ -24,6 +24,7 @@ fn setting<'a>(gpu: &'a mut Gpu, name: &str) -> Option<&'a mut i64> {
         fail_cubin,
         fail_launch,
         lazy,
+        blocks,
     } = &mut gpu.settings;
     Some(match name {
         "device" => device,
@@ -37,6 +38,7 @@ fn setting<'a>(gpu: &'a mut Gpu, name: &str) -> Option<&'a mut i64> {
         "fail cubin" => fail_cubin,
         "fail launch" => fail_launch,
         "lazy" => lazy,
+        "blocks" => blocks,
         _ => return None,
     })
 }

@@ -269,7 +269,7 @@ impl Block<'_> {
                 self.global(thread, at, bytes, memory)?;
                 let mut words = (at..at + u64::from(bytes)).step_by(4);
                 meets = !words.clone().all(|word| memory.word(word).read(who));
-                stale = space == Space::ReadOnly && words.any(|word| memory.word(word).is_written(who));
+                stale = space == Space::ReadOnly && !words.all(|word| memory.word(word).read_cached(who));
                 little_endian(memory.slice(at, bytes.into()))
             }
             Space::Shared => {

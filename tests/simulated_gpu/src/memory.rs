@@ -42,6 +42,8 @@ pub struct Word {
     /// Several threads read it since the last barrier; several blocks.
     readers: bool,
     blocks: bool,
+    /// It was read through the read-only cache, which must not be written at all.
+    cached: bool,
 }
 
 impl Word {
@@ -71,7 +73,7 @@ impl Word {
         !self.meets_writer(who)
     }
 
-    /// A write; false where another thread wrote or read it.
+    /// A write; false where another thread wrote or read it, or it must not be written.
     #[must_use]
     pub fn write(&mut self, who: Who) -> bool {
         self.begun(who);
@@ -79,15 +81,17 @@ impl Word {
         let same = self.reading_block == block && self.read == who.interval;
         let other =
             self.reader != 0 && (self.reading_block != block || same && (self.readers || self.reader != thread));
-        let alone = !self.meets_writer(who) && !other && !self.blocks;
+        let alone = !self.meets_writer(who) && !other && !self.blocks && !self.cached;
         (self.writer, self.writing_block, self.written) = (thread, block, who.interval);
         alone
     }
 
-    /// Whether the running launch wrote it.
-    pub fn is_written(&mut self, who: Who) -> bool {
+    /// A read through the read-only cache; false where the running launch wrote it.
+    #[must_use]
+    pub fn read_cached(&mut self, who: Who) -> bool {
         self.begun(who);
-        self.writer != 0
+        self.cached = true;
+        self.writer == 0
     }
 }
 

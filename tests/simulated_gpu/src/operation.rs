@@ -1,5 +1,5 @@
 //! What instructions compute that only touch registers: each is a function of up to three registers, looked up by its name (PTX ISA, chapter
-//! 9.7). A register holds its bits in the low end of 64, the rest zero.
+//! 9.7). A register holds its bits in the low end of 64; the rest is not looked at.
 
 use half::{bf16, f16};
 
@@ -249,9 +249,9 @@ fn conversion(head: &str, from: &str) -> Option<Operation> {
         ("cvt.rn.f64", "u32") => of!(u32, |x| f64::from(x)),
         ("cvt.rn.f64", "u64") => of!(u64, |x| x as f64),
         ("cvt.rzi.s32", "f32") => of!(f32, |x| x as i32),
-        ("cvt.rzi.s64", "f32") => of!(f32, |x| x as i64),
-        ("cvt.rzi.s32", "f64") => of!(f64, |x| x as i32),
-        ("cvt.rzi.s64", "f64") => of!(f64, |x| x as i64),
+        ("cvt.rzi.s64", "f32") => of!(f32, |x| if x.is_nan() { i64::MIN } else { x as i64 }),
+        ("cvt.rzi.s32", "f64") => of!(f64, |x| if x.is_nan() { i32::MIN } else { x as i32 }),
+        ("cvt.rzi.s64", "f64") => of!(f64, |x| if x.is_nan() { i64::MIN } else { x as i64 }),
         ("cvt.f32", "f16") => |x, _, _| f16::from_bits(x as u16).to_f32().bits(),
         ("cvt.f32", "bf16") => |x, _, _| bf16::from_bits(x as u16).to_f32().bits(),
         ("cvt.rn.f16", "f32") => |x, _, _| u64::from(f16::from_f32(f32::of(x)).to_bits()),

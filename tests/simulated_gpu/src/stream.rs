@@ -41,6 +41,8 @@ pub struct Settings {
     pub fail_cubin: i64,
     pub fail_launch: i64,
     pub lazy: i64,
+    /// Blocks of a launch at most, where it is not 0: what is left is for the blocks that there are, which go round.
+    pub blocks: i64,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             fail_cubin: 0,
             fail_launch: 0,
             lazy: 0,
+            blocks: 0,
         }
     }
 }
@@ -84,6 +87,12 @@ pub enum Work {
     },
     Copy {
         to: u64,
+        from: u64,
+        bytes: usize,
+    },
+    /// To an address of the host, which the caller keeps until it has waited.
+    Read {
+        to: usize,
         from: u64,
         bytes: usize,
     },
@@ -124,6 +133,8 @@ pub struct Gpu {
     pub log: String,
     /// What stopped the GPU, until it is started again.
     pub fault: i32,
+    /// How often the runtime's contexts are retained, and not released.
+    pub retained: usize,
     launches: u32,
     handles: u64,
 }
@@ -198,6 +209,13 @@ impl Gpu {
         self.fault
     }
 
+    /// Does all that all streams of all devices were given.
+    pub fn finish_everything(&mut self) -> i32 {
+        let devices: BTreeSet<i32> = self.streams.keys().map(|id| id.0).collect();
+        devices.into_iter().for_each(|device| _ = self.finish_all(device));
+        self.fault
+    }
+
     /// Does all that all streams of a device were given.
     pub fn finish_all(&mut self, device: i32) -> i32 {
         let ids: Vec<StreamId> = self.streams.keys().filter(|id| id.0 == device).copied().collect();
@@ -249,6 +267,14 @@ impl Gpu {
                 let data = self.memory.slice(from, bytes).to_vec();
                 self.memory.slice(to, bytes).copy_from_slice(&data);
             }
+            Work::Read { to, from, bytes } => {
+                if self.memory.block_of(from, bytes).is_none() {
+                    return status::ILLEGAL_ADDRESS;
+                }
+                let data = self.memory.slice(from, bytes);
+                // SAFETY: the caller's, who says that it is there until the stream was waited for.
+                unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to as *mut u8, bytes) };
+            }
             Work::Fill { at, pattern, times } => {
                 let bytes = pattern.len() * times;
                 if self.memory.block_of(at, bytes).is_none() {
@@ -268,11 +294,9 @@ impl Gpu {
         let (status, why) = match fault {
             Fault::Trap(why) => (status::LAUNCH_FAILED, why),
             Fault::Address(why) => (status::ILLEGAL_ADDRESS, why),
-            Fault::Order(why) => {
-                eprintln!("the GPU stops: {why}");
-                (status::LAUNCH_FAILED, why)
-            }
+            Fault::Order(why) => (status::LAUNCH_FAILED, why),
         };
+        eprintln!("the GPU stops: {why}");
         self.say(&format!("stop {why}"));
         status
     }
