@@ -369,8 +369,10 @@ def simulate(library):
     for name, value in [("devices", 2), ("lazy", 1), ("context", 0), ("blocks", int(os.environ.get("GDL_TEST_BLOCKS", "0")))]:
         assert gpu.simulated_set(name.encode(), ctypes.c_int64(value))
     if importlib.util.find_spec("jax") is not None:
-        from jax._src import hardware_utils
+        from jax._src import hardware_utils, lib
 
+        # where XLA looks for an assembler: not the real one, where that is installed
+        lib.cuda_path = os.environ["LD_LIBRARY_PATH"]
         # JAX looks for the kernel's driver before it asks CUDA's
         hardware_utils.has_visible_nvidia_gpu = lambda: True
 
@@ -395,11 +397,12 @@ def in_simulation(library, host, names, more):
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             os.symlink(os.path.abspath(library), os.path.join(folder, name))
+        os.mkdir(os.path.join(folder, "bin"))
         for name in ["ptxas", "nvlink"]:
-            with open(os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY, 0o755), "w") as file:
+            with open(os.open(os.path.join(folder, "bin", name), os.O_CREAT | os.O_WRONLY, 0o755), "w") as file:
                 file.write(ASSEMBLER)
         settings = {
-            "PATH": folder + os.pathsep + os.environ["PATH"],
+            "PATH": os.path.join(folder, "bin") + os.pathsep + os.environ["PATH"],
             "LD_LIBRARY_PATH": folder,
             "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
