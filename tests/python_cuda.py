@@ -109,6 +109,7 @@ def torch_models(torch, messages, digits, simulated):
     if not simulated:
         turned = image.cuda().transpose(1, 2)
         close(gpu(turned).detach().cpu(), net(image.transpose(1, 2)).detach(), 1e-4, "not row-major")
+        print("torch: images that are not row-major")
     with torch.no_grad():
         first = next(iter(net.state_dict()))
         net.get_parameter(first).mul_(1.5)
@@ -116,7 +117,7 @@ def torch_models(torch, messages, digits, simulated):
     close(gpu(image.cuda()).detach().cpu(), net(image).detach(), 1e-4, "changed weights")
     whole = torch.compile(gpu, fullgraph=True, backend="aot_eager")
     assert torch.equal(whole(image.cuda()).cpu(), gpu(image.cuda()).cpu()), "compiled"
-    print("torch: digits, images that are not row-major (on a GPU), changed weights, torch.compile(fullgraph=True)")
+    print("torch: digits, changed weights, torch.compile(fullgraph=True)")
     return gpu, image.cuda()
 
 

@@ -150,13 +150,19 @@ impl Driver {
         Err(fail(context, CUDA_FAILED, format_args!("{what} failed: {} ({status})", text(name))))
     }
 
-    /// The current CUDA context: its address, and what tells it from one that had that address before.
-    pub(super) unsafe fn current(self, context: &mut Context) -> Checked<(usize, u64)> {
+    /// The current CUDA context; null where the thread has none.
+    unsafe fn current_if_any(self, context: &mut Context) -> Checked<*mut c_void> {
         let mut current: *mut c_void = null_mut();
         unsafe {
             let get: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxGetCurrent);
             self.check(context, "cuCtxGetCurrent", get(&mut current))?;
         }
+        Ok(current)
+    }
+
+    /// The current CUDA context: its address, and what tells it from one that had that address before.
+    pub(super) unsafe fn current(self, context: &mut Context) -> Checked<(usize, u64)> {
+        let current = unsafe { self.current_if_any(context)? };
         if current.is_null() {
             let reason = format_args!("no CUDA context is current in this thread: make one first (cuCtxSetCurrent, cudaSetDevice)");
             return Err(fail(context, CUDA_FAILED, reason));
@@ -377,19 +383,15 @@ impl Driver {
     /// memory from a cache.
     pub(super) unsafe fn enter(self, context: &mut Context, device: i32, stream: *mut c_void) -> Checked<Entered> {
         if device == OF_STREAM {
-            unsafe { self.enter_stream(context, stream)? };
-            return Ok(Entered::OfStream);
+            return unsafe { self.enter_stream(context, stream) };
         }
-        let (mut current, mut flags, mut active): (*mut c_void, u32, c_int) = (null_mut(), 0, 0);
+        let (mut primary, mut flags, mut active): (*mut c_void, u32, c_int) = (null_mut(), 0, 0);
         unsafe {
-            let get: unsafe extern "C" fn(*mut *mut c_void) -> c_int = self.function(Function::CtxGetCurrent);
-            self.check(context, "cuCtxGetCurrent", get(&mut current))?;
-            if !current.is_null() {
+            if !self.current_if_any(context)?.is_null() {
                 return Ok(Entered::Nothing);
             }
             if stream as usize > LAST_DEFAULT_STREAM {
-                self.enter_stream(context, stream)?;
-                return Ok(Entered::OfStream);
+                return self.enter_stream(context, stream);
             }
             let get: unsafe extern "C" fn(c_int, *mut u32, *mut c_int) -> c_int =
                 self.function(Function::DevicePrimaryCtxGetState);
@@ -399,8 +401,8 @@ impl Driver {
             }
             let retain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int =
                 self.function(Function::DevicePrimaryCtxRetain);
-            self.check(context, "cuDevicePrimaryCtxRetain", retain(&mut current, device))?;
-            let entered = self.push(context, current);
+            self.check(context, "cuDevicePrimaryCtxRetain", retain(&mut primary, device))?;
+            let entered = self.push(context, primary);
             if entered.is_err() {
                 self.release(device);
             }
@@ -408,13 +410,13 @@ impl Driver {
         }
     }
 
-    unsafe fn enter_stream(self, context: &mut Context, stream: *mut c_void) -> Checked {
+    unsafe fn enter_stream(self, context: &mut Context, stream: *mut c_void) -> Checked<Entered> {
         let mut of_stream: *mut c_void = null_mut();
         unsafe {
             let get: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> c_int =
                 self.function(Function::StreamGetCtx);
             self.check(context, "cuStreamGetCtx", get(stream, &mut of_stream))?;
-            self.push(context, of_stream)
+            self.push(context, of_stream).map(|()| Entered::OfStream)
         }
     }
 

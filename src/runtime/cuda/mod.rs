@@ -33,8 +33,8 @@ struct Work<'a> {
     driver: Driver,
 }
 
-/// Runs `work` with the driver open and the current context's GPU being the one that the caller named, or in the context of the stream; where
-/// the thread has no context, in that of CUDA's runtime.
+/// Runs `work` with the driver open and the current context's GPU being the one that the caller named, or in a context that
+/// the driver enters for it.
 unsafe fn on_gpu(
     context: *mut CudaContext,
     model: *const Model,

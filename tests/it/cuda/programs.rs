@@ -1,4 +1,4 @@
-//! The PTX of programs, of their derivatives, and of products on tensor cores computes what the graphs mean, on the simulated GPU.
+//! The PTX of programs and of their derivatives computes what the graphs mean, on the simulated GPU.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use gdlc::kernel::lower::{Hardware, lower_for};
 use gdlc::math::Rng;
 use gdlc::tensor::eval::eval;
 use gdlc::tensor::graph::Graph;
-
 use gdlc::tensor::pass::derivatives::{jvp, vjp};
 
 use crate::gpu::{graphs_of, lowered_to};

@@ -19,7 +19,7 @@ use crate::conformance::{build, computed, interface_of, numbers, saved};
 use crate::gpu::programs_of;
 
 /// The driver's file, which cargo built beside this test.
-pub(super) fn driver() -> PathBuf {
+fn driver() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a file");
     test.with_file_name("libsimulated_gpu.so")
 }
@@ -135,7 +135,7 @@ impl Gpu {
 pub(super) fn open(path: &Path, name: &str) -> (&'static libloading::Library, &'static Model) {
     // SAFETY: the library is of this build, and runs nothing when it is loaded.
     unsafe {
-        let library = Box::leak(Box::new(libloading::Library::new(path).expect("it loads")));
+        let library = Box::leak(Box::new(opened(path)));
         let query: libloading::Symbol<'_, unsafe extern "C" fn() -> *const Model> =
             library.get(format!("gdl_{name}_query").as_bytes()).expect("it has a query");
         (library, &*query())

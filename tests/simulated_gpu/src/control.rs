@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 
 use crate::driver::default_device;
-use crate::stream::{Gpu, Settings, gpu};
+use crate::stream::{Gpu, gpu, status};
 
 /// Forgets all memory, modules and streams, and what was set.
 #[unsafe(no_mangle)]
@@ -12,38 +12,25 @@ pub extern "C" fn simulated_start() {
 }
 
 fn setting<'a>(gpu: &'a mut Gpu, name: &str) -> Option<&'a mut i64> {
-    let Settings {
-        device,
-        devices,
-        major,
-        minor,
-        capturing,
-        context,
-        primary,
-        fail_load,
-        fail_cubin,
-        fail_launch,
-        lazy,
-        blocks,
-    } = &mut gpu.settings;
+    let all = &mut gpu.settings;
     Some(match name {
-        "device" => device,
-        "devices" => devices,
-        "major" => major,
-        "minor" => minor,
-        "capturing" => capturing,
-        "context" => context,
-        "primary" => primary,
-        "fail load" => fail_load,
-        "fail cubin" => fail_cubin,
-        "fail launch" => fail_launch,
-        "lazy" => lazy,
-        "blocks" => blocks,
+        "device" => &mut all.device,
+        "devices" => &mut all.devices,
+        "major" => &mut all.major,
+        "minor" => &mut all.minor,
+        "capturing" => &mut all.capturing,
+        "context" => &mut all.context,
+        "primary" => &mut all.primary,
+        "fail load" => &mut all.fail_load,
+        "fail cubin" => &mut all.fail_cubin,
+        "fail launch" => &mut all.fail_launch,
+        "lazy" => &mut all.lazy,
+        "blocks" => &mut all.blocks,
         _ => return None,
     })
 }
 
-/// Sets what [`Settings`] names, or `room`, the bytes that a single allocation may have; false where there is no such thing.
+/// Sets what [`Settings`](crate::stream::Settings) names, or `room`, the bytes that a single allocation may have; false where there is no such thing.
 ///
 /// # Safety
 /// `name` ends with a zero.
@@ -93,7 +80,7 @@ pub extern "C" fn simulated_allocate(bytes: u64) -> u64 {
 /// Frees it; 0, or what is wrong.
 #[unsafe(no_mangle)]
 pub extern "C" fn simulated_free(at: u64) -> i32 {
-    if gpu().memory.free(at) { crate::stream::status::OK } else { crate::stream::status::ILLEGAL_ADDRESS }
+    if gpu().memory.free(at) { status::OK } else { status::ILLEGAL_ADDRESS }
 }
 
 /// Copies to the GPU, at once.

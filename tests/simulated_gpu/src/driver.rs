@@ -11,11 +11,12 @@ thread_local! {
     static CONTEXTS: RefCell<Vec<Option<i32>>> = const { RefCell::new(vec![]) };
 }
 
-/// Options of `cuModuleLoadDataEx`: the text of what went wrong.
+/// Options of `cuModuleLoadDataEx`: where the text of what went wrong goes, and the bytes that there are for it.
 const ERROR_LOG: c_int = 5;
-/// Multiprocessors, and the threads of one.
-pub(crate) const MULTIPROCESSORS: c_int = 4;
-pub(crate) const THREADS_OF_ONE: c_int = 2048;
+const ERROR_LOG_BYTES: c_int = 6;
+/// What every device is called, and the version of CUDA.
+pub(crate) const NAME: &CStr = c"simulated GPU";
+pub(crate) const VERSION: c_int = 13000;
 
 /// The device of those who did not say which.
 pub fn default_device() -> i32 {
@@ -111,8 +112,9 @@ pub(crate) fn attribute(which: c_int) -> c_int {
         13 | 36 => 1_000_000,
         37 => 4096,
         38 => 4 << 20,
-        16 => MULTIPROCESSORS,
-        39 => THREADS_OF_ONE,
+        // multiprocessors, and the threads of one
+        16 => 4,
+        39 => 2048,
         // one address space; memory that is mapped
         41 | 102 => 1,
         75 => settings.major as c_int,
@@ -159,14 +161,13 @@ pub unsafe extern "C" fn cuModuleLoadDataEx(
         }
         Err(why) => {
             gpu.say(&why);
-            for k in 0..n as usize {
-                // SAFETY: the buffer of `ERROR_LOG` is that of the caller's size, which is larger than a line.
-                unsafe {
-                    if *options.add(k) == ERROR_LOG {
-                        let to = (*values.add(k)).cast::<u8>();
-                        std::ptr::copy_nonoverlapping(why.as_ptr(), to, why.len().min(500));
-                        to.add(why.len().min(500)).write(0);
-                    }
+            // SAFETY: as many options as the caller says; a text has the room that goes with it.
+            unsafe {
+                let value = |which| (0..n as usize).find(|k| *options.add(*k) == which).map(|k| *values.add(k));
+                if let (Some(to), Some(room)) = (value(ERROR_LOG), value(ERROR_LOG_BYTES)) {
+                    let bytes = why.len().min((room as usize).saturating_sub(1));
+                    std::ptr::copy_nonoverlapping(why.as_ptr(), to.cast::<u8>(), bytes);
+                    to.cast::<u8>().add(bytes).write(0);
                 }
             }
             status::NO_PTX
@@ -183,7 +184,7 @@ pub unsafe extern "C" fn cuModuleGetFunction(
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     let mut gpu = gpu();
     let Some(number) = (module as usize).checked_sub(1) else { return status::NOT_FOUND };
-    let kernels = gpu.modules.get(number).and_then(Option::as_ref).map(|m| m.module.kernels.iter());
+    let kernels = gpu.modules.get(number).map(|m| m.module.kernels.iter());
     let Some(kernel) = kernels.and_then(|mut all| all.position(|k| k.name.as_bytes() == name)) else {
         return status::NOT_FOUND;
     };
@@ -224,7 +225,7 @@ pub unsafe extern "C" fn cuLaunchKernel(
     let Some((module, kernel)) = (function as usize).checked_sub(1).and_then(|f| gpu.functions.get(f).copied()) else {
         return status::NOT_FOUND;
     };
-    let Some(of) = gpu.modules[module].clone() else { return status::NOT_FOUND };
+    let of = gpu.modules[module].clone();
     gpu.say(&format!("launch {} on {}", of.module.kernels[kernel].name, id.1));
     let one = y == 1 && z == 1 && threads_y == 1 && threads_z == 1 && shared == 0 && extra.is_null();
     if x == 0 || threads == 0 || threads > 1024 || !one || of.device != id.0 {

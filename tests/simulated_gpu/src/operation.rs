@@ -119,7 +119,7 @@ pub fn operation(name: &str) -> Option<Operation> {
     }
 }
 
-/// A name that shows that an operation selects by, or gives, a predicate: those are one bit.
+/// Operations on predicates, which are one bit.
 fn predicate(head: &str) -> Option<Operation> {
     Some(match head {
         "mov" => |x, _, _| x & 1,

@@ -130,6 +130,8 @@ struct Body {
     inside: bool,
     registers: BTreeMap<String, Register>,
     starts: BTreeMap<Start, Register>,
+    /// Those of the module before it.
+    constants: BTreeMap<String, usize>,
     /// Shared and local arrays and parameters: their offset.
     places: BTreeMap<String, usize>,
     labels: BTreeMap<String, usize>,
@@ -191,18 +193,14 @@ impl Reader {
                 }
                 let statement = std::mem::take(&mut self.statement);
                 let line = self.line;
-                statement
-                    .split(';')
-                    .map(str::trim)
-                    .filter(|s| !s.is_empty())
-                    .try_for_each(|s| body.statement(s, line, &self.constants))
+                statement.split(';').map(str::trim).filter(|s| !s.is_empty()).try_for_each(|s| body.statement(s, line))
             }
         }
     }
 
     fn outside(&mut self, code: &str) -> Result<(), String> {
         if let Some(name) = code.strip_prefix(".visible .entry ") {
-            let mut body = Body::default();
+            let mut body = Body { constants: std::mem::take(&mut self.constants), ..Body::default() };
             body.kernel.name = name.trim_end_matches(['(', ')']).to_string();
             self.kernel = Some(body);
             return Ok(());
@@ -232,6 +230,8 @@ impl Reader {
             let to = *body.labels.get(&label).ok_or_else(|| format!("no label `{label}`"))?;
             body.kernel.body[at].instruction = Instruction::Branch(to);
         }
+        self.constants = body.constants;
+        body.kernel.registers = body.registers.len() + body.starts.len();
         body.kernel.starts = body.starts.into_iter().map(|(start, register)| (register, start)).collect();
         self.module.kernels.push(body.kernel);
         Ok(())
@@ -269,7 +269,7 @@ impl Body {
         Ok(())
     }
 
-    fn statement(&mut self, text: &str, line: usize, constants: &BTreeMap<String, usize>) -> Result<(), String> {
+    fn statement(&mut self, text: &str, line: usize) -> Result<(), String> {
         if let Some(declared) = text.strip_prefix('.') {
             return self.declaration(declared);
         }
@@ -283,7 +283,7 @@ impl Body {
         };
         let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let operands = split(rest);
-        let instruction = self.instruction(name, &operands, constants).map_err(|why| format!("{why} in `{text}`"))?;
+        let instruction = self.instruction(name, &operands).map_err(|why| format!("{why} in `{text}`"))?;
         self.kernel.body.push(Guarded { guard, instruction, line });
         Ok(())
     }
@@ -303,12 +303,7 @@ impl Body {
         Ok(())
     }
 
-    fn instruction(
-        &mut self,
-        name: &str,
-        operands: &[&str],
-        constants: &BTreeMap<String, usize>,
-    ) -> Result<Instruction, String> {
+    fn instruction(&mut self, name: &str, operands: &[&str]) -> Result<Instruction, String> {
         let parts: Vec<&str> = name.split('.').collect();
         Ok(match parts[0] {
             "bra" => {
@@ -318,38 +313,28 @@ impl Body {
             "ret" | "exit" => Instruction::Return,
             "trap" => Instruction::Trap,
             "bar" if name == "bar.sync" && *operands == ["0"] => Instruction::Barrier,
-            "ld" | "st" => return self.access(&parts, operands, constants),
+            "ld" | "st" => return self.access(&parts, operands),
             "mma" => self.product(name, operands)?,
             // within one space addresses are the same
-            "cvta" => self.compute("mov.b64", operands, constants)?,
-            _ => self.compute(name, operands, constants)?,
+            "cvta" => self.compute("mov.b64", operands)?,
+            _ => self.compute(name, operands)?,
         })
     }
 
-    fn compute(
-        &mut self,
-        name: &str,
-        operands: &[&str],
-        constants: &BTreeMap<String, usize>,
-    ) -> Result<Instruction, String> {
+    fn compute(&mut self, name: &str, operands: &[&str]) -> Result<Instruction, String> {
         let operation = operation(name).ok_or_else(|| format!("`{name}` is not known here"))?;
         let mut from = [0; 3];
         if operands.len() > 4 || operands.is_empty() {
             return Err(format!("{} operands", operands.len()));
         }
         for (k, operand) in operands[1..].iter().enumerate() {
-            from[k] = self.value(operand, constants)?;
+            from[k] = self.value(operand)?;
         }
         Ok(Instruction::Compute { operation, to: self.register(operands[0]), from })
     }
 
     /// A load or a store, `ld.global.nc.v4.b32`.
-    fn access(
-        &mut self,
-        parts: &[&str],
-        operands: &[&str],
-        constants: &BTreeMap<String, usize>,
-    ) -> Result<Instruction, String> {
+    fn access(&mut self, parts: &[&str], operands: &[&str]) -> Result<Instruction, String> {
         let last = *parts.last().expect("a type");
         let bytes = width(last).ok_or("a type that is not known here")?;
         let n = match parts[parts.len() - 2] {
@@ -375,12 +360,12 @@ impl Body {
         let place = place.trim_matches(['[', ']', ' ']);
         let (base, offset) = place.split_once('+').unwrap_or((place, "0"));
         let offset = offset.parse::<i64>().map_err(|_| "an offset that is not a number")?;
-        let at = self.value(base, constants)?;
+        let at = self.value(base)?;
         if parts[0] == "ld" {
             let to = values.iter().map(|v| self.register(v)).collect();
             return Ok(Instruction::Load { space, bytes, signed: last.starts_with('s'), to, at, offset });
         }
-        let from = values.iter().map(|v| self.value(v, constants)).collect::<Result<_, _>>()?;
+        let from = values.iter().map(|v| self.value(v)).collect::<Result<_, _>>()?;
         Ok(Instruction::Store { space, bytes, from, at, offset })
     }
 
@@ -398,32 +383,33 @@ impl Body {
         Ok(Instruction::Multiply(Product { factors, to: four(to), a: four(a), b: [b[0], b[1]], c: four(c) }))
     }
 
+    /// A register that nothing has yet.
+    fn next(&self) -> Register {
+        (self.registers.len() + self.starts.len()) as Register
+    }
+
     fn register(&mut self, name: &str) -> Register {
-        let next = self.registers.len() + self.starts.len();
-        let register = *self.registers.entry(name.to_string()).or_insert(next as Register);
-        self.kernel.registers = self.kernel.registers.max(register as usize + 1);
-        register
+        let next = self.next();
+        *self.registers.entry(name.to_string()).or_insert(next)
     }
 
     /// The register of an operand; what is no register has one that holds it from the start.
-    fn value(&mut self, text: &str, constants: &BTreeMap<String, usize>) -> Result<Register, String> {
+    fn value(&mut self, text: &str) -> Result<Register, String> {
         let start = match text {
             "%tid.x" => Start::Thread,
             "%ntid.x" => Start::Threads,
             "%ctaid.x" => Start::Block,
             "%nctaid.x" => Start::Blocks,
             _ if text.starts_with('%') && !text.contains('.') => return Ok(self.register(text)),
-            _ => match (number(text), self.places.get(text), constants.get(text)) {
+            _ => match (number(text), self.places.get(text), self.constants.get(text)) {
                 (Some(n), ..) => Start::Number(n),
                 (_, Some(place), _) => Start::Number(*place as u64),
                 (.., Some(constant)) => Start::Constant(*constant),
                 _ => return Err(format!("`{text}` is not known here")),
             },
         };
-        let next = (self.registers.len() + self.starts.len()) as Register;
-        let register = *self.starts.entry(start).or_insert(next);
-        self.kernel.registers = self.kernel.registers.max(register as usize + 1);
-        Ok(register)
+        let next = self.next();
+        Ok(*self.starts.entry(start).or_insert(next))
     }
 }
 

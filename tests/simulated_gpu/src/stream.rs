@@ -121,7 +121,7 @@ pub struct Stream {
 pub struct Gpu {
     pub settings: Settings,
     pub memory: Memory,
-    pub modules: Vec<Option<Arc<Loaded>>>,
+    pub modules: Vec<Arc<Loaded>>,
     /// Functions of modules: the module and the number of its kernel.
     pub functions: Vec<(usize, usize)>,
     pub streams: BTreeMap<StreamId, Stream>,
@@ -319,7 +319,7 @@ impl Gpu {
             self.memory.slice(at, bytes.len()).copy_from_slice(bytes);
             constants.push(at);
         }
-        self.modules.push(Some(Arc::new(Loaded { module, constants, device })));
+        self.modules.push(Arc::new(Loaded { module, constants, device }));
         Ok(self.modules.len() - 1)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use crate::driver::{cuModuleLoadDataEx, put, stream_of};
+use crate::driver::{NAME, cuModuleLoadDataEx, put, stream_of};
 use crate::memory::{ALIGN, BYTES};
 use crate::runtime;
 use crate::stream::{Work, gpu, status};
@@ -14,7 +14,7 @@ pub extern "C" fn nvmlInit_v2() -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDriverGetVersion(to: *mut c_int) -> c_int {
-    unsafe { put(to, 13000) }
+    unsafe { runtime::cudaDriverGetVersion(to) }
 }
 
 #[unsafe(no_mangle)]
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn cuDeviceGet(to: *mut c_int, number: c_int) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetName(to: *mut c_char, bytes: c_int, _device: c_int) -> c_int {
-    let name = c"simulated GPU".to_bytes_with_nul();
+    let name = NAME.to_bytes_with_nul();
     unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), to.cast(), name.len().min(bytes as usize)) };
     status::OK
 }
@@ -195,7 +195,8 @@ pub unsafe extern "C" fn cuMemGetAddressRange_v2(begin: *mut u64, bytes: *mut us
     }
 }
 
-/// Memory of its own and addresses for it: addresses are memory here already.
+// Memory and addresses for it are got apart there; here addresses are memory already.
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetAllocationGranularity(
     to: *mut usize,
@@ -271,7 +272,7 @@ pub unsafe extern "C" fn cuModuleGetGlobal_v2(
 ) -> c_int {
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let gpu = gpu();
-    let Some(loaded) = (module as usize).checked_sub(1).and_then(|m| gpu.modules[m].as_ref()) else {
+    let Some(loaded) = (module as usize).checked_sub(1).and_then(|m| gpu.modules.get(m)) else {
         return status::NOT_FOUND;
     };
     let Some(k) = loaded.module.constants.iter().position(|(of, _)| *of == name) else { return status::NOT_FOUND };

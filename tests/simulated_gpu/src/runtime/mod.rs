@@ -9,7 +9,7 @@ pub use streams::*;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
-use crate::driver::{MULTIPROCESSORS, THREADS_OF_ONE, attribute, current, make_current, put, stream_of};
+use crate::driver::{NAME, VERSION, attribute, current, make_current, put, stream_of};
 use crate::memory::BYTES;
 use crate::stream::{Work, gpu, status};
 
@@ -42,7 +42,7 @@ fn handle(number: u64) -> *mut c_void {
     std::ptr::without_provenance_mut(number as usize)
 }
 
-/// The head of `cudaDeviceProp` of CUDA 13, and the room of the rest.
+/// The head of `cudaDeviceProp` of CUDA 13, and the room of the rest; attributes by their numbers have what is in both.
 #[repr(C)]
 struct Properties {
     name: [u8; 256],
@@ -71,33 +71,32 @@ const THREADS_AT: usize = 54;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cudaGetDeviceProperties(to: *mut c_void, device: c_int) -> c_int {
-    let settings = gpu().settings;
-    if i64::from(device) >= settings.devices {
+    if i64::from(device) >= gpu().settings.devices {
         return said(INVALID_DEVICE);
     }
     let mut name = [0; 256];
-    name[..13].copy_from_slice(b"simulated GPU");
+    name[..NAME.count_bytes()].copy_from_slice(NAME.to_bytes());
     let mut rest = [0; 155];
-    rest[THREADS_AT] = THREADS_OF_ONE;
+    rest[THREADS_AT] = attribute(39);
     let properties = Properties {
         name,
         uuid: [device as u8 + 1; 16],
         luid: [0; 8],
         luid_mask: 0,
         global_bytes: BYTES,
-        shared_per_block: 48 << 10,
-        registers_per_block: 65536,
-        warp: 32,
+        shared_per_block: attribute(8) as usize,
+        registers_per_block: attribute(12),
+        warp: attribute(10),
         pitch: 1 << 31,
-        threads_per_block: 1024,
-        threads: [1024, 1024, 64],
-        grid: [i32::MAX, 65535, 65535],
+        threads_per_block: attribute(1),
+        threads: [2, 3, 4].map(attribute),
+        grid: [5, 6, 7].map(attribute),
         constant_bytes: 64 << 10,
-        major: settings.major as c_int,
-        minor: settings.minor as c_int,
+        major: attribute(75),
+        minor: attribute(76),
         alignment: 512,
         pitch_alignment: 32,
-        multiprocessors: MULTIPROCESSORS,
+        multiprocessors: attribute(16),
         rest,
     };
     unsafe { put(to.cast(), properties) }
@@ -129,12 +128,12 @@ pub unsafe extern "C" fn cudaDeviceGetAttribute(to: *mut c_int, which: c_int, _d
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cudaDriverGetVersion(to: *mut c_int) -> c_int {
-    unsafe { put(to, 13000) }
+    unsafe { put(to, VERSION) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cudaRuntimeGetVersion(to: *mut c_int) -> c_int {
-    unsafe { put(to, 13000) }
+    unsafe { put(to, VERSION) }
 }
 
 #[unsafe(no_mangle)]
